@@ -1,0 +1,183 @@
+"""What a data file is made of, before any token exists. One class per shape; each row knows where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[str, ...] = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a row was read: file, 1-based line (or record number, for formats without lines)."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `weight` scales its loss; None means 1 for assistant turns and 0 for others."""
+
+    role: str
+    content: str
+    reasoning: str | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    """OpenAI shape: {"type": "function", "function": {"name": ..., "arguments": {...}}}; arguments are an object."""
+    tool_call_id: str | None = None
+    name: str | None = None
+    weight: float | None = None
+
+    @property
+    def loss_weight(self) -> float:
+        """The weight of this message's tokens in the loss."""
+        return (1.0 if self.role == "assistant" else 0.0) if self.weight is None else self.weight
+
+    def template(self) -> dict[str, Any]:
+        """The dict a Hugging Face chat template expects."""
+        turn: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.reasoning is not None:
+            turn["reasoning_content"] = self.reasoning
+        if self.tool_calls:
+            turn["tool_calls"] = [dict(call) for call in self.tool_calls]
+        if self.tool_call_id is not None:
+            turn["tool_call_id"] = self.tool_call_id
+        if self.name is not None:
+            turn["name"] = self.name
+        return turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What all rows share."""
+
+    kind: ClassVar[str]
+    origin: Origin
+    id: str | None = None
+    """The user's own id; `data/dataset.py` gives `file:line` where there is none."""
+    group: str | None = None
+    """Rows of one group never straddle the split."""
+    stratum: str | None = None
+    """The split keeps the share of each stratum; a label by default."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Every other column of the record, for metrics and slices."""
+
+    def prompt_text(self) -> str:
+        """What goes in, as plain text: for near-duplicates, reports and slices."""
+        raise NotImplementedError
+
+    def answer_text(self) -> str:
+        """What should come out, as plain text; empty for raw text."""
+        raise NotImplementedError
+
+    def content_hash(self) -> str:
+        """sha256 of everything but the origin and the id: the identity of a row for splits and versions."""
+        body = self.to_json()
+        for key in ("origin", "id"):
+            del body[key]
+        return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object from which `row_from_json` rebuilds the row."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example(Row):
+    """A conversation; the assistant turns are learnt."""
+
+    kind: ClassVar[str] = "example"
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    label: str | None = None
+    """Set for text+label rows: the last assistant turn is this label."""
+
+    def prompt(self) -> tuple[Message, ...]:
+        """All turns before the last assistant turn."""
+        return self.messages[: self._last()]
+
+    def answer(self) -> Message:
+        """The last assistant turn."""
+        return self.messages[self._last()]
+
+    def _last(self) -> int:
+        return max(i for i, message in enumerate(self.messages) if message.role == "assistant")
+
+    def prompt_text(self) -> str:
+        return "\n".join(message.content for message in self.prompt())
+
+    def answer_text(self) -> str:
+        return self.answer().content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text(Row):
+    """Raw text; every token is learnt."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+
+    def prompt_text(self) -> str:
+        return self.text
+
+    def answer_text(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference(Row):
+    """A prompt with a better and a worse answer."""
+
+    kind: ClassVar[str] = "preference"
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+
+    def prompt_text(self) -> str:
+        return "\n".join(message.content for message in self.prompt)
+
+    def answer_text(self) -> str:
+        return "\n".join(message.content for message in self.chosen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged(Row):
+    """A prompt with one answer that was liked or not (KTO)."""
+
+    kind: ClassVar[str] = "judged"
+    prompt: tuple[Message, ...]
+    completion: tuple[Message, ...]
+    liked: bool
+
+    def prompt_text(self) -> str:
+        return "\n".join(message.content for message in self.prompt)
+
+    def answer_text(self) -> str:
+        return "\n".join(message.content for message in self.completion)
+
+
+KINDS: dict[str, type[Row]] = {kind.kind: kind for kind in (Example, Text, Preference, Judged)}
+_MESSAGE_FIELDS = ("messages", "prompt", "chosen", "rejected", "completion")
+
+
+def row_from_json(body: Mapping[str, Any]) -> Row:
+    """The inverse of `Row.to_json`."""
+    fields = dict(body)
+    kind = KINDS[fields.pop("kind")]
+    fields["origin"] = Origin(**fields["origin"])
+    for name in _MESSAGE_FIELDS:
+        if name in fields:
+            fields[name] = tuple(
+                Message(**{**message, "tool_calls": tuple(message["tool_calls"])}) for message in fields[name]
+            )
+    if "tools" in fields:
+        fields["tools"] = tuple(fields["tools"])
+    return kind(**fields)

@@ -1,0 +1,154 @@
+"""What passes between rooms, as types only. An implementation never has to inherit from these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from sartor.events import Event
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from sartor.tokens.batch import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What an objective returns for one batch.
+
+    `total` is a sum over the batch, `weight` what it must be divided by once every batch of the optimiser step (over all
+    micro-batches and ranks) has been added; `metrics` are sums over the batch as well.
+    """
+
+    total: torch.Tensor
+    weight: torch.Tensor
+    metrics: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+class Policy(Protocol):
+    """All that an objective may ask of a model. N: scored places of the batch, T: tokens, H: hidden size, V: vocabulary."""
+
+    def hidden(self, batch: Batch) -> torch.Tensor:
+        """[T, H] last hidden states."""
+        ...
+
+    def logp(self, batch: Batch) -> torch.Tensor:
+        """[N] fp32 log-probability of each target; logits exist only at scored places, in chunks."""
+        ...
+
+    def nll(self, batch: Batch) -> torch.Tensor:
+        """[] fp32 sum of -weight * logp; the same number as from `logp`, with its gradient made in the forward pass."""
+        ...
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """[N, V] fp32 logits at the scored places."""
+        ...
+
+
+class BatchSource(Protocol):
+    """Batches in an order that is a pure function of (seed, epoch, cursor)."""
+
+    steps: int
+    """Optimiser steps in the whole run."""
+
+    def take(self) -> list[Batch]:
+        """The micro-batches of the next optimiser step. Raises StopIteration after the last."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """A JSON object from which `restore` continues."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a watcher wants: `stop` training, or mark this step's weights as the ones to `keep`, and why."""
+
+    stop: bool = False
+    keep: bool = False
+    note: str = ""
+    code: str = ""
+
+
+class Watcher(Protocol):
+    """Looks at events and may answer. Its state is a pure fold of the events it has seen, so resume replays them."""
+
+    def see(self, event: Event) -> Verdict | None:
+        """Called once per event."""
+        ...
+
+
+class Tracker(Protocol):
+    """Listens to events and sends them elsewhere."""
+
+    def see(self, event: Event) -> None:
+        """Called once per event."""
+        ...
+
+    def close(self) -> None:
+        """Flush and release."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One model's result on one test row: what every metric is computed from."""
+
+    id: str
+    prompt: str
+    reference: str
+    prediction: str | None = None
+    """Generated text without end-of-turn; None where nothing was generated."""
+    label: str | None = None
+    """For classification: the label whose string scored best."""
+    label_scores: Mapping[str, float] = field(default_factory=dict)
+    """Log-probability of each label string, end-of-turn included."""
+    nll: float = 0.0
+    """Sum of -log p over the reference answer's tokens, end-of-turn included (nats)."""
+    tokens: int = 0
+    """How many tokens `nll` sums over."""
+    bytes: int = 0
+    """UTF-8 bytes of the reference answer."""
+    stopped: bool = True
+    """Whether generation ended by itself rather than at max_new_tokens."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A metric as sufficient statistics, so that one bootstrap serves all: `combine(sum over rows of stats(row))`."""
+
+    name: str
+    higher_is_better: bool
+    needs: str
+    """prediction | label | nll: what must be in the Outcome."""
+
+    def stats(self, outcomes: Sequence[Outcome]) -> np.ndarray:
+        """[n, k] float64, one line of statistics per row."""
+        ...
+
+    def combine(self, sums: np.ndarray) -> np.ndarray:
+        """[..., k] sums of statistics -> [...] values."""
+        ...
+
+
+class TextGenerator(Protocol):
+    """Asks some model, local or remote, for text."""
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> Iterator[tuple[int, str, bool]]:
+        """Yields (index of the prompt, text, ended by itself), in the order they finish. temperature 0 is greedy."""
+        ...
+
+
+Saver = Callable[[Path], None]
+"""Writes a file or folder at the given path."""

@@ -1,0 +1,327 @@
+"""The recipe: every key a user can write, its type, its default and what it does. Unknown keys are errors.
+
+Shorthands are widened before validation: `base: NAME`, `data: PATH` or a list of paths, `goal: TEXT`, `method: NAME`,
+`objective: NAME`, and `name: options` wherever a component with options is expected.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
+
+from sartor import registry
+from sartor.options import Auto, Options
+
+Task = Literal["auto", "chat", "generate", "classify", "pretrain"]
+
+
+class Component(Options):
+    """A component by name with its own validated options."""
+
+    name: str
+    options: SerializeAsAny[Options]
+
+
+def component(kind: str) -> BeforeValidator:
+    """Accepts `name` or `{name: {option: value}}` and validates the options with the component's own `Options`."""
+
+    def widen(value: Any) -> Any:
+        if isinstance(value, Component):
+            return value
+        if isinstance(value, str):
+            value = {value: {}}
+        if not isinstance(value, dict) or len(value) != 1:
+            raise ValueError(f"expected one {kind}: its name, or {{name: {{option: value}}}}")
+        ((name, options),) = value.items()
+        if name not in registry.names(kind):
+            raise UnknownName(kind, str(name))
+        return Component(name=name, options=registry.component(kind, name).Options.model_validate(options or {}))
+
+    return BeforeValidator(widen)
+
+
+class UnknownName(ValueError):
+    """No component of this kind has this name; `load` adds the nearest one."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f'unknown {kind} "{name}"')
+        self.kind, self.name, self.known = kind, name, registry.names(kind)
+
+
+def _expand(key: str) -> BeforeValidator:
+    """`section: "text"` means `section: {key: "text"}`."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+def _fraction(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError("expected a share between 0 and 1")
+    return value
+
+
+Share = Annotated[float, AfterValidator(_fraction)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Gate(Options):
+    """One criterion of success, fixed before the run. Exactly one rule. A gate passes on the bound of the interval, not on the point."""
+
+    metric: str
+    """Name of a metric, or file.py:function."""
+    at_least: float | None = None
+    """The score must be at least this."""
+    at_most: float | None = None
+    """The score must be at most this."""
+    better_than: Literal["base", "few_shot"] | None = None
+    """The paired difference to this model must lie on the better side of zero."""
+    drop_at_most: float | None = None
+    """The score may be worse than the base model's by at most this."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Level of the interval."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        rules = [self.at_least, self.at_most, self.better_than, self.drop_at_most]
+        if sum(rule is not None for rule in rules) != 1:
+            raise ValueError("a gate needs exactly one of at_least, at_most, better_than, drop_at_most")
+        return self
+
+
+class Goal(Options):
+    """What the model should do better, and how we will know."""
+
+    task: Task = "auto"
+    """chat, generate, classify or pretrain; auto reads it off the data."""
+    statement: str | None = None
+    """One sentence: what goes in, what must come out."""
+    success: tuple[Gate, ...] = ()
+    """Gates decided before training; they set the exit code."""
+
+    @model_validator(mode="after")
+    def _not_vague(self) -> Self:
+        if self.statement is not None and len(self.statement.split()) < 3:
+            raise ValueError("the statement is too vague to measure: what goes in, and what exactly must come out?")
+        return self
+
+
+class Base(Options):
+    """The model to start from."""
+
+    model: str
+    """sartor/nano (embedded), a Hugging Face folder, a run folder, or a hub id."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub id."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute type; with bfloat16 the optimiser keeps float32 master weights."""
+    template: str | None = None
+    """Path of a Jinja chat template to use instead of the model's own; saved with the tuned model."""
+
+
+class Source(Options):
+    """One file or folder of rows."""
+
+    path: str
+    """File, folder, glob, or builtin:demo."""
+    format: str = "auto"
+    """Name of a data format; auto recognises it."""
+    map: dict[str, str] = Field(default_factory=dict)
+    """Our field name -> the file's column name, e.g. {prompt: question, completion: reply}."""
+    group: str | None = None
+    """Column whose equal values never straddle the split, e.g. customer_id."""
+    id: str | None = None
+    """Column that identifies a row; must be unique."""
+    role: Literal["split", "train", "validation", "test"] = "split"
+    """split: divide by data.split; or all rows go to the part named."""
+
+
+class Split(Options):
+    """How rows are divided into train, validation and test: by clusters, so that nothing leaks."""
+
+    train: Share = 0.8
+    """Share of rows that are trained on."""
+    validation: Share = 0.1
+    """Share that steers training."""
+    test: Share = 0.1
+    """Share that is locked until the verdict."""
+    stratify: str | None = None
+    """Column whose shares are kept in every part; the label, where rows have one."""
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Jaccard similarity of word shingles from which two rows count as the same and stay together."""
+    seed: int = 7
+    """Rows go to the same part for the same seed, whatever their order in the file."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, validation and test must add up to 1, not {total:g}")
+        if self.train == 0:
+            raise ValueError("train must be more than 0")
+        return self
+
+
+class Data(Options):
+    """The rows, and what happens to those that do not fit."""
+
+    sources: Annotated[tuple[Annotated[Source, _expand("path")], ...], Field(min_length=1)]
+    """Files to read."""
+    on_bad: Literal["error", "skip"] = "error"
+    """error: stop and name each bad row; skip: leave bad rows out, counted and listed in dropped.jsonl."""
+    too_long: Literal["error", "drop", "cut_prompt"] = "error"
+    """A row longer than max_tokens: stop, drop it (counted), or cut the oldest part of its prompt; never its answer."""
+    max_tokens: Positive | Auto = "auto"
+    """Longest row in tokens; auto is the model's window, at most 2,048."""
+    loss_on: Literal["answers", "last_answer", "all"] = "answers"
+    """Which tokens are learnt: every assistant turn, only the last one, or prompts as well."""
+    reasoning: Literal["all", "last", "none"] = "all"
+    """Which assistant turns keep their reasoning text."""
+    split: Split = Split()
+    """Train, validation and test."""
+    max_line_mb: Annotated[float, Field(gt=0)] = 4.0
+    """A longer line is refused."""
+
+
+Method = Annotated[Component, component("method")]
+Objective = Annotated[Component, component("objective")]
+Optimizer = Annotated[Component, component("optimizer")]
+Schedule = Annotated[Component, component("schedule")]
+
+
+class BatchSize(Options):
+    """Size of one optimiser step; exactly one of the two. How it is cut into micro-batches never changes the gradient."""
+
+    tokens: Positive | None = None
+    """Tokens per optimiser step."""
+    examples: Positive | None = None
+    """Rows per optimiser step."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.tokens is None) == (self.examples is None):
+            raise ValueError("give either tokens or examples")
+        return self
+
+
+class Validation(Options):
+    """Validation during training."""
+
+    every: Positive | Auto = "auto"
+    """Optimiser steps between validations; auto is about five per epoch and at least one."""
+    rows: Positive | Auto = "auto"
+    """Validation rows used each time; auto is all, at most 1,000 (a fixed sample)."""
+
+
+class Stop(Options):
+    """When to stop before the last step."""
+
+    on: str = "loss"
+    """The validation metric that steers: loss or perplexity."""
+    patience: Annotated[int, Field(ge=0)] = 3
+    """Validations without improvement before stopping; 0 never stops early."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """An improvement smaller than this does not count."""
+
+
+class Checkpoint(Options):
+    """What is kept on disk to resume from."""
+
+    every: Positive | Auto = "auto"
+    """Optimiser steps between checkpoints; auto saves at each validation and at least every ten minutes."""
+    keep: Positive = 1
+    """Newest checkpoints kept beside the best one."""
+
+
+class Train(Options):
+    """How the model is trained."""
+
+    objective: Objective | Auto = "auto"
+    """What is minimised: sft or pretrain; auto follows the task."""
+    epochs: Annotated[float, Field(gt=0)] | Auto = "auto"
+    """Passes over the training rows; auto aims at enough steps to learn, with early stopping. Not together with steps."""
+    steps: Positive | None = None
+    """Optimiser steps instead of epochs."""
+    batch: BatchSize | Auto = "auto"
+    """Size of one optimiser step."""
+    micro_batch_tokens: Positive | Auto = "auto"
+    """Tokens per forward pass; auto fits the memory."""
+    optimizer: Optimizer | Auto = "auto"
+    """adamw, adam or sgd with options; auto is adamw."""
+    schedule: Schedule = Field(default="cosine", validate_default=True)  # type: ignore[assignment]
+    """Learning rate over time: constant, linear or cosine, with warm-up."""
+    clip_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Largest gradient norm; 0 does not clip."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout inside the base model's own dropout layers during training."""
+    gradient_checkpointing: bool | Auto = "auto"
+    """Recompute activations to save memory; auto only when needed."""
+    compile: bool | Auto = "auto"
+    """Compile the layers; auto only when the run is long enough to repay it."""
+    validation: Validation = Validation()
+    """How often and on how much to validate."""
+    stop: Stop = Stop()
+    """Early stopping."""
+    checkpoint: Checkpoint = Checkpoint()
+    """Saving."""
+    on_spike: Literal["stop", "skip"] = "stop"
+    """A step with a non-finite loss or gradient: stop at the last good weights, or skip it (three in a row stop)."""
+    threads: Positive | Auto = "auto"
+    """CPU threads; auto uses every core this process may use."""
+
+    @model_validator(mode="after")
+    def _epochs_or_steps(self) -> Self:
+        if self.steps is not None and self.epochs != "auto":
+            raise ValueError("give epochs or steps, not both")
+        return self
+
+
+class Evaluate(Options):
+    """How base and tuned model are compared on the locked test set."""
+
+    metrics: tuple[str, ...] | Auto = "auto"
+    """Names of metrics, or file.py:function; auto follows the task."""
+    against: tuple[Literal["base", "few_shot"], ...] = ("base", "few_shot")
+    """What the tuned model is compared with."""
+    shots: Annotated[int, Field(ge=1)] | Auto = "auto"
+    """Examples in the few-shot prompt, taken from the training rows; auto is as many as fit, at most 5."""
+    max_new_tokens: Positive | Auto = "auto"
+    """Longest generated answer; auto is 1.5 times the longest reference answer."""
+    rows: Positive | Auto = "auto"
+    """Test rows used; auto is all, at most 1,000 (a fixed sample, said in the report)."""
+    batch: Positive | Auto = "auto"
+    """Rows generated together."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Level of the intervals."""
+    resamples: Annotated[int, Field(ge=200)] = 2000
+    """Bootstrap resamples."""
+
+
+class Recipe(Options):
+    """Everything one run needs."""
+
+    version: Literal[1] = 1
+    """Version of this file format."""
+    name: str | None = None
+    """Name of the run folder; the recipe's file name by default."""
+    seed: int = 17
+    """Seed of every random stream: initial adapter weights, order of rows, dropout, sampling."""
+    base: Annotated[Base, _expand("model")]
+    """The model to start from."""
+    data: Data
+    """The rows."""
+    goal: Annotated[Goal, _expand("statement")] = Goal()
+    """The purpose and the gates."""
+    method: Method = Field(default="lora", validate_default=True)  # type: ignore[assignment]
+    """Which weights move: full or lora, with options."""
+    train: Train = Field(default_factory=Train)
+    """Training."""
+    evaluate: Evaluate = Evaluate()
+    """The verdict."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _widen_data(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("data"), str | list):
+            paths = value["data"] if isinstance(value["data"], list) else [value["data"]]
+            return {**value, "data": {"sources": paths}}
+        return value
