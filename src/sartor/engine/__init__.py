@@ -1,0 +1,1 @@
+"""How a model is trained: one loop, its state, optimisers, schedules, watchers and trackers."""

@@ -1,0 +1,1 @@
+"""Update rules. Each file gives `Options` and `build(groups, options)`."""

@@ -1,0 +1,34 @@
+"""Adam (Kingma and Ba 2015, algorithm 1); weight decay, when set, is the L2 penalty added to the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from sartor.options import Auto
+from sartor.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Options(BaseOptions):
+    """Settings of Adam."""
+
+    learning_rate: Annotated[float, Field(gt=0)] | Auto = "auto"
+    """Peak rate; auto follows the method and the size of the model."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """L2 penalty on matrices; biases and norms are never decayed."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Decay of the running mean of the gradient and of its square."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the root of the second moment."""
+
+
+def build(groups: Sequence[dict[str, Any]], options: Options, learning_rate: float) -> torch.optim.Optimizer:
+    """torch's fused Adam over parameter groups that carry their own weight_decay."""
+    import torch
+
+    return torch.optim.Adam(list(groups), lr=learning_rate, betas=options.betas, eps=options.eps, fused=True)

@@ -1,0 +1,20 @@
+"""Full fine-tuning: every weight moves; saved as an ordinary Hugging Face model folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sartor.options import NoOptions
+
+if TYPE_CHECKING:
+    from sartor.models.policy import CausalPolicy
+
+Options = NoOptions
+SAVES = "model"
+LEARNING_RATE = (1e-6, 2e-3)
+"""Range outside of which a learning rate is warned about; the upper end is for small models."""
+
+
+def attach(policy: CausalPolicy, options: NoOptions, *, dropout: float, seed: int) -> None:
+    """Make every parameter trainable."""
+    policy.model.requires_grad_(True)
