@@ -1,0 +1,107 @@
+"""The only file that imports PEFT: injecting, loading and saving adapters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+
+from sartor.errors import ModelError, Problem
+
+if TYPE_CHECKING:
+    from sartor.models.policy import CausalPolicy
+
+
+def inject_lora(
+    policy: CausalPolicy,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    target_modules: str | list[str],
+    rslora: bool,
+    seed: int,
+) -> None:
+    """Add low-rank updates to the chosen layers; they alone are trainable. Adapter weights take the base's dtype."""
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_dropout=dropout,
+        target_modules=target_modules,
+        use_rslora=rslora,
+        bias="none",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            policy.adapter = get_peft_model(policy.model, config, autocast_adapter_dtype=False)  # type: ignore[assignment]
+        except ValueError as fault:
+            if "arget modules" not in str(fault):
+                raise
+            layers = sorted(
+                {name.rsplit(".", 1)[-1] for name, part in policy.model.named_modules() if _linear(part)} - {"lm_head"}
+            )
+            raise ModelError(
+                Problem(
+                    "M120",
+                    f"no layer of this model is called {', '.join(target_modules)}",
+                    fix=f"method.lora.target_modules: all-linear, or some of {', '.join(layers)}",
+                )
+            ) from fault
+
+
+def _linear(part: torch.nn.Module) -> bool:
+    return isinstance(part, torch.nn.Linear) or type(part).__name__ == "Conv1D"
+
+
+def adapter_base(folder: Path) -> str:
+    """The base model an adapter folder was trained on, as written in it."""
+    return str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
+
+
+def load_adapter(policy: CausalPolicy, folder: Path, *, trainable: bool = False) -> None:
+    """Put the adapter of `folder` on the policy's model. Every key of the file must find its place.
+
+    Raises ModelError M121 when keys are missing or left over, M122 when the adapter changes nothing.
+    """
+    adapter = PeftModel.from_pretrained(policy.model, str(folder), is_trainable=trainable, autocast_adapter_dtype=False)
+    wanted = {name for name in adapter.state_dict() if ".lora_" in name}
+    given = _saved_keys(folder)
+    if len(given) != len(wanted):
+        raise ModelError(
+            Problem(
+                "M121",
+                f"the adapter has {len(given)} tensors, the model has places for {len(wanted)}",
+                file=str(folder / "adapter_model.safetensors"),
+                fix="use the base model this adapter was trained on",
+            )
+        )
+    updates = [tensor for name, tensor in adapter.state_dict().items() if ".lora_B." in name]
+    if updates and not any(bool(tensor.any()) for tensor in updates):
+        raise ModelError(
+            Problem(
+                "M122",
+                "the adapter changes nothing: every B matrix is zero",
+                file=str(folder / "adapter_model.safetensors"),
+                fix="train it, or use the base model itself",
+            )
+        )
+    policy.adapter = adapter
+
+
+def _saved_keys(folder: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        return list(file.keys())
+
+
+def save_adapter(policy: CausalPolicy, folder: Path, *, base: str) -> None:
+    """Write a PEFT adapter folder whose base is `base`."""
+    assert policy.adapter is not None
+    settings: Any = policy.adapter.peft_config["default"]
+    settings.base_model_name_or_path = base
+    policy.adapter.save_pretrained(str(folder), safe_serialization=True)

@@ -1,0 +1,116 @@
+"""From hidden states to log-probabilities without ever holding all logits.
+
+N: scored places, H: hidden size, V: vocabulary. Both functions walk over the scored places in chunks; of a chunk's
+[n, V] logits only what the gradient needs survives. `Shape` holds what some families do to logits after the product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+CHUNK_NUMBERS = 1 << 23
+"""Logits held at once: 32 MiB in fp32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """logits = softcap * tanh(scale * (h W^T + b) / softcap); softcap None leaves out the tanh."""
+
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether logits are the bare product."""
+        return self.scale == 1.0 and self.softcap is None
+
+    def __call__(self, product: torch.Tensor) -> torch.Tensor:
+        """[n, V] products in any type -> [n, V] fp32 logits."""
+        logits = product.float() * self.scale if self.scale != 1.0 else product.float()
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+
+def _chunks(count: int, vocabulary: int) -> list[slice]:
+    size = max(1, CHUNK_NUMBERS // vocabulary)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def head_logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, shape: Shape) -> torch.Tensor:
+    """[N, H] -> [N, V] fp32 logits."""
+    return shape(torch.nn.functional.linear(hidden, weight, bias))
+
+
+def head_logp(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, target: torch.Tensor, shape: Shape
+) -> torch.Tensor:
+    """[N, H] hidden, [N] target -> [N] fp32 log-probabilities. The backward pass computes each chunk's logits again."""
+
+    def logp(h: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        logits = head_logits(h, weight, bias, shape)
+        return logits.gather(1, t[:, None])[:, 0] - logits.logsumexp(dim=1)
+
+    if not torch.is_grad_enabled():
+        parts = [logp(hidden[part], target[part]) for part in _chunks(len(target), len(weight))]
+    else:
+        parts = [
+            checkpoint(logp, hidden[part], target[part], use_reentrant=False)
+            for part in _chunks(len(target), len(weight))
+        ]
+    return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
+
+
+class _HeadNll(torch.autograd.Function):
+    """sum_n -w_n log softmax(h_n W^T)[t_n], its gradients made in the forward pass, chunk by chunk.
+
+    d/dlogits = w_n (softmax - onehot); d/dh = d/dlogits W; d/dW = d/dlogits^T h.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, loss_weight: torch.Tensor
+    ) -> torch.Tensor:
+        need_hidden, need_weight = ctx.needs_input_grad[:2]
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        grad_hidden = torch.empty_like(hidden) if need_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        for part in _chunks(len(target), len(weight)):
+            h, t, w = hidden[part], target[part], loss_weight[part]
+            logits = torch.nn.functional.linear(h, weight).float()
+            chosen = logits.gather(1, t[:, None])[:, 0]
+            top = logits.amax(dim=1, keepdim=True)
+            shares = logits.sub_(top).exp_()
+            norm = shares.sum(dim=1, keepdim=True)
+            total += (w * (norm[:, 0].log() + top[:, 0] - chosen)).sum()
+            if grad_hidden is None and grad_weight is None:
+                continue
+            shares.mul_(w[:, None] / norm)
+            shares.scatter_add_(1, t[:, None], -w[:, None])
+            slope = shares.to(hidden.dtype)
+            if grad_hidden is not None:
+                torch.mm(slope, weight, out=grad_hidden[part])
+            if grad_weight is not None:
+                grad_weight += slope.T @ h
+        ctx.save_for_backward(
+            *(x for x in (grad_hidden, grad_weight.to(weight.dtype) if grad_weight is not None else None) if x is not None)
+        )
+        ctx.have = need_hidden, need_weight
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (scale,) = grads
+        saved = list(ctx.saved_tensors)
+        grad_hidden = saved.pop(0) * scale if ctx.have[0] else None
+        grad_weight = saved.pop(0) * scale if ctx.have[1] else None
+        return grad_hidden, grad_weight, None, None
+
+
+def head_nll(
+    hidden: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, loss_weight: torch.Tensor
+) -> torch.Tensor:
+    """[N, H], [V, H], [N], [N] -> [] fp32 weighted sum of negative log-probabilities (plain head without bias)."""
+    return _HeadNll.apply(hidden, weight, target, loss_weight)  # type: ignore[no-any-return, no-untyped-call]

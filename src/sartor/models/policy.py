@@ -1,0 +1,146 @@
+"""A decoder-only model as objectives see it: packed batches in, hidden states and log-probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sartor.models.attention import NAME, RowBounds
+from sartor.models.head import Shape, head_logits, head_logp, head_nll
+from sartor.tokens.batch import Batch
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Exactness:
+    """What the probe measured on this very model."""
+
+    packs: bool = False
+    """Rows laid end to end do not see each other."""
+    head: Shape | None = None
+    """How trunk and head give the model's own logits; None: only the model's own forward does."""
+    packing_error: float = float("nan")
+    """Largest difference of a logit between a row packed and the row alone."""
+    head_error: float = float("nan")
+    """Largest difference between trunk + head and the model's own logits."""
+    notes: tuple[str, ...] = field(default=())
+
+
+class CausalPolicy:
+    """Implements `Policy` for any causal language model of transformers.
+
+    `adapter` is the PEFT wrapper whose layers live inside `model`, when a method has injected one.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, device: torch.device, exact: Exactness) -> None:
+        self.model, self.device, self.exact = model, device, exact
+        self.adapter: PeftModel | None = None
+        self._bounds = RowBounds()
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the rows of the embedding."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
+    def window(self) -> int | None:
+        """Longest sequence the model was made for, in tokens."""
+        config = self.model.config.get_text_config()
+        value = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+        return int(value) if value else None
+
+    def hidden(self, batch: Batch) -> torch.Tensor:
+        """[T, H] last hidden states; rows see only themselves."""
+        if len(batch.lengths) > 1 and not self.exact.packs:
+            raise ValueError("this model cannot take packed rows exactly; give it one row at a time")
+        self._bounds.lengths = batch.lengths if len(batch.lengths) > 1 else ()
+        kwargs: dict[str, Any] = {"row_bounds": self._bounds} if self.exact.packs else {}
+        out = self.model.base_model(
+            input_ids=batch.ids, position_ids=batch.position, use_cache=False, return_dict=True, **kwargs
+        )
+        state: torch.Tensor = out.last_hidden_state[0]
+        return state
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """[N, V] fp32 logits at the scored places."""
+        if self.exact.head is None:
+            return self._whole_logits(batch)
+        weight, bias = self._head()
+        return head_logits(self.hidden(batch)[batch.at], weight, bias, self.exact.head)
+
+    def logp(self, batch: Batch) -> torch.Tensor:
+        """[N] fp32 log-probability of each target."""
+        if self.exact.head is None:
+            logits = self._whole_logits(batch)
+            return logits.gather(1, batch.target[:, None])[:, 0] - logits.logsumexp(dim=1)
+        weight, bias = self._head()
+        return head_logp(self.hidden(batch)[batch.at], weight, bias, batch.target, self.exact.head)
+
+    def nll(self, batch: Batch) -> torch.Tensor:
+        """[] fp32 sum of -weight * logp over the scored places."""
+        if self.exact.head is not None and self.exact.head.plain:
+            weight, bias = self._head()
+            if bias is None:
+                return head_nll(self.hidden(batch)[batch.at], weight, batch.target, batch.weight)
+        return -(batch.weight * self.logp(batch)).sum()
+
+    def _whole_logits(self, batch: Batch) -> torch.Tensor:
+        if len(batch.lengths) > 1 and not self.exact.packs:
+            raise ValueError("this model cannot take packed rows exactly; give it one row at a time")
+        self._bounds.lengths = batch.lengths if len(batch.lengths) > 1 else ()
+        kwargs: dict[str, Any] = {"row_bounds": self._bounds} if self.exact.packs else {}
+        out = self.model(
+            input_ids=batch.ids, position_ids=batch.position, use_cache=False, logits_to_keep=batch.at, **kwargs
+        )
+        logits: torch.Tensor = out.logits[0].float()
+        return logits
+
+    def _head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        head = self.model.get_output_embeddings()
+        return head.weight, getattr(head, "bias", None)
+
+    @contextmanager
+    def reference(self) -> Iterator[CausalPolicy]:
+        """The same weights with the adapter switched off: the model training started from."""
+        if self.adapter is None:
+            raise ValueError("only a model with an adapter holds its own reference")
+        with self.adapter.disable_adapter():
+            yield self
+
+    @contextmanager
+    def generating(self) -> Iterator[PreTrainedModel]:
+        """The model in evaluation mode with an attention that works with a cache and padding, without gradients."""
+        training, before = self.model.training, self.model.config._attn_implementation
+        self.model.eval()
+        if before == NAME:
+            self.model.set_attn_implementation("eager" if _softcapped(self.model) else "sdpa")
+        try:
+            with torch.inference_mode():
+                yield self.model
+        finally:
+            if before == NAME:
+                self.model.set_attn_implementation(NAME)
+            self.model.train(training)
+
+    def trainable(self) -> dict[str, torch.nn.Parameter]:
+        """Name -> parameter of everything that moves, each tied parameter once."""
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def train(self) -> None:
+        """Dropout on."""
+        self.model.train()
+
+    def eval(self) -> None:
+        """Dropout off."""
+        self.model.eval()
+
+
+def _softcapped(model: PreTrainedModel) -> bool:
+    return getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None

@@ -1,0 +1,99 @@
+"""Measures, on the model at hand, which shortcuts are exact. Never an allow-list of architectures.
+
+Two questions, each asked with random token ids in the model's own weights: does trunk + head give the model's own logits,
+and do rows laid end to end leave each other alone?
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from sartor.models.head import Shape
+from sartor.models.policy import CausalPolicy, Exactness
+from sartor.tokens.batch import Batch, Rendered, collate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LENGTHS = (11, 5, 17, 1, 8)
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 6e-2, torch.float16: 2e-2}
+"""Largest difference of a logit, relative to the largest logit, that counts as rounding."""
+
+
+def _rows(vocabulary: int, lengths: tuple[int, ...], seed: int) -> list[Rendered]:
+    draw = np.random.default_rng(seed)
+    return [
+        Rendered(draw.integers(0, vocabulary, n).astype(np.int32), np.ones(n, np.float32), index)
+        for index, n in enumerate(lengths)
+    ]
+
+
+def _distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours.float() - theirs.float()).abs().max() / theirs.float().abs().max().clamp_min(1e-6))
+
+
+def _shapes(model: PreTrainedModel) -> list[Shape]:
+    config = model.config.get_text_config()
+    softcap = getattr(config, "final_logit_softcapping", None)
+    scale = getattr(config, "logit_scale", None)
+    divisor = getattr(config, "logits_scaling", None)
+    candidates = [Shape(), Shape(softcap=softcap)]
+    candidates += [Shape(scale=scale)] if scale else []
+    candidates += [Shape(scale=1 / divisor)] if divisor else []
+    return list(dict.fromkeys(candidates))
+
+
+@torch.no_grad()
+def probe(policy: CausalPolicy) -> Exactness:
+    """Run both measurements and say what was found."""
+    model, tolerance = policy.model, TOLERANCE[next(policy.model.parameters()).dtype]
+    model.eval()
+    rows = _rows(policy.vocabulary, LENGTHS, seed=0)
+    batches = [collate([row]).to(policy.device) for row in rows]
+    own = [_own_logits(model, batch) for batch in batches]
+    notes: list[str] = []
+
+    head, head_error = None, float("inf")
+    for shape in _shapes(model):
+        policy.exact = Exactness(head=shape)
+        try:
+            error = max(_distance(policy.logits(b), o) for b, o in zip(batches, own, strict=True) if len(b.at))
+        except (AttributeError, RuntimeError, TypeError):
+            break
+        if error < head_error:
+            head, head_error = shape, error
+    if head_error > tolerance:
+        head = None
+        notes.append("trunk and head do not give the model's own logits; its whole forward pass is used")
+
+    policy.exact = Exactness(packs=True, head=head)
+    packed = collate(rows).to(policy.device)
+    try:
+        packing_error = _distance(policy.logits(packed), torch.cat(own))
+        packing_error = max(packing_error, _leak(policy, rows))
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        packing_error = float("inf")
+    packs = packing_error <= tolerance
+    if not packs:
+        notes.append("packed rows would see each other in this model; batches hold one row")
+    return replace(
+        policy.exact, packs=packs, head_error=head_error, packing_error=packing_error, notes=tuple(notes)
+    )
+
+
+def _leak(policy: CausalPolicy, rows: list[Rendered]) -> float:
+    """How much the other rows change when the first one does."""
+    changed = [replace(rows[0], ids=(rows[0].ids + 1) % policy.vocabulary), *rows[1:]]
+    first = rows[0].supervised
+    before, after = (policy.logits(collate(some).to(policy.device))[first:] for some in (rows, changed))
+    return _distance(after, before)
+
+
+def _own_logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """[N, V] the model's own logits for a batch of one row."""
+    logits: torch.Tensor = model(input_ids=batch.ids, use_cache=False).logits[0]
+    return logits[batch.at].float()
