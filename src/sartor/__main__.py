@@ -1,0 +1,7 @@
+"""`python -m sartor` is the same as `sartor`."""
+
+from __future__ import annotations
+
+from sartor.cli.main import main
+
+main()

@@ -1,0 +1,41 @@
+"""Data, baseline, training, verdict: the whole recipe; the same command again resumes it"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sartor.cli._output import json_option, overrides, show
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@overrides
+@click.option(
+    "--out", metavar="DIR", type=click.Path(path_type=Path), help="Run folder; by default a new one under runs/."
+)
+@click.option(
+    "--allow-change",
+    "allow",
+    metavar="KEY",
+    multiple=True,
+    help="When resuming, accept that this value differs from the one the run began with. May be repeated.",
+)
+@json_option
+def command(recipe: Path, overrides: tuple[str, ...], out: Path | None, allow: tuple[str, ...], as_json: bool) -> int:
+    """Prepare the data, measure the base, train, and compare both on rows never seen. Exit code 1: a gate failed.
+
+    The same command again on the same folder resumes an interrupted run and skips what is done.
+
+    \b
+    Example:
+      sartor run recipe.yaml
+      sartor run recipe.yaml train.epochs=2 method=full --out runs/tickets
+    """
+    from sartor.console import display
+    from sartor.flow.run import run
+
+    with display() as screen:
+        result = run(recipe, out, overrides, allow, screen.see)
+    return show(result, as_json)
