@@ -45,9 +45,7 @@ def unexpected(fault: Exception, args: Sequence[str], wants_json: bool) -> int:
     """A fault of ours or of the machine: keep the traceback in a file and say where."""
     what = f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
     path = _keep(fault, args)
-    fix = (
-        f"this is not your fault; please report it with {path}" if path else "this is not your fault; please report it"
-    )
+    fix = f"the traceback is in {path}; if Sartor looks at fault, please report it with that file" if path else None
     _say([Problem("X001", what, fix=fix)], wants_json)
     return 3
 
