@@ -115,18 +115,27 @@ class CausalPolicy:
             yield self
 
     @contextmanager
+    def attention(self, name: str) -> Iterator[None]:
+        """The model with another of transformers' attention implementations, where it lets one choose."""
+        before = self.model.config._attn_implementation
+        if before != NAME:
+            yield
+            return
+        self.model.set_attn_implementation(name)
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(before)
+
+    @contextmanager
     def generating(self) -> Iterator[PreTrainedModel]:
         """The model in evaluation mode with an attention that works with a cache and padding, without gradients."""
-        training, before = self.model.training, self.model.config._attn_implementation
+        training = self.model.training
         self.model.eval()
-        if before == NAME:
-            self.model.set_attn_implementation("eager" if _softcapped(self.model) else "sdpa")
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), self.attention("eager" if _softcapped(self.model) else "sdpa"):
                 yield self.model
         finally:
-            if before == NAME:
-                self.model.set_attn_implementation(NAME)
             self.model.train(training)
 
     def trainable(self) -> dict[str, torch.nn.Parameter]:

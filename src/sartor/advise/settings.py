@@ -1,0 +1,237 @@
+"""Every automatic value of a recipe, decided in one place, each with its reason."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sartor import registry
+from sartor.advise import memory
+from sartor.advise.hardware import Hardware, number_type
+from sartor.errors import ModelError, Problem
+from sartor.recipe.schema import Component
+from sartor.tokens.source import StepSize, boundaries
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sartor.models.catalog import ModelFolder
+    from sartor.recipe.auto import Resolution
+    from sartor.recipe.schema import Recipe
+
+TARGET_STEPS = 600
+EPOCHS = (3, 20)
+VALIDATIONS = 20
+ROW_CAP = {"validation": 500, "test": 1000}
+MICRO_TOKENS = {"cpu": 8192, "cuda": 32768}
+LONGEST = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A recipe with nothing left open."""
+
+    task: str
+    objective: Component
+    optimizer: Component
+    device: str
+    dtype: str
+    threads: int
+    learning_rate: float
+    size: StepSize
+    micro_tokens: int
+    steps: int
+    steps_per_epoch: int
+    validate_every: int
+    validation_rows: int
+    save_every: int
+    gradient_checkpointing: bool
+    compile: bool
+    trainable: int
+    memory_bytes: int
+    """Predicted peak of training."""
+
+
+def longest_row(recipe: Recipe, base: ModelFolder, resolution: Resolution) -> int:
+    """Tokens of the longest row that is allowed."""
+    wanted = recipe.data.max_tokens
+    window = base.root.window
+    if wanted == "auto":
+        value = min(window or LONGEST, LONGEST)
+        why = f"the model's window is {window:,}" if window else "the model names no window"
+        resolution.decide("data.max_tokens", value, f"{why}; at most {LONGEST:,} by default")
+        return value
+    if window and wanted > window:
+        raise ModelError(
+            Problem(
+                "M130",
+                f"data.max_tokens is {wanted:,}, but the model was made for at most {window:,}",
+                fix=f"data.max_tokens: {window}",
+            )
+        )
+    return wanted
+
+
+def decide(
+    recipe: Recipe,
+    resolution: Resolution,
+    *,
+    task: str,
+    base: ModelFolder,
+    lengths: np.ndarray,
+    validation_rows: int,
+    hardware: Hardware,
+) -> Settings:
+    """Fill in every `auto`, given the lengths in tokens of the training rows. Raises ModelError M131 when it cannot fit."""
+    form = memory.shape(base.root.config, base.root.weight_files)
+    train = recipe.train
+
+    def auto(key: str, wanted: object, value: object, why: str) -> object:
+        if wanted != "auto":
+            return wanted
+        resolution.decide(key, value, why)
+        return value
+
+    objective = train.objective
+    if objective == "auto":
+        name = "pretrain" if task == "pretrain" else "sft"
+        objective = Component(name=name, options=registry.component("objective", name).Options())
+        resolution.decide("train.objective", name, f"the task is {task}")
+    optimizer = train.optimizer
+    if optimizer == "auto":
+        optimizer = Component(name="adamw", options=registry.component("optimizer", "adamw").Options())
+        resolution.decide("train.optimizer", "adamw", "the usual choice for transformers")
+
+    dtype, why = number_type(hardware, form.parameters, recipe.base.dtype)
+    auto("base.dtype", recipe.base.dtype, dtype, why)
+    threads = auto("train.threads", train.threads, hardware.cores, "every core this process may use")
+
+    rank = getattr(recipe.method.options, "rank", None)
+    trainable = memory.lora_parameters(form, rank) if rank else form.parameters
+    rate = getattr(optimizer.options, "learning_rate", "auto")
+    if rate == "auto":
+        rate, why = learning_rate(recipe.method.name, form.parameters, rank, optimizer.name)
+        resolution.decide(f"train.optimizer.{optimizer.name}.learning_rate", rate, why)
+
+    size = _step_size(recipe, resolution, task)
+    per_epoch = len(boundaries(lengths, size))
+    steps = train.steps
+    if steps is None:
+        epochs = train.epochs
+        if epochs == "auto":
+            epochs = float(min(max(math.ceil(TARGET_STEPS / per_epoch), EPOCHS[0]), EPOCHS[1]))
+            why = f"about {TARGET_STEPS} steps of {per_epoch} an epoch, {EPOCHS[0]} to {EPOCHS[1]} epochs; stops early"
+            resolution.decide("train.epochs", epochs, why)
+        steps = max(1, round(epochs * per_epoch))
+
+    every = min(per_epoch, math.ceil(steps / VALIDATIONS))
+    validate_every = auto(
+        "train.validation.every", train.validation.every, every, f"about {VALIDATIONS} in the run, at least one an epoch"
+    )
+    rows = auto(
+        "train.validation.rows",
+        train.validation.rows,
+        min(validation_rows, ROW_CAP["validation"]),
+        f"all of them, at most {ROW_CAP['validation']}",
+    )
+    save_every = auto("train.checkpoint.every", train.checkpoint.every, validate_every, "at every validation")
+
+    micro, checkpointing, peak = _fit_memory(recipe, resolution, form, dtype, trainable, int(lengths.max()), hardware)
+    compiled = auto(
+        "train.compile",
+        train.compile,
+        False,
+        "compiling takes half a minute and repays it only in runs of hours (benchmarks/train.py)",
+    )
+    assert isinstance(validate_every, int) and isinstance(save_every, int) and isinstance(rows, int)
+    assert isinstance(threads, int)
+    return Settings(
+        task=task,
+        objective=objective,
+        optimizer=optimizer,
+        device=hardware.device,
+        dtype=dtype,
+        threads=threads,
+        learning_rate=float(rate),
+        size=size,
+        micro_tokens=micro,
+        steps=steps,
+        steps_per_epoch=per_epoch,
+        validate_every=validate_every,
+        validation_rows=min(rows, validation_rows),
+        save_every=save_every,
+        gradient_checkpointing=checkpointing,
+        compile=bool(compiled),
+        trainable=trainable,
+        memory_bytes=peak,
+    )
+
+
+def learning_rate(method: str, parameters: int, rank: int | None, optimizer: str) -> tuple[float, str]:
+    """(peak rate, reason). Small models take larger steps; a larger rank takes smaller ones."""
+    billions = max(parameters, 100_000) / 7e9
+    if optimizer == "sgd":
+        return 0.05, "a usual rate for SGD with momentum"
+    if rank is not None:
+        rate = 2e-4 * billions**-0.25 * (16 / rank) ** 0.5
+        return _round(rate), f"2e-4 at 7B and rank 16, scaled by size^-1/4 and rank^-1/2 to {parameters / 1e6:.1f}M"
+    rate = 1e-5 * billions**-0.5
+    return _round(min(rate, 1e-3)), f"1e-5 at 7B, scaled by size^-1/2 to {parameters / 1e6:.1f}M"
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.1e}")
+
+
+def _step_size(recipe: Recipe, resolution: Resolution, task: str) -> StepSize:
+    batch = recipe.train.batch
+    if batch != "auto":
+        return StepSize(examples=batch.examples, tokens=batch.tokens)
+    if task == "pretrain":
+        resolution.decide("train.batch", {"tokens": 8192}, "documents differ in length; tokens make even steps")
+        return StepSize(tokens=8192)
+    resolution.decide("train.batch", {"examples": 16}, "16 to 64 rows a step suit fine-tuning")
+    return StepSize(examples=16)
+
+
+def _fit_memory(
+    recipe: Recipe,
+    resolution: Resolution,
+    form: memory.Shape,
+    dtype: str,
+    trainable: int,
+    longest: int,
+    hardware: Hardware,
+) -> tuple[int, bool, int]:
+    """(tokens of a micro-batch, gradient checkpointing, predicted peak in bytes)."""
+    train = recipe.train
+    fixed = memory.fixed_bytes(form, dtype, trainable)
+    budget = int(0.9 * hardware.memory)
+    wanted = train.micro_batch_tokens
+    most = MICRO_TOKENS[hardware.device] if wanted == "auto" else wanted
+    need = max(longest, most if wanted != "auto" else 1)
+
+    def room(checkpointed: bool) -> int:
+        return (budget - fixed) // memory.bytes_per_token(form, dtype, checkpointed=checkpointed)
+
+    checkpointing = train.gradient_checkpointing
+    if checkpointing == "auto":
+        checkpointing = room(False) < need
+        why = "activations fit into memory" if not checkpointing else "activations would not fit into memory"
+        resolution.decide("train.gradient_checkpointing", checkpointing, why)
+    if room(checkpointing) < need:
+        short = fixed + need * memory.bytes_per_token(form, dtype, checkpointed=checkpointing)
+        raise ModelError(
+            Problem(
+                "M131",
+                f"training needs about {short / memory.BYTES['float32'] / 2**28:.1f} GiB, "
+                f"{hardware.memory / 2**30:.1f} GiB are free",
+                fix="method: lora, a smaller base, data.max_tokens lower, or train.gradient_checkpointing: true",
+            )
+        )
+    micro = min(most, room(checkpointing))
+    if wanted == "auto":
+        resolution.decide("train.micro_batch_tokens", micro, f"fits into {hardware.memory / 2**30:.1f} GiB free memory")
+    peak = fixed + max(micro, longest) * memory.bytes_per_token(form, dtype, checkpointed=checkpointing)
+    return max(micro, longest), checkpointing, peak

@@ -1,0 +1,73 @@
+"""From a model folder to a policy that has been probed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from sartor.errors import ModelError, Problem
+from sartor.models.attention import NAME
+from sartor.models.catalog import ModelFolder
+from sartor.models.hf import DROPOUTS, load_causal
+from sartor.models.policy import CausalPolicy, Exactness
+from sartor.models.probe import probe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Dtype = Literal["float32", "bfloat16"]
+TORCH_DTYPE: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load(
+    folder: ModelFolder, *, dtype: Dtype = "float32", device: str = "cpu", dropout: float = 0.0
+) -> CausalPolicy:
+    """Load a model or an adapter on its base, and measure which shortcuts are exact for it.
+
+    `dropout` sets the probability of the model's own dropout layers. Raises ModelError when weights are missing (M110),
+    do not fit (M110), are not finite (M111), or when the model has no dropout to set (M112).
+    """
+    root = folder.base or folder
+    overrides = _dropout_overrides(root, dropout) if dropout else {}
+    model, wrong = load_causal(root.path, dtype=TORCH_DTYPE[dtype], attention="sdpa", overrides=overrides)
+    wrong = [entry for entry in wrong if not entry.startswith("missing") or not _tied(model, entry.split(" ", 1)[1])]
+    if wrong:
+        raise ModelError(
+            Problem("M110", f"weights do not fit the configuration: {'; '.join(wrong[:5])}", file=str(root.path))
+        )
+    _check_finite(model, root)
+    model.to(device)  # type: ignore[arg-type]
+    model.set_attn_implementation(NAME)
+    model.requires_grad_(False)
+    policy = CausalPolicy(model, device=torch.device(device), exact=Exactness())
+    policy.exact = probe(policy)
+    if folder.base is not None:
+        from sartor.models.adapters import load_adapter
+
+        load_adapter(policy, folder.path)
+    return policy
+
+
+def _tied(model: PreTrainedModel, name: str) -> bool:
+    return name in (getattr(model, "_tied_weights_keys", None) or ()) and model.config.tie_word_embeddings
+
+
+def _check_finite(model: PreTrainedModel, folder: ModelFolder) -> None:
+    for name, tensor in model.named_parameters():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(Problem("M111", f"tensor {name} of the base model is not finite", file=str(folder.path)))
+
+
+def _dropout_overrides(folder: ModelFolder, dropout: float) -> dict[str, float]:
+    keys = [key for key in DROPOUTS if isinstance(folder.config.get(key), int | float)]
+    if not keys:
+        raise ModelError(
+            Problem(
+                "M112",
+                f"train.dropout is {dropout:g}, but this architecture has no dropout layers",
+                file=str(folder.path / "config.json"),
+                fix="remove train.dropout; with method lora use method.lora.dropout",
+            )
+        )
+    return dict.fromkeys(keys, dropout)

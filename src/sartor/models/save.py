@@ -1,0 +1,37 @@
+"""Writes what training made: a Hugging Face model folder or a PEFT adapter folder, with tokenizer and template inside."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sartor.models.policy import CausalPolicy
+
+
+def save_model(
+    policy: CausalPolicy,
+    folder: Path,
+    *,
+    base: Path,
+    files: Sequence[Path],
+    template: str,
+    facts: Mapping[str, Any],
+) -> None:
+    """Save the policy's weights beside the tokenizer `files` and the chat template that was trained with.
+
+    `facts` goes to sartor.json: at least the reference of the base and the rendering options.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if policy.adapter is not None:
+        from sartor.models.adapters import save_adapter
+
+        save_adapter(policy, folder, base=str(base))
+    else:
+        policy.model.save_pretrained(str(folder))
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    (folder / "sartor.json").write_text(json.dumps(dict(facts), indent=1) + "\n", encoding="utf-8")
