@@ -1,0 +1,102 @@
+r"""A better and a worse answer to one prompt.
+
+    {"prompt": "Name a fruit.", "chosen": "Pear.", "rejected": "Leek."}
+    {"chosen": "\n\nHuman: Name a fruit.\n\nAssistant: Pear.", "rejected": "\n\nHuman: Name a fruit.\n\nAssistant: Leek."}
+
+Each of the three may also be a list of messages. Without a prompt, the turns that both answers begin with are the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sartor.data.formats._fields import BadRow, answer, kind, value
+from sartor.data.formats._fields import prompt as prompt_text
+from sartor.data.formats._turns import human_assistant_turns, messages
+from sartor.data.rows import Message, Origin, Preference, Row
+from sartor.options import NoOptions as Options
+
+__all__ = ["FIELDS", "SAMPLES", "Options", "detects", "parse"]
+
+SAMPLES: list[dict[str, Any]] = [
+    {"prompt": "Name a fruit.", "chosen": "Pear.", "rejected": "Leek."},
+    {
+        "chosen": "\n\nHuman: Name a fruit.\n\nAssistant: Pear.",
+        "rejected": "\n\nHuman: Name a fruit.\n\nAssistant: Leek.",
+    },
+    {
+        "chosen": [{"role": "user", "content": "Name a fruit."}, {"role": "assistant", "content": "Pear."}],
+        "rejected": [{"role": "user", "content": "Name a fruit."}, {"role": "assistant", "content": "Leek."}],
+    },
+    {
+        "prompt": [{"role": "user", "content": "Name a fruit."}],
+        "chosen": [{"role": "assistant", "content": "Pear."}],
+        "rejected": [{"role": "assistant", "content": "Leek."}],
+    },
+]
+FIELDS: tuple[str, ...] = ("prompt", "chosen", "rejected")
+
+
+def detects(record: Mapping[str, Any]) -> bool:
+    """Whether the record has a chosen and a rejected answer."""
+    return "chosen" in record and "rejected" in record
+
+
+def parse(record: Mapping[str, Any], origin: Origin) -> Row:
+    """A Preference. Raises BadRow."""
+    prompt = _prompt(record)
+    chosen, rejected = _answer(record, "chosen", alone=bool(prompt)), _answer(record, "rejected", alone=bool(prompt))
+    if chosen == rejected:
+        raise BadRow("D170", "chosen and rejected are the same", "give two answers that differ")
+    shared = _shared(chosen, rejected)
+    if prompt:
+        shared = len(prompt) if chosen[: len(prompt)] == rejected[: len(prompt)] == prompt else 0
+        prompt, chosen, rejected = prompt, chosen[shared:], rejected[shared:]
+    else:
+        prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+    if not prompt:
+        raise BadRow("D111", '"prompt" is missing, and chosen and rejected do not begin with the same turn')
+    for name, turns in (("chosen", chosen), ("rejected", rejected)):
+        if not turns or turns[0].role != "assistant":
+            raise BadRow(
+                "D142", f'no assistant turn in "{name}" after what both share', "they must differ in the answer"
+            )
+        if not any(turn.content.strip() or turn.tool_calls for turn in turns):
+            raise BadRow("D120", f'empty answer in "{name}"')
+    return Preference(origin=origin, prompt=prompt, chosen=chosen, rejected=rejected)
+
+
+def _prompt(record: Mapping[str, Any]) -> tuple[Message, ...]:
+    found = record.get("prompt")
+    if found is None and "prompt" not in record:
+        return ()
+    if isinstance(found, list):
+        return messages(found, "prompt")
+    said = prompt_text(record, "prompt")
+    turns = human_assistant_turns(said)
+    if turns and turns[-1].role == "assistant" and not turns[-1].content:
+        turns = turns[:-1]
+    return turns or (Message("user", said),)
+
+
+def _answer(record: Mapping[str, Any], key: str, *, alone: bool) -> tuple[Message, ...]:
+    found = value(record, key)
+    if isinstance(found, list) and found and isinstance(found[0], Mapping) and "role" in found[0]:
+        return messages(found, key)
+    if isinstance(found, str) and (turns := human_assistant_turns(found)):
+        return turns
+    if alone:
+        return (Message("assistant", answer(record, key)),)
+    if isinstance(found, str) and found.strip():
+        raise BadRow(
+            "D111", '"prompt" is missing', "add the prompt, or write whole conversations into chosen and rejected"
+        )
+    if isinstance(found, str):
+        raise BadRow("D120", f'empty answer in "{key}"')
+    raise BadRow("D111", f'"{key}" is {kind(found)} (text or a list of messages needed)')
+
+
+def _shared(one: tuple[Message, ...], other: tuple[Message, ...]) -> int:
+    most = min(len(one), len(other)) - 1
+    return next((index for index in range(most) if one[index] != other[index]), max(most, 0))
