@@ -127,7 +127,10 @@ def decide(
 
     every = min(per_epoch, math.ceil(steps / VALIDATIONS))
     validate_every = auto(
-        "train.validation.every", train.validation.every, every, f"about {VALIDATIONS} in the run, at least one an epoch"
+        "train.validation.every",
+        train.validation.every,
+        every,
+        f"about {VALIDATIONS} in the run, at least one an epoch",
     )
     rows = auto(
         "train.validation.rows",

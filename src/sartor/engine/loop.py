@@ -116,7 +116,9 @@ class _Fit:
             if best or last or stop or asked or due:
                 yield from self._save()
             if asked and not (last or stop):
-                raise Interrupted(Problem("F130", f"stopped at step {step} of {self.source.steps}, everything is saved"))
+                raise Interrupted(
+                    Problem("F150", f"stopped at step {step} of {self.source.steps}, everything is saved")
+                )
 
     def _validation(self) -> Iterator[Event]:
         if self.validate is None:

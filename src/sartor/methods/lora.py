@@ -44,7 +44,9 @@ def attach(policy: CausalPolicy, options: Options, *, dropout: float, seed: int)
         rank=options.rank,
         alpha=2.0 * options.rank if options.alpha == "auto" else options.alpha,
         dropout=options.dropout,
-        target_modules=options.target_modules if options.target_modules == "all-linear" else list(options.target_modules),
+        target_modules=options.target_modules
+        if options.target_modules == "all-linear"
+        else list(options.target_modules),
         rslora=options.rslora,
         seed=seed,
     )

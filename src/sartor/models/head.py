@@ -95,7 +95,11 @@ class _HeadNll(torch.autograd.Function):
             if grad_weight is not None:
                 grad_weight += slope.T @ h
         ctx.save_for_backward(
-            *(x for x in (grad_hidden, grad_weight.to(weight.dtype) if grad_weight is not None else None) if x is not None)
+            *(
+                x
+                for x in (grad_hidden, grad_weight.to(weight.dtype) if grad_weight is not None else None)
+                if x is not None
+            )
         )
         ctx.have = need_hidden, need_weight
         return total

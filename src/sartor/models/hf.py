@@ -35,7 +35,9 @@ def load_causal(
         use_safetensors=True,
         output_loading_info=True,
     )
-    wrong = [f"{kind[:-5]} {key}" for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in info[kind]]
+    wrong = [
+        f"{kind[:-5]} {key}" for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in info[kind]
+    ]
     return model, wrong
 
 

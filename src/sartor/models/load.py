@@ -20,9 +20,7 @@ Dtype = Literal["float32", "bfloat16"]
 TORCH_DTYPE: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def load(
-    folder: ModelFolder, *, dtype: Dtype = "float32", device: str = "cpu", dropout: float = 0.0
-) -> CausalPolicy:
+def load(folder: ModelFolder, *, dtype: Dtype = "float32", device: str = "cpu", dropout: float = 0.0) -> CausalPolicy:
     """Load a model or an adapter on its base, and measure which shortcuts are exact for it.
 
     `dropout` sets the probability of the model's own dropout layers. Raises ModelError when weights are missing (M110),

@@ -78,9 +78,7 @@ def probe(policy: CausalPolicy) -> Exactness:
     packs = packing_error <= tolerance
     if not packs:
         notes.append("packed rows would see each other in this model; batches hold one row")
-    return replace(
-        policy.exact, packs=packs, head_error=head_error, packing_error=packing_error, notes=tuple(notes)
-    )
+    return replace(policy.exact, packs=packs, head_error=head_error, packing_error=packing_error, notes=tuple(notes))
 
 
 def _best_head(policy: CausalPolicy, batches: list[Batch], own: list[torch.Tensor]) -> tuple[Shape | None, float]:

@@ -1,0 +1,144 @@
+"""Tiny random models and token sets for tests: made in milliseconds, never downloaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sartor.engine.loop import Plan, fit
+from sartor.engine.optimizers import adamw
+from sartor.engine.schedules import constant
+from sartor.engine.updater import Updater
+from sartor.events import Event
+from sartor.models.attention import NAME
+from sartor.models.hf import random_causal
+from sartor.models.policy import CausalPolicy, Exactness
+from sartor.models.probe import probe
+from sartor.objectives import sft
+from sartor.store.checkpoint import Checkpoints
+from sartor.tokens.batch import Batch, Rendered
+from sartor.tokens.source import StepSize, TokenSource
+
+VOCABULARY = 300
+_COMMON = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+           "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+           "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}  # fmt: skip
+_GPT2 = {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256,
+         "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}  # fmt: skip
+CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": {"model_type": "llama", **_COMMON, "tie_word_embeddings": True},
+    "qwen3": {"model_type": "qwen3", **_COMMON, "head_dim": 8},
+    "gemma3": {"model_type": "gemma3_text", **_COMMON, "head_dim": 8, "sliding_window": 4},
+    "gpt2": {"model_type": "gpt2", **_GPT2},
+    "mistral": {"model_type": "mistral", **_COMMON, "sliding_window": 4},
+    "phi3": {"model_type": "phi3", **_COMMON},
+}
+"""The architectures every feature must work with."""
+
+
+def policy(name: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> CausalPolicy:
+    """A probed policy over a random model."""
+    model = random_causal({**CONFIGS[name], **changes}, seed=seed).to(dtype)
+    model.set_attn_implementation(NAME)
+    model.requires_grad_(False)
+    made = CausalPolicy(model, device=torch.device("cpu"), exact=Exactness())
+    made.exact = probe(made)
+    return made
+
+
+class Rows:
+    """An in-memory stand-in for a TokenSet."""
+
+    def __init__(self, rows: Sequence[Rendered]) -> None:
+        self._rows = list(rows)
+        self.lengths = np.asarray([len(row) for row in rows])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Rendered:
+        return self._rows[index]
+
+
+def rows(count: int, *, seed: int = 0, longest: int = 24) -> list[Rendered]:
+    """Ragged rows with a masked prompt, fractional weights in some."""
+    draw = np.random.default_rng(seed)
+    made = []
+    for index in range(count):
+        length = int(draw.integers(3, longest))
+        weight = np.ones(length, np.float32)
+        weight[: length // 2] = 0
+        if index % 5 == 0:
+            weight[-1] = 0.5
+        made.append(Rendered(draw.integers(3, VOCABULARY, length).astype(np.int32), weight, index))
+    return made
+
+
+def updater(
+    over: CausalPolicy, *, rate: float = 1e-2, clip: float = 1.0, optimizer: Any = adamw, **options: Any
+) -> Updater:
+    """An optimiser over everything that moves."""
+    settings = optimizer.Options(**options)
+    return Updater(over.trainable(), optimizer, settings, learning_rate=rate, clip_norm=clip)
+
+
+def objective(over: Any, batch: Batch) -> Any:
+    """Supervised fine-tuning without options."""
+    return sft.loss(over, batch, sft.Options())
+
+
+def train(
+    over: CausalPolicy,
+    data: Sequence[Rendered],
+    folder: Path,
+    *,
+    examples: int = 8,
+    micro_tokens: int | None = 64,
+    epochs: float = 2.0,
+    rate: float = 1e-2,
+    validate: Callable[[], dict[str, float]] | None = None,
+    watchers: Sequence[Any] = (),
+    stop_asked: Callable[[], bool] = lambda: False,
+    optimizer: Any = adamw,
+    **plan: Any,
+) -> list[Event]:
+    """Run the engine to its end and return every event."""
+    source = TokenSource(Rows(data), size=StepSize(examples=examples), micro_tokens=micro_tokens, seed=3, epochs=epochs)
+    settings = constant.Options(warmup=0.0)
+    numbers: dict[str, Any] = {
+        "seed": 3,
+        "factor": lambda step, steps: constant.factor(step, steps, settings),
+        "validate_every": 4,
+        "save_every": 3,
+        **plan,
+    }
+    return list(
+        fit(
+            over,
+            objective,
+            source,
+            updater(over, rate=rate, optimizer=optimizer),
+            Plan(**numbers),
+            validate=validate,
+            watchers=watchers,
+            checkpoints=Checkpoints(folder, lambda note: None),
+            stop_asked=stop_asked,
+        )
+    )
+
+
+def weights(over: CausalPolicy) -> dict[str, torch.Tensor]:
+    """Copies of all parameters."""
+    return {name: tensor.detach().clone() for name, tensor in over.model.named_parameters()}
+
+
+def save_folder(folder: Path, name: str = "llama", *, seed: int = 0) -> Path:
+    """A Hugging Face folder with random weights (no tokenizer)."""
+    random_causal(CONFIGS[name], seed=seed).save_pretrained(folder)
+    assert json.loads((folder / "config.json").read_text())["model_type"]
+    return folder

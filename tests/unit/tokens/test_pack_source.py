@@ -1,0 +1,93 @@
+"""Packing loses nothing; the order is a pure function of (seed, epoch, cursor)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sartor.tokens.pack import pack
+from sartor.tokens.source import StepSize, TokenSource, boundaries
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 60))
+def test_every_row_is_packed_once_and_bins_hold(lengths, capacity):
+    bins = pack(lengths, capacity)
+    assert sorted(index for members in bins for index in members) == list(range(len(lengths)))
+    for members in bins:
+        assert sum(lengths[index] for index in members) <= capacity or len(members) == 1
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(50, 90))
+def test_best_fit_decreasing_keeps_its_bound(lengths, capacity):
+    assert len(pack(lengths, capacity)) <= 11 / 9 * -(-sum(lengths) // capacity) * 1.5 + 4
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 80))
+def test_token_steps_cover_all_rows_in_order(lengths, tokens):
+    import numpy as np
+
+    ends = boundaries(np.asarray(lengths), StepSize(tokens=tokens)).tolist()
+    assert ends == sorted(set(ends))
+    assert ends[-1] == len(lengths)
+    for start, end in zip([0, *ends], ends, strict=False):
+        assert sum(lengths[start:end]) <= tokens or end - start == 1
+
+
+def source(**changes):
+    settings = {"size": StepSize(examples=4), "micro_tokens": 40, "seed": 1, "epochs": 2.5, **changes}
+    return TokenSource(tiny.Rows(tiny.rows(22)), **settings)
+
+
+def rows_of(step):
+    return sorted(row for batch in step for row in batch.rows)
+
+
+def everything(over):
+    taken = []
+    while over.done < over.steps:
+        taken.append(rows_of(over.take()))
+    return taken
+
+
+def test_each_epoch_sees_every_row_once():
+    steps = everything(source(epochs=2))
+    assert len(steps) == 12
+    for epoch in (steps[:6], steps[6:]):
+        assert sorted(row for step in epoch for row in step) == list(range(22))
+    assert steps[:6] != steps[6:]
+
+
+def test_fractional_epochs_and_fixed_steps():
+    assert source(epochs=2.5).steps == 15
+    assert source(steps=7).steps == 7
+    with pytest.raises(StopIteration):
+        finished = source(steps=1)
+        finished.take()
+        finished.take()
+
+
+@pytest.mark.parametrize("at", range(1, 14))
+def test_restored_anywhere_it_continues_the_same(at):
+    unbroken = source()
+    expected = everything(unbroken)
+    first = source()
+    for _ in range(at):
+        first.take()
+    state = json.loads(json.dumps(first.state()))
+    second = source()
+    second.restore(state)
+    assert everything(second) == expected[at:]
+
+
+def test_the_seed_matters_and_micro_batches_do_not():
+    assert everything(source(seed=2)) != everything(source())
+    assert everything(source(micro_tokens=None)) == everything(source())
+
+
+def test_no_rows_is_refused():
+    with pytest.raises(ValueError, match="no rows"):
+        TokenSource(tiny.Rows([]), size=StepSize(examples=1), micro_tokens=8, seed=0)
