@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,6 +53,14 @@ class Commands(click.Group):
             hint = f'; did you mean "{near[0]}"?' if near else ""
             ctx.fail(f'unknown command "{name}"{hint}')
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. When whoever reads our output has gone, that is exit 3, not click's 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(3) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, from the files' first lines."""

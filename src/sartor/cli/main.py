@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -41,10 +40,6 @@ def run(args: Sequence[str]) -> int:
         return _faults.refused(error, wants_json)
     except (KeyboardInterrupt, click.Abort):
         return _faults.interrupted(wants_json)
-    except BrokenPipeError:
-        # Whoever read our output has gone; keep the interpreter from complaining about it while it closes down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 3
     except Exception as fault:  # noqa: BLE001  the last stop before the user, who must never see a traceback
         return _faults.unexpected(fault, args, wants_json)
     return code if isinstance(code, int) else 0
