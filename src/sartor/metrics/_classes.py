@@ -1,0 +1,65 @@
+"""Counts per class, from which precision, recall and F1 follow; a class is a different reference answer of the test set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sartor.errors import InputError, Problem
+from sartor.metrics._answers import choice, right
+from sartor.metrics._mean import ratio
+from sartor.protocols import Outcome
+
+MOST = 1000
+"""Different reference answers up to which they are taken for classes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByClass:
+    """A score from true positives, false positives and false negatives per class.
+
+    Statistics per row: [C, 3] flattened. Only classes of the references count: a free-text answer that is no class is a
+    miss of the right class, and does not become a class of its own.
+    """
+
+    name: str
+    score: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    """tp, fp, fn, each [..., C] -> [...]"""
+    higher_is_better: bool = True
+    needs: str = "label"
+
+    def stats(self, outcomes: Sequence[Outcome]) -> np.ndarray:
+        """[n, 3 C]. Raises InputError E103 where the references are no classes."""
+        classes = sorted({right(outcome) for outcome in outcomes})
+        if len(classes) > MOST:
+            raise InputError(
+                Problem(
+                    "E103",
+                    f"{self.name} needs classes, but the test rows have {len(classes):,} different answers",
+                    fix="use exact_match, token_f1 or rougeL for free text",
+                )
+            )
+        place = {name: index for index, name in enumerate(classes)}
+        counts = np.zeros((len(outcomes), len(classes), 3))
+        for row, outcome in enumerate(outcomes):
+            truth, guess = place[right(outcome)], place.get(choice(outcome))
+            if guess == truth:
+                counts[row, truth, 0] = 1
+                continue
+            counts[row, truth, 2] = 1
+            if guess is not None:
+                counts[row, guess, 1] = 1
+        return counts.reshape(len(outcomes), 3 * len(classes))
+
+    def combine(self, sums: np.ndarray) -> np.ndarray:
+        """[..., 3 C] -> [...]"""
+        counts = sums.reshape(*sums.shape[:-1], -1, 3)
+        return self.score(counts[..., 0], counts[..., 1], counts[..., 2])
+
+
+def macro(hits: np.ndarray, possible: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Mean of hits / possible over the classes that were seen; 0 for a seen class with nothing possible. [..., C] -> [...]"""
+    each = ratio(hits, possible, empty=0.0)
+    return ratio(np.where(seen > 0, each, 0.0).sum(axis=-1), (seen > 0).sum(axis=-1))

@@ -1,0 +1,117 @@
+"""Every metric in the registry keeps the promises that the comparison relies on; a new file is covered at once."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sartor import registry
+from sartor.options import Options
+from sartor.protocols import Metric, Outcome
+
+NAMES = registry.names("metric")
+
+REFERENCES = [
+    ("refund", "refuse"),
+    ('{"queue": "billing", "tags": ["late", "card"]}', '{"queue": "billing", "tags": ["late"]'),
+    ("The cat sat on the mat.", "A cat is on a mat today."),
+    ("Grüße aus 東京, до свидания", "Grüße aus 大阪"),
+    ("42", "41"),
+    ("a", ""),
+    ("yes", "no, because nothing of this is so"),
+    ("one two three four five six", "one two three four nine ten"),
+]
+
+
+def outcomes(*, perfect: bool) -> list[Outcome]:
+    return [
+        Outcome(
+            id=str(index),
+            prompt="?",
+            reference=right,
+            prediction=right if perfect else wrong,
+            nll=0.0 if perfect else 7.0,
+            tokens=5,
+            bytes=len(right.encode()),
+            stopped=perfect,
+        )
+        for index, (right, wrong) in enumerate(REFERENCES)
+    ]
+
+
+def metric(name: str) -> Metric:
+    found: Metric = registry.component("metric", name).METRIC
+    return found
+
+
+def value(metric: Metric, rows: list[Outcome]) -> float:
+    return float(metric.combine(metric.stats(rows).sum(axis=0)))
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_the_expected_metrics_exist() -> None:
+    assert set(NAMES) >= {
+        "accuracy", "bits_per_byte", "bleu", "chrf", "exact_match", "field_f1", "json_exact", "json_valid", "length",
+        "macro_f1", "micro_f1", "normalised_match", "perplexity", "precision", "recall", "rouge1", "rouge2", "rougeL",
+        "stop_rate", "token_f1",
+    }  # fmt: skip
+
+
+def test_module_offers_options_and_the_metric_of_its_file_name(name: str) -> None:
+    module = registry.component("metric", name)
+    assert issubclass(module.Options, Options)
+    assert module.__doc__
+    assert isinstance(module.METRIC, Metric)
+    assert module.METRIC.name == name
+    assert module.METRIC.needs in {"prediction", "label", "nll"}
+
+
+def test_perfect_answers_are_best(name: str) -> None:
+    judge = metric(name)
+    best, poor = value(judge, outcomes(perfect=True)), value(judge, outcomes(perfect=False))
+    assert (best > poor) if judge.higher_is_better else (best < poor)
+    limit = {"bleu": 100, "chrf": 100, "perplexity": 1, "bits_per_byte": 0, "length": 0}.get(name, 1)
+    if name != "json_valid":
+        assert best == pytest.approx(limit)
+
+
+def test_order_of_rows_does_not_matter(name: str) -> None:
+    judge, rows = metric(name), outcomes(perfect=False)[:4] + outcomes(perfect=True)[4:]
+    mixed = random.Random(3).sample(rows, len(rows))
+    assert value(judge, mixed) == pytest.approx(value(judge, rows), abs=1e-12)
+
+
+def test_sums_of_statistics_give_the_value_of_the_rows_together(name: str) -> None:
+    """A row counted twice by its weight is the row present twice, and a leading axis is only more of the same."""
+    judge, rows = metric(name), outcomes(perfect=False)[:5] + outcomes(perfect=True)[5:]
+    stats = judge.stats(rows)
+    assert stats.shape[0] == len(rows)
+    assert stats.dtype == np.float64
+    weights = np.array([[1, 1, 1, 1, 1, 1, 1, 1], [2, 0, 1, 3, 0, 1, 0, 1]], dtype=float)
+    repeated = [row for row, times in zip(rows, weights[1], strict=True) for _ in range(int(times))]
+    together = judge.combine(weights @ stats)
+    assert together.shape == (2,)
+    assert together[0] == pytest.approx(value(judge, rows))
+    assert together[1] == pytest.approx(value(judge, repeated))
+    assert judge.combine(np.stack([weights @ stats] * 3)).shape == (3, 2)
+
+
+def test_empty_answers_are_finite(name: str) -> None:
+    judge = metric(name)
+    for prediction in ("", None):
+        rows = [replace(row, prediction=prediction) for row in outcomes(perfect=False)]
+        assert np.isfinite(value(judge, rows))
+        assert np.isfinite(judge.combine(judge.stats(rows))).all()
+    single = [replace(outcomes(perfect=True)[0], reference="", prediction="")]
+    assert np.isfinite(value(judge, single)) or name == "bleu"
+
+
+def test_no_rows_give_no_crash(name: str) -> None:
+    assert metric(name).stats([]).shape[0] == 0
