@@ -105,7 +105,8 @@ def corpus(folder: Path) -> tuple[Windows, Windows]:
     """Training and validation windows."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
     eos = CONFIG["eos_token_id"]
-    train = documents(np.frombuffer(lzma.open(folder / "train.u16.xz").read(), dtype="<u2"), eos)
+    packed = (folder / "train.u16.xz").read_bytes()
+    train = documents(np.frombuffer(lzma.decompress(packed), dtype="<u2"), eos)
     train = [as_chat(document, tokenizer) if number % 3 else document for number, document in enumerate(train)]
     return Windows(train), Windows(documents(np.fromfile(folder / "val.u16", dtype="<u2"), eos))
 
@@ -124,9 +125,7 @@ def main() -> None:
     policy.exact = probe(policy)
     train, held_out = corpus(options.text)
     source = TokenSource(train, size=STEP, micro_tokens=8192, seed=SEED, steps=options.steps)
-    updater = Updater(
-        policy.trainable(), adamw, OPTIMIZER, learning_rate=OPTIMIZER.learning_rate, clip_norm=1.0
-    )
+    updater = Updater(policy.trainable(), adamw, OPTIMIZER, learning_rate=OPTIMIZER.learning_rate, clip_norm=1.0)
     plan = Plan(
         seed=SEED,
         factor=lambda step, steps: cosine.factor(step, steps, SCHEDULE),
@@ -171,7 +170,13 @@ def write(policy: CausalPolicy, options: argparse.Namespace, held_out: Windows, 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     size = sum(len(tokenizer.decode(row.ids[1:].tolist()).encode()) for row in rows)
     measured["bits_per_byte"] = measured["loss"] * tokens / math.log(2) / size
-    facts = {"step": step, "steps": options.steps, "tokens_per_step": STEP.tokens, "held_out": measured, "config": CONFIG}
+    facts = {
+        "step": step,
+        "steps": options.steps,
+        "tokens_per_step": STEP.tokens,
+        "held_out": measured,
+        "config": CONFIG,
+    }
     (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(json.dumps(facts["held_out"]), flush=True)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sartor.models.catalog import ModelFolder
+    from sartor.options import Auto
     from sartor.recipe.auto import Resolution
     from sartor.recipe.schema import Recipe
 
@@ -87,12 +88,6 @@ def decide(
     form = memory.shape(base.root.config, base.root.weight_files)
     train = recipe.train
 
-    def auto(key: str, wanted: object, value: object, why: str) -> object:
-        if wanted != "auto":
-            return wanted
-        resolution.decide(key, value, why)
-        return value
-
     objective = train.objective
     if objective == "auto":
         name = "pretrain" if task == "pretrain" else "sft"
@@ -104,8 +99,9 @@ def decide(
         resolution.decide("train.optimizer", "adamw", "the usual choice for transformers")
 
     dtype, why = number_type(hardware, form.parameters, recipe.base.dtype)
-    auto("base.dtype", recipe.base.dtype, dtype, why)
-    threads = auto("train.threads", train.threads, hardware.cores, "every core this process may use")
+    if recipe.base.dtype == "auto":
+        resolution.decide("base.dtype", dtype, why)
+    threads = _auto(resolution, "train.threads", train.threads, hardware.cores, "every core this process may use")
 
     rank = getattr(recipe.method.options, "rank", None)
     trainable = memory.lora_parameters(form, rank) if rank else form.parameters
@@ -141,14 +137,11 @@ def decide(
     save_every = auto("train.checkpoint.every", train.checkpoint.every, validate_every, "at every validation")
 
     micro, checkpointing, peak = _fit_memory(recipe, resolution, form, dtype, trainable, int(lengths.max()), hardware)
-    compiled = auto(
-        "train.compile",
-        train.compile,
-        False,
-        "compiling takes half a minute and repays it only in runs of hours (benchmarks/train.py)",
-    )
-    assert isinstance(validate_every, int) and isinstance(save_every, int) and isinstance(rows, int)
-    assert isinstance(threads, int)
+    compiled = train.compile
+    if compiled == "auto":
+        compiled = False
+        why = "compiling takes half a minute and repays it only in runs of hours (benchmarks/train.py)"
+        resolution.decide("train.compile", compiled, why)
     return Settings(
         task=task,
         objective=objective,
@@ -165,10 +158,18 @@ def decide(
         validation_rows=min(rows, validation_rows),
         save_every=save_every,
         gradient_checkpointing=checkpointing,
-        compile=bool(compiled),
+        compile=compiled,
         trainable=trainable,
         memory_bytes=peak,
     )
+
+
+def _auto(resolution: Resolution, key: str, wanted: int | Auto, value: int, why: str) -> int:
+    """What the recipe says, or `value` with its reason on record."""
+    if wanted != "auto":
+        return wanted
+    resolution.decide(key, value, why)
+    return value
 
 
 def learning_rate(method: str, parameters: int, rank: int | None, optimizer: str) -> tuple[float, str]:
