@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from sartor.store import environment
 
 GIB = 1 << 30
 NATIVE_BF16 = ("amx_bf16", "avx512_bf16", "bf16")
@@ -30,13 +31,7 @@ def survey() -> Hardware:
     device = "cuda" if gpus.is_dir() and any(gpus.iterdir()) else "cpu"
     flags = _cpu_flags()
     native = "the GPU" if device == "cuda" else next((flag for flag in NATIVE_BF16 if flag in flags), None)
-    return Hardware(device, _cores(), _memory(), native)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return Hardware(device, environment.cores(), _free_memory(), native)
 
 
 def _cpu_flags() -> frozenset[str]:
@@ -50,9 +45,9 @@ def _cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
-def _memory() -> int:
-    """Free memory, or what the control group still allows where that is less."""
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def _free_memory() -> int:
+    """What is free now, or what the control group still allows where that is less."""
+    free = environment.memory()
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text().splitlines():

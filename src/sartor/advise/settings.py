@@ -122,19 +122,13 @@ def decide(
         steps = max(1, round(epochs * per_epoch))
 
     every = min(per_epoch, math.ceil(steps / VALIDATIONS))
-    validate_every = auto(
-        "train.validation.every",
-        train.validation.every,
-        every,
-        f"about {VALIDATIONS} in the run, at least one an epoch",
-    )
-    rows = auto(
-        "train.validation.rows",
-        train.validation.rows,
-        min(validation_rows, ROW_CAP["validation"]),
-        f"all of them, at most {ROW_CAP['validation']}",
-    )
-    save_every = auto("train.checkpoint.every", train.checkpoint.every, validate_every, "at every validation")
+    why = f"about {VALIDATIONS} in the run, at least one an epoch"
+    validate_every = _auto(resolution, "train.validation.every", train.validation.every, every, why)
+    most = ROW_CAP["validation"]
+    why = f"all of them, at most {most}"
+    rows = _auto(resolution, "train.validation.rows", train.validation.rows, min(validation_rows, most), why)
+    why = "at every validation"
+    save_every = _auto(resolution, "train.checkpoint.every", train.checkpoint.every, validate_every, why)
 
     micro, checkpointing, peak = _fit_memory(recipe, resolution, form, dtype, trainable, int(lengths.max()), hardware)
     compiled = train.compile

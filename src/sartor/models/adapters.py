@@ -28,7 +28,7 @@ def inject_lora(
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=target_modules,
         use_rslora=rslora,
@@ -37,7 +37,7 @@ def inject_lora(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            policy.adapter = get_peft_model(policy.model, config, autocast_adapter_dtype=False)  # type: ignore[assignment]
+            policy.adapter = get_peft_model(policy.model, config, autocast_adapter_dtype=False)
         except ValueError as fault:
             if "arget modules" not in str(fault):
                 raise

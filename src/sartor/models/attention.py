@@ -21,7 +21,7 @@ class RowBounds:
         self.lengths: tuple[int, ...] = ()
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def attend_rows(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -41,8 +41,8 @@ def attend_rows(
     query [1, heads, T, d], key and value [1, kv heads, T, d] -> [1, T, heads, d]. `attention_mask` is always None here:
     transformers builds none for an implementation it has no mask for. `softcap` follows Gemma 2 (section 2).
     """
-    lengths = row_bounds.lengths if row_bounds and row_bounds.lengths else (query.shape[2],)
-    queries, keys, values = (x.split(lengths, dim=2) for x in (query, key, value))
+    lengths = list(row_bounds.lengths if row_bounds and row_bounds.lengths else (query.shape[2],))
+    queries, keys, values = (torch.split(x, lengths, dim=2) for x in (query, key, value))
     rows = [
         _attend(q, k, v, dropout=dropout, scaling=scaling, window=sliding_window, softcap=softcap)
         for q, k, v in zip(queries, keys, values, strict=True)

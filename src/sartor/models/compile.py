@@ -9,13 +9,13 @@ from sartor.models.policy import CausalPolicy
 
 def decoder_layers(policy: CausalPolicy) -> list[torch.nn.Module]:
     """The repeated blocks of the trunk: the longest list of modules of one class in it."""
-    lists = [part for part in policy.model.base_model.modules() if isinstance(part, torch.nn.ModuleList)]
-    return list(max(lists, key=len, default=torch.nn.ModuleList()))
+    lists = [list(part) for part in policy.model.base_model.modules() if isinstance(part, torch.nn.ModuleList)]
+    return max(lists, key=len, default=[])
 
 
 def compile_layers(policy: CausalPolicy) -> int:
     """Compile every decoder layer for varying lengths; returns how many."""
     layers = decoder_layers(policy)
     for layer in layers:
-        layer.compile(dynamic=True)  # type: ignore[no-untyped-call]
+        layer.compile(dynamic=True)
     return len(layers)

@@ -13,7 +13,7 @@ from transformers.utils import logging as hf_logging
 from sartor.models.attention import NAME, attend_rows
 
 AttentionInterface.register(NAME, attend_rows)
-hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+hf_logging.disable_progress_bar()
 
 DROPOUTS = ("attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout", "dropout")
 """Names under which model configurations keep the probability of their dropout layers."""

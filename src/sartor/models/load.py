@@ -35,7 +35,7 @@ def load(folder: ModelFolder, *, dtype: Dtype = "float32", device: str = "cpu", 
             Problem("M110", f"weights do not fit the configuration: {'; '.join(wrong[:5])}", file=str(root.path))
         )
     _check_finite(model, root)
-    model.to(device)  # type: ignore[arg-type]
+    model.to(device)
     model.set_attn_implementation(NAME)
     model.requires_grad_(False)
     policy = CausalPolicy(model, device=torch.device(device), exact=Exactness())
