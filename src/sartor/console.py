@@ -72,10 +72,11 @@ def spark(values: Sequence[float], width: int, blocks: str = BLOCKS) -> str:
         return ""
     width = min(width, len(finite))
     edges = [round(index * len(finite) / width) for index in range(width + 1)]
-    means = [sum(finite[a:b]) / (b - a) for a, b in pairwise(edges)]
+    means = [sum(value / (b - a) for value in finite[a:b]) for a, b in pairwise(edges)]
     low, high = min(means), max(means)
-    scale = (len(blocks) - 1) / (high - low) if high > low else 0.0
-    return "".join(blocks[round((mean - low) * scale)] for mean in means)
+    top, spread = len(blocks) - 1, high / 2 - low / 2
+    shares = ((mean / 2 - low / 2) / spread if spread else 0.0 for mean in means)
+    return "".join(blocks[round(share * top)] for share in shares)
 
 
 def duration(seconds: float) -> str:

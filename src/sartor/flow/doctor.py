@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
@@ -14,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, distribution, requires, ver
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from sartor.advise.hardware import survey
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,8 +29,9 @@ BYTES_PER_PARAMETER = {"bfloat16": {"LoRA": 2, "full": 16}, "float32": {"LoRA": 
 """The weights alone; or weights, gradients, float32 master weights (where they are not the weights) and two moments."""
 WORKSPACE = 1.3
 """Activations, logits and the process itself, as a factor on the above."""
-CORE_FLOPS = {"amx_bf16": 2.0e11, "avx512_bf16": 6.0e10, "avx512f": 4.0e10, "avx2": 2.5e10}
-"""Sustained in training, per core; the first flag the processor has decides."""
+CORE_FLOPS = {"amx_bf16": 2.0e11, "avx512_bf16": 6.0e10, "bf16": 6.0e10}
+PLAIN_FLOPS = 3.0e10
+"""Sustained in training, per core, by the processor's feature for bfloat16 products; and without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class Machine:
 
     python: str
     cores: int
-    flags: tuple[str, ...]
+    bf16: str | None
+    """The processor's feature that multiplies bfloat16, if any."""
     memory: int
     disk: int
     gpus: tuple[Gpu, ...]
@@ -73,8 +76,8 @@ class Machine:
         if self.accelerated:
             room = max(gpu.memory for gpu in self.gpus) * 0.9
             return {method: room / (WORKSPACE * cost) for method, cost in BYTES_PER_PARAMETER["bfloat16"].items()}
-        costs = BYTES_PER_PARAMETER["bfloat16" if {"amx_bf16", "avx512_bf16"} & set(self.flags) else "float32"]
-        flops = self.cores * next((CORE_FLOPS[flag] for flag in CORE_FLOPS if flag in self.flags), 1.0e10)
+        costs = BYTES_PER_PARAMETER["bfloat16" if self.bf16 in CORE_FLOPS else "float32"]
+        flops = self.cores * CORE_FLOPS.get(self.bf16 or "", PLAIN_FLOPS)
         work = {method: TOKENS * cost for method, cost in FLOPS_PER_PARAMETER_AND_TOKEN.items()}
         return {
             method: min(self.memory * 0.8 / (WORKSPACE * cost), flops * HOURS * 3600 / work[method])
@@ -129,11 +132,12 @@ def _billions(parameters: float) -> str:
 
 def doctor() -> Health:
     """Examine this machine and this installation."""
+    hardware = survey()
     machine = Machine(
         python=platform.python_version(),
-        cores=_cores(),
-        flags=_flags(),
-        memory=_memory(),
+        cores=hardware.cores,
+        bf16=hardware.bf16,
+        memory=hardware.memory,
         disk=shutil.disk_usage(Path.cwd()).free,
         gpus=tuple(_gpus()),
         torch=_version("torch"),
@@ -144,8 +148,8 @@ def doctor() -> Health:
 
 def _hardware(machine: Machine) -> Iterator[Finding]:
     yield Finding("Python", machine.python)
-    kind = next((flag for flag in CORE_FLOPS if flag in machine.flags), "")
-    yield Finding("CPU", f"{machine.cores} cores" + (f", {kind.replace('_', ' ')}" if kind else ""))
+    kind = f", {machine.bf16.replace('_', ' ')}" if machine.bf16 in CORE_FLOPS and machine.bf16 else ""
+    yield Finding("CPU", f"{machine.cores} cores{kind}")
     if machine.gpus and not machine.torch_cuda:
         fix = f"{_pip('torch')} --upgrade --index-url https://download.pytorch.org/whl/cu128"
         yield Finding("GPU", f"{machine.gpus[0].name}, but torch is a CPU build", "warning", fix)
@@ -158,43 +162,6 @@ def _hardware(machine: Machine) -> Iterator[Finding]:
     full = machine.disk < 2e9
     elsewhere = "free some space, or run in a folder on another disk" if full else None
     yield Finding("disk", f"{machine.disk / 1e9:.0f} GB free here", "warning" if full else "ok", elsewhere)
-
-
-def _flags() -> tuple[str, ...]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ()
-    line = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    present = set(line[1].split()) if line else set()
-    return tuple(flag for flag in CORE_FLOPS if flag in present)
-
-
-def _cores() -> int:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _first_line("/sys/fs/cgroup/cpu.max").split()
-    if len(quota) == 2 and quota[0].isdigit():
-        usable = min(usable, max(1, int(quota[0]) // int(quota[1])))
-    return usable
-
-
-def _memory() -> int:
-    """Free memory in bytes, within the limit of the container."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-    except OSError:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    found = re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE)
-    free = int(found[1]) * 1024 if found else 0
-    limit, used = _first_line("/sys/fs/cgroup/memory.max"), _first_line("/sys/fs/cgroup/memory.current")
-    return min(free, max(0, int(limit) - int(used or 0))) if limit.isdigit() else free
-
-
-def _first_line(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="ascii").partition("\n")[0]
-    except OSError:
-        return ""
 
 
 def _gpus() -> Iterator[Gpu]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sartor import registry
 from sartor.data.findings import Findings
 from sartor.data.reading import expand, read, recognise
-from sartor.data.rows import Example
+from sartor.data.rows import Example, Row
 from sartor.errors import DataError, Problem, RecipeError
 from sartor.recipe.schema import Recipe
 
@@ -37,6 +38,7 @@ class Seen:
     """What the data looks like. Lengths are in words of prompt and answer together."""
 
     data: str
+    columns: Mapping[str, str]
     files: tuple[str, ...]
     format: str
     kind: str
@@ -112,23 +114,31 @@ def candidates(folder: Path) -> list[str]:
     return sorted(path.name for path in found if {*path.suffixes} & endings)
 
 
-def look(data: str) -> Seen:
-    """Read the first rows. Raises DataError where there is no such file, or nothing in it can be understood."""
+def look(data: str, columns: Mapping[str, str]) -> Seen:
+    """Read the first rows; `columns` is our field -> the file's column, as in `data.sources.map`.
+
+    Raises DataError where there is no such file, or nothing in it can be understood.
+    """
     files = expand(data, Path.cwd())
-    labels = [data if data.startswith("builtin:") else os.path.relpath(path) for path in files]
-    recognised = recognise(files[0], label=labels[0])
+    labels = [data] if len(files) == 1 else [_label(path) for path in files]
+    try:
+        recognised = recognise(files[0], map=columns, label=labels[0])
+    except DataError as fault:
+        raise DataError(*(_with_option(problem) for problem in fault.problems)) from fault
     findings = Findings()
-    stream = (
-        row for path, label in zip(files, labels, strict=True) for row in read(path, findings=findings, label=label)
+    streams = (
+        read(path, map=columns, findings=findings, label=label) for path, label in zip(files, labels, strict=True)
     )
-    rows = list(islice(stream, LOOKED_AT + 1))
+    rows = list(islice(chain.from_iterable(streams), LOOKED_AT + 1))
     if not rows:
         problems = findings.errors or [Problem("D100", "no records", file=labels[0])]
         raise DataError(*problems)
+    _trainable(rows[0])
     words = [len(f"{row.prompt_text()} {row.answer_text()}".split()) for row in rows]
     examples = [row for row in rows if isinstance(row, Example)]
     return Seen(
         data=data,
+        columns=columns,
         files=tuple(labels),
         format=recognised.format,
         kind=rows[0].kind,
@@ -143,6 +153,27 @@ def look(data: str) -> Seen:
         prompt=rows[0].prompt_text(),
         answer=rows[0].answer_text(),
     )
+
+
+def _trainable(row: Row) -> None:
+    """Raises DataError where no objective learns from rows of this kind."""
+    objectives = {name: registry.component("objective", name).ROWS for name in registry.names("objective")}
+    if not any(row.kind in kinds for kinds in objectives.values()):
+        what = f"no objective of this version learns from {row.kind} rows; there are {', '.join(objectives)}"
+        raise DataError(
+            Problem("D173", what, file=row.origin.file, line=row.origin.line, fix="sartor init --data FILE")
+        )
+
+
+def _label(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _with_option(problem: Problem) -> Problem:
+    """The recipe's `map` is an option here."""
+    if problem.code != "D112":
+        return problem
+    return replace(problem, fix=f"{problem.fix}; here: sartor init --map FIELD=COLUMN for each of them")
 
 
 def init(seen: Seen, folder: Path, *, goal: str | None, task: str | None, base: str) -> Written:
@@ -165,7 +196,8 @@ def recipe_text(seen: Seen, folder: Path, *, goal: str | None, task: str, base: 
     rows = f"{seen.rows:,}" if seen.complete else f"more than {seen.rows:,}"
     kind = "json" if seen.json_answers and task != "classify" else task
     gate = GATES.get(kind, GATES["other"])
-    data = seen.data if seen.data.startswith("builtin:") else os.path.relpath(seen.data, folder)
+    fixed = seen.data.startswith("builtin:") or Path(seen.data).is_absolute()
+    data = seen.data if fixed else os.path.relpath(seen.data, folder)
     statement = (
         f"  statement: {_quoted(goal)}" if goal else "  # statement: one sentence: what goes in, what must come out"
     )
@@ -179,11 +211,18 @@ def recipe_text(seen: Seen, folder: Path, *, goal: str | None, task: str, base: 
         "  success:                # decided before training; a gate that fails makes the exit code 1",
         f"    - {gate}",
         f"base: {_quoted(base)}   # or a Hugging Face folder, a hub id, a run folder",
-        f"data: {_quoted(data)}",
+        *_sources(data, seen.columns),
         "# method: lora            # or full: every weight moves",
         "# train: {epochs: auto}   # early stopping keeps the best step",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _sources(data: str, columns: Mapping[str, str]) -> list[str]:
+    if not columns:
+        return [f"data: {_quoted(data)}"]
+    pairs = ", ".join(f"{field}: {_quoted(column)}" for field, column in columns.items())
+    return ["data:", "  sources:", f"    - {{path: {_quoted(data)}, map: {{{pairs}}}}}"]
 
 
 def _validate(text: str) -> None:

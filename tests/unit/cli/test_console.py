@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sartor.console import (
@@ -92,7 +92,7 @@ def test_the_panel_shows_bar_numbers_and_curves() -> None:
     for said in ("data", "step 60/189", "4:2", "500 tok/s", "2.1 GB", "validation 1.51", "best at 60", "N402"):
         assert said in picture, said
     assert "█" in picture
-    assert picture.rstrip().endswith("\x1b[?25h") or "stopped at step 140" in picture
+    assert "stopped at step 140" in picture
 
 
 def test_a_panel_without_a_unicode_terminal_draws_in_ascii() -> None:
@@ -142,6 +142,7 @@ def test_the_best_step_is_the_lowest_validation_unless_a_saved_one_says_otherwis
     assert progress.best == 30
 
 
+@example([1.7e308, -1.7e308], 2)
 @given(st.lists(st.floats(), max_size=300), st.integers(1, 40))
 def test_a_spark_never_fails_and_never_grows(values: list[float], width: int) -> None:
     drawn = spark(values, width)
