@@ -1,0 +1,107 @@
+"""Tokenised rows on disk, read through memory maps: memory does not grow with the data beyond 24 bytes a row.
+
+Four flat files: ids, the runs of equal loss weight, and for each row where its ids and runs end and which row of the
+dataset it is. `tokens.json` is written last; a folder without it is not a token set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from sartor.tokens.batch import Rendered
+
+_RUN = np.dtype([("start", "<i4"), ("end", "<i4"), ("weight", "<f4")])
+_ROW = np.dtype([("ids", "<i8"), ("runs", "<i8"), ("row", "<i8")])
+_ID = np.dtype("<i4")
+_VERSION = 1
+
+
+class TokenSet:
+    """A sequence of `Rendered` rows in a folder."""
+
+    def __init__(self, folder: Path, facts: dict[str, int]) -> None:
+        self.folder = folder
+        self.tokens, self.supervised, self._count = facts["tokens"], facts["supervised"], facts["rows"]
+        self._ids = _map(folder / "ids.bin", _ID)
+        self._runs = _map(folder / "runs.bin", _RUN)
+        self._rows = _map(folder / "rows.bin", _ROW)
+
+    @classmethod
+    def write(cls, rendered: Iterable[Rendered], folder: Path) -> TokenSet:
+        """Store rows as they come, replacing what was in the folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        summary = folder / "tokens.json"
+        summary.unlink(missing_ok=True)
+        tokens = runs = supervised = count = 0
+        with (
+            (folder / "ids.bin").open("wb") as id_file,
+            (folder / "runs.bin").open("wb") as run_file,
+            (folder / "rows.bin").open("wb") as row_file,
+        ):
+            for row in rendered:
+                own = _runs(row.weight)
+                tokens, runs = tokens + len(row), runs + len(own)
+                supervised, count = supervised + row.supervised, count + 1
+                id_file.write(row.ids.astype(_ID).tobytes())
+                run_file.write(own.tobytes())
+                row_file.write(np.array((tokens, runs, row.row), _ROW).tobytes())
+        facts = {"version": _VERSION, "rows": count, "tokens": tokens, "supervised": supervised}
+        partial = folder / "tokens.json.partial"
+        partial.write_text(json.dumps(facts), encoding="utf-8")
+        os.replace(partial, summary)
+        return cls(folder, facts)
+
+    @classmethod
+    def open(cls, folder: Path) -> TokenSet:
+        """A set written before. Raises FileNotFoundError where there is none."""
+        return cls(folder, json.loads((folder / "tokens.json").read_text(encoding="utf-8")))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Rendered:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        ids_from, runs_from = (self._rows[index - 1][name] for name in ("ids", "runs")) if index else (0, 0)
+        ids = np.array(self._ids[ids_from : self._rows[index]["ids"]], dtype=np.int32)
+        weight = np.zeros(len(ids), dtype=np.float32)
+        for start, end, value in self._runs[runs_from : self._rows[index]["runs"]].tolist():
+            weight[start:end] = value
+        return Rendered(ids, weight, int(self._rows[index]["row"]))
+
+    def __iter__(self) -> Iterator[Rendered]:
+        return (self[index] for index in range(len(self)))
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """[rows] int64, tokens of each row."""
+        return np.diff(self._rows["ids"], prepend=0).astype(np.int64)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """[rows] int64, index of each row in its dataset."""
+        return np.array(self._rows["row"], dtype=np.int64)
+
+
+def _map(path: Path, dtype: np.dtype) -> np.ndarray:
+    if path.stat().st_size == 0:
+        return np.empty(0, dtype)
+    return np.memmap(path, dtype=dtype, mode="r")
+
+
+def _runs(weight: np.ndarray) -> np.ndarray:
+    """Stretches of equal weight other than zero."""
+    if len(weight) == 0:
+        return np.empty(0, _RUN)
+    edges = np.flatnonzero(np.diff(weight)) + 1
+    starts, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(weight)]])
+    kept = weight[starts] != 0
+    runs = np.empty(int(kept.sum()), _RUN)
+    runs["start"], runs["end"], runs["weight"] = starts[kept], ends[kept], weight[starts[kept]]
+    return runs

@@ -1,0 +1,284 @@
+"""A model's vocabulary from its own files, on the Rust tokenizer, without transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sartor.errors import Problem, TokenError
+from sartor.tokens.controls import Controls
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+)
+_SLOW_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+
+
+class Vocabulary:
+    """Text to token ids and back.
+
+    Args:
+        tokenizer_json: the text of tokenizer.json.
+        config: tokenizer_config.json.
+        templates: chat templates by name; "default" is the usual one.
+        files: what must lie beside a saved model.
+        label: name of the file for messages.
+
+    Raises:
+        TokenError: T222, not a tokenizer.
+    """
+
+    def __init__(
+        self,
+        tokenizer_json: str,
+        config: Mapping[str, Any],
+        *,
+        templates: Mapping[str, str] | None = None,
+        files: tuple[Path, ...] = (),
+        label: str = "tokenizer.json",
+    ) -> None:
+        from tokenizers import AddedToken
+
+        self._json = tokenizer_json
+        self._tokenizer = _parse(tokenizer_json, label)
+        late = _late_tokens(config)
+        self._tokenizer.add_tokens([AddedToken(**token) for token in late])
+        self.templates, self.files = dict(templates or {}), files
+        self.named = {name: text for name in NAMES if (text := _text(config.get(name))) is not None}
+        """bos_token, eos_token ... as far as the vocabulary has them: the variables of chat templates."""
+        decoder = sorted(self._tokenizer.get_added_tokens_decoder().items())
+        self.added: dict[str, int] = {token.content: index for index, token in decoder}
+        """Every token that is cut out of the text before the tokenizer's model runs."""
+        self.added_tokens: list[dict[str, Any]] = [
+            {"content": token.content, **{flag: getattr(token, flag) for flag in _FLAGS}} for _, token in decoder
+        ]
+        special = {token.content for _, token in decoder if token.special} | set(self.named.values())
+        self.special_tokens: dict[str, int] = {text: index for text, index in self.added.items() if text in special}
+        """Control tokens; a user's text never makes one."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Vocabulary:
+        """Read tokenizer.json, tokenizer_config.json and the chat templates of a model folder.
+
+        Raises:
+            TokenError: T221 no tokenizer.json, T222 a damaged file.
+        """
+        source = folder / "tokenizer.json"
+        if not source.is_file():
+            raise TokenError(_no_tokenizer(folder))
+        config = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
+        named = tuple(path for name in FILES if (path := folder / name).is_file())
+        more = tuple(sorted(folder.glob("additional_chat_templates/*.jinja")))
+        templates = _templates(folder, config)
+        return cls(_read(source), config, templates=templates, files=named + more, label=str(source))
+
+    @property
+    def template(self) -> str | None:
+        """The chat template that the vocabulary comes with."""
+        return self.templates.get("default")
+
+    @cached_property
+    def size(self) -> int:
+        """One more than the largest token id."""
+        return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+
+    @property
+    def bos_id(self) -> int | None:
+        """Id of the beginning-of-text token."""
+        return self._named_id("bos_token")
+
+    @property
+    def eos_id(self) -> int | None:
+        """Id of the end-of-text token."""
+        return self._named_id("eos_token")
+
+    @property
+    def pad_id(self) -> int | None:
+        """Id of the padding token."""
+        return self._named_id("pad_token")
+
+    @property
+    def unknown_id(self) -> int | None:
+        """Id that stands for characters the vocabulary does not have."""
+        index: int | None = self._tokenizer.token_to_id(getattr(self._tokenizer.model, "unk_token", None) or "")
+        return self._named_id("unk_token") if index is None else index
+
+    def _named_id(self, name: str) -> int | None:
+        index: int | None = self._tokenizer.token_to_id(self.named.get(name, ""))
+        return index
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of everything that decides how text becomes ids."""
+        body = json.dumps([self._json, self.added_tokens, self.named], sort_keys=True)
+        return hashlib.sha256(body.encode()).hexdigest()
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """Ids of a text, nothing added. `special`: control tokens written in it count as such, else they are text.
+
+        Raises:
+            TokenError: without `special`: T223 a vocabulary that cannot keep the two apart, T224.
+        """
+        if not special:
+            return self.controls.encode(text)
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_many(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
+        """`encode` for many texts at once."""
+        if special or not any(self.controls.pattern.search(text) for text in texts):
+            return [encoding.ids for encoding in self.encodings(texts)]
+        return [self.controls.encode(text) for text in texts]
+
+    def encodings(self, texts: Sequence[str]) -> list[Encoding]:
+        """Ids and character offsets of many texts; control tokens written in them count as such."""
+        encodings: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return encodings
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, control tokens included."""
+        text: str = self._tokenizer.decode([int(index) for index in ids], skip_special_tokens=False)
+        return text
+
+    def decode_many(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """`decode` for many rows at once."""
+        texts: list[str] = self._tokenizer.decode_batch(list(rows), skip_special_tokens=False)
+        return texts
+
+    def token(self, index: int) -> str:
+        """The vocabulary's own spelling of one id."""
+        text: str | None = self._tokenizer.id_to_token(int(index))
+        return f"<{index}?>" if text is None else text
+
+    @cached_property
+    def controls(self) -> Controls:
+        """The control tokens as such, whatever the template."""
+        return Controls(self, tuple(self.special_tokens))
+
+    def tokenizer_with(self, added: Sequence[Mapping[str, Any]]) -> Tokenizer:
+        """The same tokenizer with other added tokens."""
+        from tokenizers import AddedToken
+
+        body = json.loads(self._json)
+        body["added_tokens"] = []
+        body["post_processor"] = None
+        tokenizer = _parse(json.dumps(body), "tokenizer.json")
+        tokenizer.add_tokens([AddedToken(**token) for token in added])
+        return tokenizer
+
+
+def check_size(vocabulary: Vocabulary, rows: int, label: str) -> list[Problem]:
+    """T220 when the vocabulary has ids that the model's embedding, with `rows` rows, does not have."""
+    if vocabulary.size <= rows:
+        return []
+    return [
+        Problem(
+            "T220",
+            f"the tokenizer gives ids up to {vocabulary.size - 1:,}, the model's embedding has {rows:,} rows",
+            file=label,
+            fix="use the tokenizer that belongs to this model",
+        )
+    ]
+
+
+_FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
+
+
+def _parse(text: str, label: str) -> Tokenizer:
+    """Without truncation, padding, control tokens put in front and trimmed offsets: exactly the text that is given."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as fault:
+        raise TokenError(_damaged(Path(label), fault)) from fault
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.post_processor = None
+    return tokenizer
+
+
+def _text(token: Any) -> str | None:
+    if isinstance(token, Mapping):
+        token = token.get("content")
+    return token if isinstance(token, str) else None
+
+
+def _late_tokens(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Added tokens that tokenizer_config.json lists, in the order of their ids; most are in tokenizer.json as well."""
+    table = config.get("added_tokens_decoder")
+    if not isinstance(table, Mapping):
+        return []
+    bodies = [body for _, body in sorted(table.items(), key=lambda entry: int(entry[0])) if isinstance(body, Mapping)]
+    return [
+        {"content": str(body["content"]), **{flag: bool(body[flag]) for flag in _FLAGS if flag in body}}
+        for body in bodies
+        if "content" in body
+    ]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as fault:
+        raise TokenError(_damaged(path, fault)) from fault
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        body = json.loads(_read(path))
+    except ValueError as fault:
+        raise TokenError(_damaged(path, fault)) from fault
+    if not isinstance(body, dict):
+        raise TokenError(_damaged(path, "a JSON object was expected"))
+    return body
+
+
+def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    inside = config.get("chat_template")
+    found: dict[str, str] = {}
+    if isinstance(inside, str):
+        found["default"] = inside
+    elif isinstance(inside, list):
+        found |= {str(entry["name"]): str(entry["template"]) for entry in inside}
+    elif isinstance(inside, Mapping):
+        found |= {str(name): str(text) for name, text in inside.items()}
+    for path in sorted(folder.glob("additional_chat_templates/*.jinja")):
+        found[path.stem] = _read(path)
+    alone = folder / "chat_template.jinja"
+    if alone.is_file():
+        found["default"] = _read(alone)
+    return found
+
+
+def _no_tokenizer(folder: Path) -> Problem:
+    slow = [name for name in _SLOW_FILES if (folder / name).is_file()]
+    if not slow:
+        fix = "copy tokenizer.json and tokenizer_config.json of the model here"
+        return Problem("T221", "there is no tokenizer.json", file=str(folder), fix=fix)
+    load = f"AutoTokenizer.from_pretrained('{folder}')"
+    command = f'python -c "from transformers import AutoTokenizer; {load}.save_pretrained({str(folder)!r})"'
+    what = f"the tokenizer is only there as {slow[0]}; tokenizer.json is needed"
+    return Problem("T221", what, file=str(folder), fix=f"convert it once: {command}")
+
+
+def _damaged(path: Path, fault: object) -> Problem:
+    fix = "copy it again from the model's source"
+    return Problem("T222", f"the file cannot be read: {fault}", file=str(path), fix=fix)
