@@ -126,10 +126,20 @@ class Outcome:
 class Metric(Protocol):
     """A metric as sufficient statistics, so that one bootstrap serves all: `combine(sum over rows of stats(row))`."""
 
-    name: str
-    higher_is_better: bool
-    needs: str
-    """prediction | label | nll: what must be in the Outcome."""
+    @property
+    def name(self) -> str:
+        """Its key in the recipe."""
+        ...
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction."""
+        ...
+
+    @property
+    def needs(self) -> str:
+        """prediction | label | nll: what must be in the Outcome."""
+        ...
 
     def stats(self, outcomes: Sequence[Outcome]) -> np.ndarray:
         """[n, k] float64, one line of statistics per row."""

@@ -1,0 +1,309 @@
+"""Compares models on the same rows: a score with its interval for each, and the paired difference of one to every other.
+
+B: resamples, n: rows, k: statistics of a metric. One [B, n] matrix of row weights serves all models and metrics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from sartor.evaluate import intervals
+from sartor.evaluate.flips import Flips, find_flips
+from sartor.protocols import Metric, Outcome
+
+SMALL = 10
+"""With fewer rows no interval deserves trust; the comparison says so."""
+
+Word = Literal["better", "worse", "no difference seen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One model on one metric."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Subject minus other on the same rows, in the metric's own unit. `word` says which way the whole interval lies."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    test: Literal["McNemar", "bootstrap"]
+    word: Word
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A metric of one model: what every interval is made from."""
+
+    value: float
+    each: np.ndarray
+    """[n] the metric of each row alone"""
+    without: np.ndarray
+    """[n] the metric of all rows but one"""
+    resampled: np.ndarray
+    """[B]"""
+    right: np.ndarray | None
+    """[n] bool, where the metric is a plain share of rows that are right"""
+
+    def interval(self, confidence: float) -> intervals.Interval:
+        if self.right is not None:
+            return intervals.wilson(int(self.right.sum()), self.right.size, confidence)
+        return intervals.bca(self.resampled, self.value, self.without, confidence)
+
+    def error(self) -> float:
+        """Standard error; for scores between 0 and 1 that do not vary at all, that of a share."""
+        if self.right is not None:
+            return intervals.share_error(float(self.right.sum()), self.right.size)
+        error = intervals.standard_error(self.without)
+        bounded = bool(np.isfinite(self.each).all() and (self.each >= 0).all() and (self.each <= 1).all())
+        return intervals.share_error(float(self.each.sum()), self.each.size) if error == 0 and bounded else error
+
+
+class Comparison:
+    """The result of `compare`. Scores and differences are given at any level of confidence."""
+
+    def __init__(
+        self,
+        measured: Mapping[str, Mapping[str, _Measured]],
+        metrics: Sequence[Metric],
+        models: Sequence[str],
+        *,
+        rows: int,
+        confidence: float,
+        resamples: int,
+        seed: int,
+        flips: Flips | None,
+    ) -> None:
+        self._measured = measured
+        self._metrics = {metric.name: metric for metric in metrics}
+        self.models = tuple(models)
+        self.rows = rows
+        self.confidence = confidence
+        self.resamples = resamples
+        self.seed = seed
+        self.flips = flips
+        """Rows that changed sides; None where there is nothing to compare with."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of all metrics; the first is the main one."""
+        return tuple(self._metrics)
+
+    @property
+    def subject(self) -> str:
+        """The model that is compared with every other: tuned, or else the last one."""
+        return subject(self.models)
+
+    @property
+    def small(self) -> bool:
+        """Whether there are too few rows for any interval to deserve trust."""
+        return self.rows < SMALL
+
+    def higher_is_better(self, metric: str) -> bool:
+        """Direction of a metric. Raises KeyError for one that was not measured."""
+        return self._metrics[metric].higher_is_better
+
+    def is_share(self, metric: str) -> bool:
+        """Whether the metric is a share of rows that are right, to be shown in percent."""
+        measured = self._measured.get(metric, {})
+        return bool(measured) and all(one.right is not None for one in measured.values())
+
+    def score(self, metric: str, model: str, confidence: float | None = None) -> Score | None:
+        """A model's score with its interval; None where it was not measured."""
+        one = self._measured.get(metric, {}).get(model)
+        if one is None:
+            return None
+        return Score(one.value, *one.interval(self.confidence if confidence is None else confidence))
+
+    def difference(self, metric: str, other: str, confidence: float | None = None) -> Difference | None:
+        """Subject minus `other`; None where one of them was not measured."""
+        measured = self._measured.get(metric, {})
+        ours, theirs = measured.get(self.subject), measured.get(other)
+        if ours is None or theirs is None or other == self.subject:
+            return None
+        level = self.confidence if confidence is None else confidence
+        value = ours.value - theirs.value
+        if ours.right is not None and theirs.right is not None:
+            gained, lost = int((ours.right & ~theirs.right).sum()), int((theirs.right & ~ours.right).sum())
+            interval = intervals.bonett_price(gained, lost, self.rows, level)
+            p = intervals.mcnemar(gained, lost)
+            return Difference(value, *interval, p=p, test="McNemar", word=self._word(metric, interval))
+        resampled = ours.resampled - theirs.resampled
+        interval = intervals.bca(resampled, value, ours.without - theirs.without, level)
+        p = intervals.bootstrap_p(resampled)
+        return Difference(value, *interval, p=p, test="bootstrap", word=self._word(metric, interval))
+
+    def detectable(self, metric: str) -> float | None:
+        """Smallest true difference to the first model that these rows would show, known before the subject is measured."""
+        one = self._measured.get(metric, {}).get(self.models[0])
+        return None if one is None else _known(intervals.detectable(one.error(), self.confidence))
+
+    def json(self) -> dict[str, Any]:
+        """Everything as a JSON object; `report.py` reads exactly this."""
+        return {
+            "rows": self.rows,
+            "small": self.small,
+            "confidence": self.confidence,
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "models": list(self.models),
+            "subject": self.subject,
+            "metrics": [self._metric_json(name) for name in self.metrics],
+            "flips": None if self.flips is None else self.flips.json(),
+        }
+
+    def _metric_json(self, name: str) -> dict[str, Any]:
+        scores = {model: self.score(name, model) for model in self.models}
+        differences = {model: self.difference(name, model) for model in self.models}
+        return {
+            "name": name,
+            "higher_is_better": self.higher_is_better(name),
+            "share": self.is_share(name),
+            "detectable": self.detectable(name),
+            "scores": {model: _plain(score) for model, score in scores.items() if score is not None},
+            "differences": {model: _plain(one) for model, one in differences.items() if one is not None},
+        }
+
+    def _word(self, metric: str, interval: intervals.Interval) -> Word:
+        if interval.low > 0 or interval.high < 0:
+            return "better" if (interval.low > 0) == self.higher_is_better(metric) else "worse"
+        return "no difference seen"
+
+
+def subject(models: Sequence[str]) -> str:
+    """The model that is compared with the others: tuned, or else the last one."""
+    return "tuned" if "tuned" in models else models[-1]
+
+
+def compare(
+    outcomes: Mapping[str, Sequence[Outcome]],
+    metrics: Sequence[Metric],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Score every model on every metric, and the subject against every other model, on the same rows.
+
+    `outcomes` holds each model's rows; models that were not measured are simply absent. A metric is left out for a model
+    that lacks what it needs. Deterministic in `seed`.
+
+    Raises ValueError without rows or models, or where models were given different rows.
+    """
+    models = list(outcomes)
+    aligned = _aligned(outcomes)
+    rows = len(aligned[models[0]])
+    stats = {
+        metric.name: {model: metric.stats(aligned[model]) for model in models if _has(metric, aligned[model])}
+        for metric in metrics
+    }
+    resampled: dict[str, dict[str, list[np.ndarray]]] = {
+        name: {model: [] for model in given} for name, given in stats.items()
+    }
+    by_name = {metric.name: metric for metric in metrics}
+    for chunk in intervals.weights(rows, resamples, seed):
+        for name, given in stats.items():
+            for model, lines in given.items():
+                resampled[name][model].append(by_name[name].combine(chunk @ lines))
+    measured = {
+        name: {
+            model: _measure(by_name[name], lines, np.concatenate(resampled[name][model]))
+            for model, lines in given.items()
+        }
+        for name, given in stats.items()
+    }
+    measured = {
+        name: {model: one for model, one in given.items() if np.isfinite(one.value)} for name, given in measured.items()
+    }
+    return Comparison(
+        measured,
+        metrics,
+        models,
+        rows=rows,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+        flips=_flips(aligned, metrics, measured),
+    )
+
+
+def detectable(outcomes: Sequence[Outcome], metrics: Sequence[Metric], *, confidence: float = 0.95) -> dict[str, float]:
+    """For each metric the smallest true difference that a test on these rows would show four times out of five.
+
+    From the base model's rows alone, so it is known before training. Metrics that cannot be told yet are left out.
+    """
+    found = {}
+    for metric in metrics:
+        if _has(metric, outcomes):
+            one = _measure(metric, metric.stats(outcomes), np.empty(0))
+            found[metric.name] = intervals.detectable(one.error(), confidence)
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _measure(metric: Metric, stats: np.ndarray, resampled: np.ndarray) -> _Measured:
+    total = stats.sum(axis=0)
+    without = metric.combine(total - stats) if len(stats) > 1 else np.empty(0)
+    is_share = stats.shape[1] == 2 and bool((stats[:, 1] == 1).all() and np.isin(stats[:, 0], (0, 1)).all())
+    right = stats[:, 0] == 1 if is_share else None
+    return _Measured(float(metric.combine(total)), metric.combine(stats), without, resampled, right)
+
+
+def _aligned(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, list[Outcome]]:
+    """Every model's outcomes in the order of the first model's rows."""
+    if not outcomes:
+        raise ValueError("no model to compare")
+    order = [outcome.id for outcome in next(iter(outcomes.values()))]
+    if not order:
+        raise ValueError("no rows to compare on")
+    if len(set(order)) < len(order):
+        raise ValueError("rows of a comparison need different ids")
+    aligned = {}
+    for model, given in outcomes.items():
+        found = {outcome.id: outcome for outcome in given}
+        if found.keys() != set(order) or len(given) != len(order):
+            raise ValueError(f"{model} was measured on other rows than {next(iter(outcomes))}")
+        aligned[model] = [found[identity] for identity in order]
+    return aligned
+
+
+def _has(metric: Metric, outcomes: Sequence[Outcome]) -> bool:
+    if metric.needs == "nll":
+        return any(outcome.tokens for outcome in outcomes)
+    if metric.needs == "label" and any(outcome.label is not None for outcome in outcomes):
+        return True
+    return any(outcome.prediction is not None for outcome in outcomes)
+
+
+def _flips(
+    outcomes: Mapping[str, Sequence[Outcome]],
+    metrics: Sequence[Metric],
+    measured: Mapping[str, Mapping[str, _Measured]],
+) -> Flips | None:
+    """Flips from the first other model to the subject, on the main metric if it was measured for both."""
+    ours = subject(list(outcomes))
+    theirs = next((model for model in outcomes if model != ours), ours)
+    for metric in metrics:
+        given = measured[metric.name]
+        if theirs != ours and theirs in given and ours in given:
+            return find_flips(metric, outcomes[theirs], outcomes[ours], given[theirs].each, given[ours].each)
+    return None
+
+
+def _plain(entry: Score | Difference) -> dict[str, Any]:
+    return {key: _known(value) if isinstance(value, float) else value for key, value in asdict(entry).items()}
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,200 @@
+"""From names in a recipe to metrics: those of the registry, and functions in the user's own files (`metrics.py:field_f1`)."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from traceback import walk_tb
+from types import ModuleType, TracebackType
+from typing import Any
+
+import numpy as np
+
+from sartor import registry
+from sartor.errors import InputError, Problem, RecipeError
+from sartor.metrics._json import parse
+from sartor.metrics._mean import ratio
+from sartor.protocols import Metric, Outcome
+
+JSON_SHARE = 0.95
+"""Share of references that must be JSON objects for the JSON metrics to be the default."""
+
+DEFAULTS: Mapping[str, tuple[str, ...]] = {
+    "classify": ("accuracy", "macro_f1"),
+    "pretrain": ("perplexity", "bits_per_byte"),
+    "chat": ("perplexity", "exact_match", "rougeL"),
+    "generate": ("perplexity", "exact_match", "rougeL"),
+}
+JSON_DEFAULTS = ("field_f1", "json_valid", "exact_match", "perplexity")
+
+
+def defaults(task: str, references: Sequence[str] = ()) -> list[str]:
+    """The metrics of a task, the main one first. Where the references are JSON objects, their fields are what counts."""
+    if task in ("chat", "generate") and references:
+        objects = sum(isinstance(parse(reference.strip()), dict) for reference in references)
+        if objects >= JSON_SHARE * len(references):
+            return list(JSON_DEFAULTS)
+    return list(DEFAULTS[task])
+
+
+def wants(metrics: Sequence[Metric], task: str) -> frozenset[str]:
+    """What must be measured: prediction, label, nll. Without labels to score, a metric of labels judges the generated text."""
+    needs = {metric.needs for metric in metrics}
+    if task != "classify" and "label" in needs:
+        needs = needs - {"label"} | {"prediction"}
+    return frozenset(needs)
+
+
+def load(names: Sequence[str], root: Path) -> list[Metric]:
+    """The metrics of these names in order, each once; files are looked up from `root`.
+
+    A user's function takes (prediction, reference) or (prediction, reference, columns) and returns a number or a bool;
+    its attribute `higher_is_better = False` turns its direction.
+
+    Raises RecipeError with every name that is wrong: R140 unknown, R141 no such file, R142 the file fails, R143 no such
+    function, R144 wrong arguments.
+    """
+    found: list[Metric] = []
+    problems: list[Problem] = []
+    for name in dict.fromkeys(names):
+        try:
+            found.append(_custom(name, root) if ":" in name or name.endswith(".py") else _registered(name))
+        except RecipeError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise RecipeError(*problems)
+    return found
+
+
+def _registered(name: str) -> Metric:
+    known = registry.names("metric")
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        meant = f'; did you mean "{near[0]}"?' if near else ""
+        raise RecipeError(
+            Problem("R140", f'unknown metric "{name}"{meant}', fix=f"one of {', '.join(known)}, or file.py:function")
+        )
+    metric: Metric = registry.component("metric", name).METRIC
+    return metric
+
+
+@dataclass(frozen=True, slots=True)
+class _Custom:
+    """The mean over rows of a user's function. Statistics per row: (result, 1)."""
+
+    name: str
+    file: Path
+    function: Callable[..., Any]
+    columns: bool
+    """Whether the function takes the row's other columns as a third argument."""
+    higher_is_better: bool
+    needs: str = "prediction"
+
+    def stats(self, outcomes: Sequence[Outcome]) -> np.ndarray:
+        """[n, 2]. Raises InputError E101 where the function raises, E102 where it returns no finite number."""
+        return np.array([(self._score(outcome), 1.0) for outcome in outcomes], dtype=np.float64).reshape(-1, 2)
+
+    def combine(self, sums: np.ndarray) -> np.ndarray:
+        """[..., 2] -> [...]"""
+        return ratio(sums[..., 0], sums[..., 1])
+
+    def _score(self, outcome: Outcome) -> float:
+        arguments: list[Any] = [outcome.prediction or "", outcome.reference]
+        if self.columns:
+            arguments.append(dict(outcome.columns))
+        with _UsersCode(self.file, InputError, "E101", f"{self.name} failed on row {outcome.id}"):
+            result = self.function(*arguments)
+        if not isinstance(result, bool | int | float | np.bool_ | np.number) or not math.isfinite(result):
+            raise InputError(
+                Problem(
+                    "E102",
+                    f"{self.name} returned {_short(result)} for row {outcome.id}; a finite number or a bool is needed",
+                    file=str(self.file),
+                    line=self.function.__code__.co_firstlineno,
+                )
+            )
+        return float(result)
+
+
+def _custom(name: str, root: Path) -> Metric:
+    path, _, function_name = name.rpartition(":")
+    if not path or not function_name:
+        raise RecipeError(Problem("R143", f'metric "{name}" names no function', fix=f"{name.rstrip(':')}:function"))
+    file = root / path
+    if not file.is_file():
+        raise RecipeError(
+            Problem("R141", f"metric file {file} does not exist", fix="paths start at the recipe's folder")
+        )
+    module = _imported(file)
+    function = getattr(module, function_name, None)
+    if not inspect.isfunction(function):
+        own = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
+        raise RecipeError(
+            Problem("R143", f'no function "{function_name}"', file=str(file), fix=f"it has {', '.join(own) or 'none'}")
+        )
+    return _Custom(
+        name, file, function, _takes_columns(function, file), bool(getattr(function, "higher_is_better", True))
+    )
+
+
+def _imported(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"sartor_metric_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise RecipeError(Problem("R142", "not a Python file", file=str(file), fix="give it the ending .py"))
+    module = importlib.util.module_from_spec(spec)
+    with _UsersCode(file, RecipeError, "R142", "the file cannot be imported"):
+        spec.loader.exec_module(module)
+    return module
+
+
+def _takes_columns(function: Callable[..., Any], file: Path) -> bool:
+    signature = inspect.signature(function)
+    for count in (3, 2):
+        try:
+            signature.bind(*["argument"] * count)
+        except TypeError:
+            continue
+        return count == 3
+    raise RecipeError(
+        Problem(
+            "R144",
+            f"{function.__name__}{signature} cannot be called",
+            file=str(file),
+            line=function.__code__.co_firstlineno,
+            fix=f"def {function.__name__}(prediction: str, reference: str) -> float, or with a third argument columns",
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _UsersCode:
+    """Around a call into the user's file: whatever it raises becomes one coded problem at the line that raised it."""
+
+    file: Path
+    error: type[InputError]
+    code: str
+    what: str
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(raised, Exception | SystemExit):
+            return
+        inside = [line for frame, line in walk_tb(trace) if Path(frame.f_code.co_filename) == self.file]
+        line = inside[-1] if inside else raised.lineno if isinstance(raised, SyntaxError) else None
+        said = raised.msg if isinstance(raised, SyntaxError) else str(raised)
+        what = f"{self.what}: {type(raised).__name__}" + (f": {_short(said, quoted=False)}" if said else "")
+        raise self.error(Problem(self.code, what, file=str(self.file), line=line, fix="mend the function")) from raised
+
+
+def _short(value: object, *, quoted: bool = True) -> str:
+    text = " ".join((repr(value) if quoted else str(value)).split())
+    return text if len(text) <= 200 else text[:199] + "…"
