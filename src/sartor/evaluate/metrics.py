@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType, TracebackType
@@ -109,7 +111,8 @@ class _Custom:
             arguments.append(dict(outcome.columns))
         with _UsersCode(self.file, InputError, "E101", f"{self.name} failed on row {outcome.id}"):
             result = self.function(*arguments)
-        if not isinstance(result, bool | int | float | np.bool_ | np.number) or not math.isfinite(result):
+        score = _number(result)
+        if score is None:
             raise InputError(
                 Problem(
                     "E102",
@@ -118,7 +121,17 @@ class _Custom:
                     line=self.function.__code__.co_firstlineno,
                 )
             )
-        return float(result)
+        return score
+
+
+def _number(result: object) -> float | None:
+    if not isinstance(result, bool | int | float | np.bool_ | np.integer | np.floating):
+        return None
+    try:
+        score = float(result)
+    except OverflowError:
+        return None
+    return score if math.isfinite(score) else None
 
 
 def _custom(name: str, root: Path) -> Metric:
@@ -143,10 +156,11 @@ def _custom(name: str, root: Path) -> Metric:
 
 
 def _imported(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"sartor_metric_{file.stem}", file)
+    name = f"sartor_metric_{sha256(str(file.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise RecipeError(Problem("R142", "not a Python file", file=str(file), fix="give it the ending .py"))
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     with _UsersCode(file, RecipeError, "R142", "the file cannot be imported"):
         spec.loader.exec_module(module)
     return module
