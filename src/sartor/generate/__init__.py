@@ -1,0 +1,1 @@
+"""Text out of a model, local or remote: implementations of the `TextGenerator` protocol."""

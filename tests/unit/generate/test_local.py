@@ -1,0 +1,171 @@
+"""Generated tokens against transformers' own generate, alone against together, and what ends a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from sartor.generate import local
+from sartor.generate.local import LocalGenerator
+from sartor.models.attention import NAME
+from sartor.models.hf import random_causal
+from sartor.models.policy import CausalPolicy, Exactness
+from sartor.protocols import TextGenerator
+
+SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 61}
+FAMILIES = {
+    "llama": {"model_type": "llama", "num_key_value_heads": 2, **SIZE},
+    "qwen3": {"model_type": "qwen3", "num_key_value_heads": 2, "head_dim": 8, **SIZE},
+    "gpt2": {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 61, "n_positions": 128},
+    "mistral": {"model_type": "mistral", "num_key_value_heads": 2, "sliding_window": 8, **SIZE},
+    "gemma3": {
+        "model_type": "gemma3_text",
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+        **SIZE,
+    },
+    "gemma2": {"model_type": "gemma2", "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8, **SIZE},
+}
+
+
+def make(config: dict, seed: int = 3) -> CausalPolicy:
+    model = random_causal(
+        {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "max_position_embeddings": 128, **config}, seed=seed
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(8)
+    model.eval()
+    model.set_attn_implementation(NAME)
+    return CausalPolicy(model, device=torch.device("cpu"), exact=Exactness())
+
+
+@pytest.fixture(scope="module")
+def policy() -> CausalPolicy:
+    return make(FAMILIES["llama"])
+
+
+def prompts(count: int = 9, longest: int = 23, seed: int = 0) -> list[list[int]]:
+    draw = np.random.default_rng(seed)
+    return [draw.integers(3, 61, draw.integers(1, longest + 1)).tolist() for _ in range(count)]
+
+
+def spell(ids: Sequence[int]) -> str:
+    return " ".join(map(str, ids))
+
+
+def generator(policy: CausalPolicy, stop: frozenset[int] = frozenset({2}), batch: int = 4) -> LocalGenerator:
+    return LocalGenerator(policy, stop, 0, spell, batch)
+
+
+def texts(policy: CausalPolicy, given: Sequence[Sequence[int]], batch: int = 4, stop=(2,), **options) -> list[str]:
+    made = generator(policy, frozenset(stop), batch).generate(given, **{"max_new_tokens": 12, **options})
+    by_index = {index: (text, stopped) for index, text, stopped in made}
+    assert sorted(by_index) == list(range(len(given)))
+    return [by_index[index] for index in range(len(given))]
+
+
+def reference(policy: CausalPolicy, prompt: list[int], stop: list[int], count: int = 12) -> tuple[str, bool]:
+    with policy.generating() as model:
+        ids = model.generate(
+            torch.tensor([prompt]),
+            do_sample=False,
+            max_new_tokens=count,
+            eos_token_id=stop,
+            pad_token_id=0,
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
+        )[0, len(prompt) :].tolist()
+    stopped = ids[-1] in stop
+    return spell(ids[:-1] if stopped else ids), stopped
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_gives_the_tokens_of_transformers_generate(family: str) -> None:
+    policy = make(FAMILIES[family])
+    given = prompts()
+    stop = [2, 5, 9, 11, 17, 23, 31]
+    wanted = [reference(policy, prompt, stop) for prompt in given]
+    assert texts(policy, given, stop=stop) == wanted
+    assert len({text for text, _ in wanted}) > 3
+    assert {stopped for _, stopped in wanted} == {True, False}
+
+
+def test_batches_of_any_size_give_the_same_text(policy: CausalPolicy) -> None:
+    given = prompts(11)
+    alone = texts(policy, given, batch=1)
+    assert texts(policy, given, batch=3) == alone
+    assert texts(policy, given, batch=64) == alone
+
+
+def test_cache_budget_bounds_a_batch(policy: CausalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = prompts(11)
+    alone = texts(policy, given, batch=1)
+    monkeypatch.setattr(local, "BATCH_TOKENS", 80)
+    seen: list[int] = []
+    run = LocalGenerator._run
+    monkeypatch.setattr(
+        LocalGenerator, "_run", lambda self, model, rows, *rest: seen.append(len(rows)) or run(self, model, rows, *rest)
+    )
+    assert texts(policy, given, batch=64) == alone
+    assert max(seen) < 11
+    assert sum(seen) == 11
+
+
+def test_sampling_depends_on_seed_and_index_only(policy: CausalPolicy) -> None:
+    given = prompts(11)
+    alone = texts(policy, given, batch=1, temperature=1.0, seed=5)
+    assert texts(policy, given, batch=64, temperature=1.0, seed=5) == alone
+    assert texts(policy, given, batch=64, temperature=1.0, seed=6) != alone
+
+
+def test_sampling_follows_the_distribution(policy: CausalPolicy) -> None:
+    prompt = [7, 8, 9]
+    with policy.generating() as model:
+        wanted = (model(torch.tensor([prompt])).logits[0, -1] / 4).softmax(dim=0).numpy()
+    made = texts(policy, [prompt] * 4000, batch=512, stop=(), max_new_tokens=1, temperature=4.0)
+    counted = Counter(int(text) for text, _ in made)
+    got = np.array([counted[token] / 4000 for token in range(61)])
+    assert 0.5 * np.abs(got - wanted).sum() < 0.06
+
+
+def test_a_row_ends_where_the_window_is_full(policy: CausalPolicy) -> None:
+    (text, stopped), (none, ended) = texts(policy, [[5] * 125, [5] * 128], stop=(), max_new_tokens=50)
+    assert len(text.split()) == 3
+    assert (none, stopped, ended) == ("", False, False)
+
+
+def test_listener_hears_every_token(policy: CausalPolicy) -> None:
+    heard: list[tuple[int, str]] = []
+    made = list(
+        generator(policy, frozenset()).generate(
+            [[4, 5]], max_new_tokens=5, listen=lambda index, text: heard.append((index, text))
+        )
+    )
+    assert [len(text.split()) for _, text in heard] == [1, 2, 3, 4, 5]
+    assert heard[-1][1] == made[0][1]
+
+
+def test_model_is_left_as_it_was(policy: CausalPolicy) -> None:
+    policy.train()
+    for _ in generator(policy).generate(prompts(3), max_new_tokens=3):
+        assert not torch.is_inference_mode_enabled()
+        assert policy.model.training
+        assert policy.model.config._attn_implementation == NAME
+    policy.eval()
+
+
+def test_empty_prompt_is_refused(policy: CausalPolicy) -> None:
+    with pytest.raises(ValueError, match="prompt 1 is empty"):
+        list(generator(policy).generate([[3], []], max_new_tokens=2))
+
+
+def test_it_is_a_text_generator(policy: CausalPolicy) -> None:
+    made: TextGenerator = generator(policy)
+    assert list(made.generate([], max_new_tokens=3)) == []
