@@ -33,15 +33,15 @@ class _Entry:
     def told(self) -> Problem:
         if not self.rows:
             return self.problem
-        what = f"{self.problem.what} ({len(self.rows) + 1:,} rows)"
-        return replace(self.problem, what=what, rows=tuple(self.rows))
+        rows = (*self.problem.rows, *self.rows)
+        return replace(self.problem, what=f"{self.problem.what} ({len(rows) + 1:,} rows)", rows=rows)
 
 
 class Findings:
     """Problems merged by code, file and message; rows dropped; records read and skipped per file."""
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[str, str | None, str], _Entry] = {}
+        self._entries: dict[tuple[str, str, str | None, str], _Entry] = {}
         self._distinct: Counter[tuple[str, str | None]] = Counter()
         self._dropped: dict[tuple[str, str, str], array[int]] = {}
         self._owners: dict[int, Origin] = {}
@@ -117,17 +117,17 @@ class Findings:
         }
 
     def _note(self, problem: Problem, *, skippable: bool) -> None:
-        key = (problem.code, problem.file, problem.what)
+        key = (problem.level, problem.code, problem.file, problem.what)
         entry = self._entries.get(key)
         if entry is None and self._distinct[problem.code, problem.file] >= DISTINCT:
             problem = replace(problem, what="more faults of this kind", column=None, excerpt=None, caret=0)
-            key = (problem.code, problem.file, problem.what)
+            key = (problem.level, problem.code, problem.file, problem.what)
             entry = self._entries.get(key)
         if entry is None:
             self._distinct[problem.code, problem.file] += 1
             self._entries[key] = _Entry(problem, skippable)
             return
-        entry.skippable = entry.skippable and skippable
+        entry.skippable &= skippable
         if problem.line is not None:
             entry.rows.append(problem.line)
         entry.rows.extend(problem.rows)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import glob
-from importlib import resources
 from pathlib import Path
 
-from sartor import registry
+from sartor import embedded, registry
 from sartor.data.opening import extension, unreadable
 from sartor.errors import DataError, Problem
 
@@ -21,7 +20,7 @@ def expand(path: str, root: Path) -> list[Path]:
     Relative paths start at `root`. Raises DataError D113, and D115 for a folder that holds tables beside text files.
     """
     if path.startswith(_BUILTIN):
-        return [_builtin(path)]
+        return [embedded.builtin(path.removeprefix(_BUILTIN))]
     if "://" in path:
         raise DataError(Problem("D113", f"{path} is an address", fix="download the file, and give its path"))
     if "\0" in path:
@@ -81,14 +80,3 @@ def _matches(pattern: Path, shown: str) -> list[Path]:
     if not files:
         raise DataError(Problem("D113", "no file matches this pattern", file=shown, fix="** means any depth"))
     return files
-
-
-def _builtin(path: str) -> Path:
-    folder = Path(str(resources.files("sartor"))) / "embedded" / "data"
-    wanted = folder / f"{path.removeprefix(_BUILTIN)}.jsonl"
-    if wanted.parent == folder and wanted.is_file():
-        return wanted
-    names = sorted(f"{_BUILTIN}{file.stem}" for file in folder.glob("*.jsonl"))
-    raise DataError(
-        Problem("D113", f"nothing is built in by the name {path}", fix="there is " + (", ".join(names) or "none"))
-    )

@@ -16,7 +16,7 @@ from sartor.data.opening import extension, sniff
 from sartor.data.paths import expand, missing
 from sartor.data.recognition import shape
 from sartor.data.rows import Origin, Row
-from sartor.data.sources._record import Record
+from sartor.data.sources._record import Record, visible
 from sartor.errors import DataError, Problem
 
 __all__ = ["Recognised", "expand", "read", "recognise"]
@@ -125,7 +125,7 @@ class _Reading:
         self._findings.unused[self.file] = tuple(unused)
         for record in chain(head, rest):
             try:
-                row: Row = form.format.parse(form.view(record.value), Origin(self.file, record.line))
+                row = form.row(record.value, Origin(self.file, record.line))
             except BadRow as bad:
                 self.reject(BadRow(bad.code, form.said(bad.what), bad.fix), record)
                 continue
@@ -139,12 +139,13 @@ class _Reading:
 
     def reject(self, bad: BadRow, record: Record) -> None:
         """Note that a record is left out."""
-        self._findings.reject(Problem(bad.code, bad.what, self.file, record.line, excerpt=record.excerpt, fix=bad.fix))
+        problem = Problem(bad.code, bad.what, line=record.line, excerpt=record.excerpt, fix=bad.fix)
+        self._findings.reject(self.located(problem))
 
     def located(self, problem: Problem) -> Problem:
         """The problem with the file's name in it."""
-        fix = problem.fix and problem.fix.replace("{file}", shlex.quote(self.file))
-        return replace(problem, file=problem.file or self.file, fix=fix)
+        fix = problem.fix and visible(problem.fix.replace("{file}", shlex.quote(self.file)))
+        return replace(problem, file=problem.file or self.file, what=visible(problem.what), fix=fix)
 
     def _records(self, items: Iterator[Record | Problem]) -> Iterator[Record]:
         for item in items:

@@ -10,6 +10,7 @@ from typing import Any
 from sartor import registry
 from sartor.data.formats._columns import suggest
 from sartor.data.formats._fields import BadRow, nearest
+from sartor.data.rows import Origin, Row
 from sartor.data.sources._record import Record, shorten
 from sartor.errors import DataError, Problem
 
@@ -27,15 +28,23 @@ class Shape:
         self.taken = frozenset(columns.get(field, field) for field in self.format.FIELDS)
         """The file's columns that become fields."""
 
-    def view(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The record under our names. Raises BadRow D110 where it is of another form."""
+    def row(self, value: Mapping[str, Any], origin: Origin) -> Row:
+        """The record as a row. Raises BadRow, with D110 where the record is of another form."""
         seen = renamed(value, self.columns)
-        if self._automatic and not self.format.detects(seen) and not seen.keys() <= self._fields:
-            other = next((name for name in registry.names("format") if _module(name).detects(seen)), None)
-            if other:
-                what = f"this record is of form {other}; most of the file is {self.name}"
-                raise BadRow("D110", what, "split the file into one per form, or   data: {on_bad: skip}")
-        return seen
+        other = self._other(seen) if self._automatic and not self.format.detects(seen) else None
+        if other is not None and not seen.keys() <= self._fields:
+            raise self._strange(other)
+        row: Row = self.format.parse(seen, origin)
+        if other is not None:
+            raise self._strange(other)
+        return row
+
+    def _strange(self, other: str) -> BadRow:
+        what = f"this record is of form {other}; most of the file is {self.name}"
+        return BadRow("D110", what, "split the file into one per form, or   data: {on_bad: skip}")
+
+    def _other(self, seen: Mapping[str, Any]) -> str | None:
+        return next((name for name in registry.names("format") if _module(name).detects(seen)), None)
 
     def said(self, what: str) -> str:
         """A message about a field, naming the file's column instead."""
@@ -120,7 +129,7 @@ def _unknown(records: Sequence[Record], met: Sequence[str], *, table: bool) -> P
         fix = "write a first line with the names of the columns, such as prompt,completion"
         return Problem("D112", f"the first line is no header: {_listed(met)}", line=1, fix=fix)
     if not met:
-        return Problem("D112", "the records are empty objects", line=records[0].line)
+        return Problem("D112", "the records are empty objects", line=records[0].line, fix="give them columns")
     likely = suggest(records[0].value) or {"prompt": "COLUMN", "completion": "COLUMN"}
     pairs = [f"{field}: {_quoted(column)}" for field, column in likely.items() if field != column]
     are = "columns {} are" if len(met) > 1 else "the column {} is"

@@ -82,4 +82,5 @@ def joined(*parts: str) -> str:
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name that was probably meant."""
-    return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.75)), None)
+    cutoff = 0.75 if len(name) > 4 else 0.6
+    return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)), None)

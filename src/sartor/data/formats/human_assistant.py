@@ -1,6 +1,8 @@
 """One text with turns marked ``### Human:`` and ``### Assistant:`` (and ``### System:``).
 
-{"text": "### Human: What is a pear?### Assistant: A fruit.### Human: And a leek?### Assistant: A vegetable."}
+    {"text": "### Human: What is a pear?### Assistant: A fruit.### Human: And a leek?### Assistant: A vegetable."}
+
+Spaces round a turn are not part of it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Raw text; every token is learnt.
 
-{"text": "Anarchism is a political philosophy and movement that ...", "url": "https://example.org/anarchism"}
+    {"text": "Anarchism is a political philosophy and movement.", "url": "https://example.org"}
+
+A record with a column that looks like an answer, a label or a question beside the text is not taken for raw text.
 """
 
 from __future__ import annotations
@@ -20,17 +22,18 @@ SAMPLES: list[dict[str, Any]] = [
 ]
 FIELDS: tuple[str, ...] = ("text",)
 
-_ANSWERS = """
+_WORDS = """
     answer answers completion output reply response summary target translation json category class intent label sentiment
     chosen rejected conversations messages instruction prompt query question
 """
+_ANSWERS = frozenset(_WORDS.split())
 
 
 def detects(record: Mapping[str, Any]) -> bool:
     """Whether there is a text, and no column beside it that looks like an answer, a label or a question."""
     if "text" not in record or human_assistant.detects(record):
         return False
-    return len(record) == 1 or not any(name.lower() in _ANSWERS.split() for name in record)
+    return len(record) == 1 or not any(name.lower() in _ANSWERS for name in record)
 
 
 def parse(record: Mapping[str, Any], origin: Origin) -> Row:

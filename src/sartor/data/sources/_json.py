@@ -119,6 +119,8 @@ def syntax(text: str, fault: json.JSONDecodeError, line: int, column: int, start
         fix = 'quote or escape the text (\\" inside text)'
     elif fault.msg == "Extra data":
         fix = "one record per line"
+    else:
+        fix = "mend the JSON here"
     return _at("D101", what, text, where, line, column, start, fix=fix)
 
 

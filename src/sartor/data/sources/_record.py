@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _WIDTH = 60
+_LONGEST = 400
 
 
 @dataclass(slots=True)
@@ -30,6 +31,11 @@ def shorten(text: str, *, start: int = 0, width: int = _WIDTH) -> str:
     cut = text[start : start + width].strip()
     shown = "".join(character if character.isprintable() else _escaped(character) for character in cut)
     return ("... " if start else "") + shown + (" ..." if text[start + width :].strip() else "")
+
+
+def visible(text: str) -> str:
+    """The text with what cannot be shown escaped, cut where a message would grow too long."""
+    return text if text.isprintable() and len(text) <= _LONGEST else shorten(text, width=_LONGEST)
 
 
 def _escaped(character: str) -> str:

@@ -49,6 +49,8 @@ def table(path: Path, *, max_line_bytes: int, delimiter: Callable[[str], str]) -
     """
     feed = _Lines(path, max_line_bytes)
     first = next((line for line in feed if line.strip()), "")
+    if any(fault.line == feed.number for fault in feed.faults if fault.level == "error"):
+        raise DataError(*feed.faults)
     yield from _noted(feed)
     separator = delimiter(first)
     csv.field_size_limit(max(csv.field_size_limit(), max_line_bytes))
@@ -93,17 +95,13 @@ def _noted(feed: _Lines) -> Iterator[Problem]:
 
 
 def _header(row: list[str], line: int) -> list[str]:
-    names = [name.strip() for name in row]
-    seen: set[str] = set()
-    for column, name in enumerate(names, 1):
-        if not name and len(names) > 1:
-            fix = "give every column a name in the first line"
-            raise DataError(Problem("D112", f"column {column} of the header has no name", line=line, fix=fix))
-        if name in seen:
+    """The names of the columns; one without a name, as of a data frame's index, is called by its number."""
+    names = [name.strip() or f"column_{number}" for number, name in enumerate(row, 1)]
+    for name in names:
+        if names.count(name) > 1:
             raise DataError(
                 Problem("D105", f'column "{name}" appears twice in the header', line=line, fix="rename one")
             )
-        seen.add(name)
     return names
 
 

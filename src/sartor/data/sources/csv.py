@@ -1,7 +1,9 @@
-"""CSV with a header line; fields may be quoted and hold line breaks. The header line decides between comma and semicolon.
+"""CSV with a header line.
 
-question,answer
-"Hello, who is this?",The support desk.
+    question,answer
+    "Hello, who is this?",The support desk.
+
+Fields may be quoted and hold line breaks. The header line decides between comma, semicolon and tab.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
-"""JSON: a list of records, or an object with the list under "data"; read piece by piece, so its size does not matter.
+"""JSON: a list of records, or an object with the list under "data".
 
-[{"instruction": "Name a colour.", "output": "Blue"}, ...]      {"data": [{...}, ...]}
+    [{"instruction": "Name a colour.", "output": "Blue"}, {"instruction": "Name a fruit.", "output": "Pear"}]
+    {"version": 2, "data": [{"instruction": "Name a colour.", "output": "Blue"}]}
+
+Read piece by piece, so the size of the file does not matter. An object without such a list is one record.
 """
 
 from __future__ import annotations
@@ -99,6 +102,7 @@ class _Window:
         self._stream, self._limit = stream, limit
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._text, self._at, self._ended = "", 0, False
+        self._fault: Problem | None = None
         self.line = self.column = 1
 
     def peek(self) -> str:
@@ -118,6 +122,7 @@ class _Window:
 
     def value(self) -> tuple[Any, str]:
         """The value that begins here and its text. Raises Malformed past it, or DataError where its end is unknown."""
+        self.peek()
         while True:
             flaw: Malformed | None = None
             end: int | None
@@ -150,7 +155,7 @@ class _Window:
     def unexpected(self, expected: str) -> Problem:
         """D101 at the next character."""
         met = self.peek()
-        fix = None if met else "the file is not complete: is it cut off?"
+        fix = "check the commas and brackets" if met else "the file is not complete: is it cut off?"
         what = f"expected {expected}, met {met!r}" if met else f"expected {expected}, met the end of the file"
         return Problem("D101", what, line=self.line, column=self.column, fix=fix)
 
@@ -167,23 +172,26 @@ class _Window:
         return self._more()
 
     def _more(self) -> bool:
+        if self._fault:
+            raise DataError(self._fault)
         if self._ended:
             return False
+        held = self._decoder.getstate()[0]
         data = self._stream.read(max(_PIECE, len(self._text) - self._at))
         self._ended = not data
-        held = self._decoder.getstate()[0]
         self._text, self._at = self._text[self._at :], 0
         try:
             self._text += self._decoder.decode(data, final=self._ended)
         except UnicodeDecodeError as fault:
-            raise DataError(self._misspelt(held + data)) from fault
+            data = held + data
+            self._fault = self._misspelt(data)
+            self._text += data[: fault.start].decode()
         return not self._ended
 
     def _misspelt(self, data: bytes) -> Problem:
-        whole = " " * (self.column - 1) + self._text
-        data = whole.encode("utf-8", "surrogatepass") + data
+        whole = (" " * (self.column - 1) + self._text).encode("utf-8", "surrogatepass") + data
         try:
-            data.decode()
+            whole.decode()
         except UnicodeDecodeError as fault:
-            return not_utf8(data, fault, line=self.line)
+            return not_utf8(whole, fault, line=self.line)
         raise AssertionError("decoded at the second attempt")

@@ -1,6 +1,8 @@
 """JSON lines: one record per line.
 
-{"prompt": "Where is my order?", "completion": "It left our warehouse today."}
+    {"prompt": "Where is my order?", "completion": "It left our warehouse today."}
+
+Blank lines are passed over. A bad line is one problem, and reading goes on with the next.
 """
 
 from __future__ import annotations

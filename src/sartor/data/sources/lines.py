@@ -1,7 +1,9 @@
-"""A text file with one document per line that is not blank; by `format: lines` only, never by itself.
+"""A text file with one document per line.
 
-It was a good year for apples.
-The harvest began early.
+    It was a good year for apples.
+    The harvest began early.
+
+Only by `format: lines`, never by itself; blank lines are passed over.
 """
 
 from __future__ import annotations

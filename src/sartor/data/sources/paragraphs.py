@@ -1,9 +1,11 @@
-"""A text file whose documents are divided by blank lines; by `format: paragraphs` only, never by itself.
+"""A text file whose documents are divided by blank lines.
 
-It was a good year for apples.
-The harvest began early.
+    It was a good year for apples.
+    The harvest began early.
 
-The pears were late.
+    The pears were late.
+
+Only by `format: paragraphs`, never by itself.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Parquet, through polars (the only file that imports it): rows by their number, batch by batch.
+"""Parquet, through polars; this is the only file that imports it.
 
-question: String | answer: String | customer: Int64
+    question: String | answer: String | customer: Int64
+
+Rows go by their number, batch by batch. Dates and decimals become text, not-a-number becomes null.
 """
 
 from __future__ import annotations

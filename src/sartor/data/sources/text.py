@@ -1,7 +1,9 @@
-"""Text and Markdown: one file is one document, whatever blank lines it has.
+"""Text and Markdown: one file is one document.
 
-# Returns
-You may return an item within 30 days.
+    # Returns
+    You may return an item within 30 days.
+
+Blank lines do not divide it; `format: paragraphs` and `format: lines` do.
 """
 
 from __future__ import annotations

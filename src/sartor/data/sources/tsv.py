@@ -1,7 +1,9 @@
-"""TSV with a header line: tabs between fields, otherwise the rules of CSV (as spreadsheets and data frames write it).
+"""TSV with a header line: tabs between fields.
 
-text<TAB>label
-never arrived<TAB>delivery
+    text<TAB>label
+    never arrived<TAB>delivery
+
+Otherwise the rules of CSV, as spreadsheets and data frames write it: a field that begins with a quote ends with one.
 """
 
 from __future__ import annotations
