@@ -136,8 +136,10 @@ class Controls:
             ]
         )
         ours = self.vocabulary.added
-        back = {tokenizer.token_to_id(chr(_FRAME + index)): ours[text] for text, index in self._number.items()}
-        back |= {tokenizer.token_to_id(token["content"]): ours[token["content"]] for token in kept}
+        renamed = {chr(_FRAME + index): text for text, index in self._number.items()}
+        renamed |= {token["content"]: token["content"] for token in kept}
+        table = tokenizer.get_vocab(with_added_tokens=True)
+        back = {table[theirs]: ours[text] for theirs, text in renamed.items()}
         forbidden = {ours[text] for text in self.tokens} - set(back) - {self.vocabulary.unknown_id}
         return tokenizer, back, frozenset(index for index in forbidden if index is not None)
 

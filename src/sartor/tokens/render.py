@@ -23,7 +23,7 @@ from sartor.data.rows import Example, Message, Row, Text
 from sartor.errors import Problem, TokenError
 from sartor.tokens.batch import Rendered
 from sartor.tokens.controls import MARKS, Controls, any_of
-from sartor.tokens.layout import PARTS, Answer, Fault, Fit, Layout, Plan, alike, difference, plan, prompt, shape
+from sartor.tokens.layout import PARTS, Answer, Fault, Fit, Layout, Plan, Turns, alike, difference, plan, prompt, shape
 from sartor.tokens.template import PLAIN, ChatTemplate, Refused
 from sartor.tokens.vocabulary import Vocabulary
 
@@ -144,7 +144,7 @@ class Renderer:
         """Ids that end an answer: the template's end-of-turn tokens and the vocabulary's end-of-text token."""
         texts = [self._closing]
         call = {"type": "function", "id": "sartor000", "function": {"name": "lookup", "arguments": {"key": "value"}}}
-        turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+        turns: Turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": "", "tool_calls": [call]}]
         try:
             layout = self._plan(turns, (), (1,)).layouts[0]
             texts.append(_between(layout, layout.answers[0]))
@@ -152,7 +152,8 @@ class Renderer:
             pass
         ends = [found[-1] for text in texts if (found := self._special.findall(text))]
         ids = {self.vocabulary.special_tokens[text] for text in ends}
-        return frozenset(ids | {self.vocabulary.eos_id} - {None})
+        eos = self.vocabulary.eos_id
+        return frozenset(ids if eos is None else {*ids, eos})
 
     def render(self, row: Row, index: int) -> list[Rendered]:
         """Ids and weights of one row, proven.
@@ -191,12 +192,25 @@ class Renderer:
             TokenError: T217, the template does not accept these messages.
         """
         turns = self._turns(messages, last=len(messages))
+        shown = self._tools(tools)
         try:
-            text = prompt(self.template, self._controls.pattern, turns, self._tools(tools), thinks=self.thinks)
+            text = self._prompt_text(turns, shown)
         except (Refused, Fault) as fault:
             raise TokenError(_problem(fault, None)) from fault
-        ids = self._controls.encode_marked(text)[0] if self._is_marked(turns, tools) else self._encode(text)[0]
+        marked = MARKS.search(json.dumps([turns, shown], ensure_ascii=False))
+        ids = self._controls.encode_marked(text)[0] if marked else self._encode(text)[0]
         return np.asarray(ids, dtype=np.int32)
+
+    def _prompt_text(self, turns: Turns, tools: Sequence[Mapping[str, Any]]) -> str:
+        """The same layout as in training, so the same text; found directly where a text sways the template."""
+        answer = {"role": "assistant", "content": "."} | ({"reasoning_content": "."} if self.thinks else {})
+        asked = [*turns, answer]
+        try:
+            layout = self._plan(asked, tools, (len(turns),)).layouts[0]
+            text = self.template.render(asked, tools=tools, generation=False)
+            return text[: layout.fit(text, asked).at(layout.answers[0].begin)]
+        except Fault:
+            return prompt(self.template, self._controls.pattern, turns, tools, thinks=self.thinks)
 
     def completion(self, text: str) -> Ids:
         """Ids of an answer with its end-of-turn, as they follow a prompt."""
@@ -286,10 +300,9 @@ class Renderer:
             fit = layout.fit(text, turns)
             stripped = max(stripped, _stripped(layout, fit, turns))
             spans = tuple(_span(answer, fit, row.messages) for answer in layout.answers)
-            base, scaled = None, ()
-            if self.loss_on == "all":
-                base = (alike(before, text), len(text), 1.0)
-                scaled = _scaled(layout, fit, row.messages)
+            everything = self.loss_on == "all"
+            base = (alike(before, text), len(text), 1.0) if everything else None
+            scaled = _scaled(layout, fit, row.messages) if everything else ()
             drafts.append(_Draft(text, bool(found), spans, base, scaled))
             before = text
         return drafts, Notes(expanded=laid.expanded, controls=found, stripped=stripped)
@@ -331,12 +344,7 @@ class Renderer:
             found += self._controls.pattern.findall(json.dumps(list(tools), ensure_ascii=False))
         return tuple(dict.fromkeys(found))
 
-    def _is_marked(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> bool:
-        return bool(MARKS.search(json.dumps([list(turns), self._tools(tools)], ensure_ascii=False)))
-
-    def _plan(
-        self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], wanted: tuple[int, ...]
-    ) -> Plan:
+    def _plan(self, turns: Turns, tools: Sequence[Mapping[str, Any]], wanted: tuple[int, ...]) -> Plan:
         key = shape(turns, tools, wanted, self.thinks)
         laid = self._plans.get(key)
         if laid is None:
@@ -480,7 +488,7 @@ def _scaled(layout: Layout, fit: Fit, messages: Sequence[Message]) -> tuple[tupl
     )
 
 
-def _stripped(layout: Layout, fit: Fit, turns: Sequence[Mapping[str, Any]]) -> int:
+def _stripped(layout: Layout, fit: Fit, turns: Turns) -> int:
     return sum(
         end - start != len(turns[message][PARTS[part]])
         for (message, part), (start, end) in zip(layout.slots, fit.spans, strict=True)

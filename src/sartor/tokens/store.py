@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
@@ -38,23 +39,16 @@ class TokenSet:
         folder.mkdir(parents=True, exist_ok=True)
         summary = folder / "tokens.json"
         summary.unlink(missing_ok=True)
-        tokens = runs = supervised = count = 0
-        with (
-            (folder / "ids.bin").open("wb") as id_file,
-            (folder / "runs.bin").open("wb") as run_file,
-            (folder / "rows.bin").open("wb") as row_file,
-        ):
-            for row in rendered:
-                own = _runs(row.weight)
-                tokens, runs = tokens + len(row), runs + len(own)
-                supervised, count = supervised + row.supervised, count + 1
-                id_file.write(row.ids.astype(_ID).tobytes())
-                run_file.write(own.tobytes())
-                row_file.write(np.array((tokens, runs, row.row), _ROW).tobytes())
-        facts = {"version": _VERSION, "rows": count, "tokens": tokens, "supervised": supervised}
-        partial = folder / "tokens.json.partial"
-        partial.write_text(json.dumps(facts), encoding="utf-8")
-        os.replace(partial, summary)
+        paths = [folder / name for name in ("ids.bin", "runs.bin", "rows.bin")]
+        try:
+            facts = _write(rendered, paths)
+            partial = folder / "tokens.json.partial"
+            partial.write_text(json.dumps(facts), encoding="utf-8")
+            os.replace(partial, summary)
+        finally:
+            if not summary.exists():
+                for path in paths:
+                    path.unlink(missing_ok=True)
         return cls(folder, facts)
 
     @classmethod
@@ -87,6 +81,20 @@ class TokenSet:
     def rows(self) -> np.ndarray:
         """[rows] int64, index of each row in its dataset."""
         return np.array(self._rows["row"], dtype=np.int64)
+
+
+def _write(rendered: Iterable[Rendered], paths: Sequence[Path]) -> dict[str, int]:
+    tokens = runs = supervised = count = 0
+    with ExitStack() as stack:
+        ids, run_file, row_file = (stack.enter_context(path.open("wb")) for path in paths)
+        for row in rendered:
+            own = _runs(row.weight)
+            tokens, runs = tokens + len(row), runs + len(own)
+            supervised, count = supervised + row.supervised, count + 1
+            ids.write(row.ids.astype(_ID).tobytes())
+            run_file.write(own.tobytes())
+            row_file.write(np.array((tokens, runs, row.row), _ROW).tobytes())
+    return {"version": _VERSION, "rows": count, "tokens": tokens, "supervised": supervised}
 
 
 def _map(path: Path, dtype: np.dtype) -> np.ndarray:

@@ -112,10 +112,14 @@ class Vocabulary:
         """Id of the padding token."""
         return self._named_id("pad_token")
 
-    @property
+    @cached_property
     def unknown_id(self) -> int | None:
         """Id that stands for characters the vocabulary does not have."""
-        index: int | None = self._tokenizer.token_to_id(getattr(self._tokenizer.model, "unk_token", None) or "")
+        model = self._tokenizer.model
+        if type(model).__name__ == "Unigram":
+            index: int | None = json.loads(self._json)["model"].get("unk_id")
+        else:
+            index = self._tokenizer.token_to_id(getattr(model, "unk_token", None) or "")
         return self._named_id("unk_token") if index is None else index
 
     def _named_id(self, name: str) -> int | None:
