@@ -58,15 +58,20 @@ class CausalPolicy:
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """[T, H] last hidden states; rows see only themselves."""
-        if len(batch.lengths) > 1 and not self.exact.packs:
-            raise ValueError("this model cannot take packed rows exactly; give it one row at a time")
-        self._bounds.lengths = batch.lengths if len(batch.lengths) > 1 else ()
-        kwargs: dict[str, Any] = {"row_bounds": self._bounds} if self.exact.packs else {}
         out = self.model.base_model(
-            input_ids=batch.ids, position_ids=batch.position, use_cache=False, return_dict=True, **kwargs
+            input_ids=batch.ids, position_ids=batch.position, use_cache=False, return_dict=True, **self._rows(batch)
         )
         state: torch.Tensor = out.last_hidden_state[0]
         return state
+
+    def _rows(self, batch: Batch) -> dict[str, Any]:
+        """What tells the attention where rows begin. Raises ValueError for packed rows where the probe found a leak."""
+        if not self.exact.packs:
+            if len(batch.lengths) > 1:
+                raise ValueError("this model cannot take packed rows exactly; give it one row at a time")
+            return {}
+        self._bounds.set(batch.lengths, self.device)
+        return {"row_bounds": self._bounds}
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """[N, V] fp32 logits at the scored places."""
@@ -92,12 +97,12 @@ class CausalPolicy:
         return -(batch.weight * self.logp(batch)).sum()
 
     def _whole_logits(self, batch: Batch) -> torch.Tensor:
-        if len(batch.lengths) > 1 and not self.exact.packs:
-            raise ValueError("this model cannot take packed rows exactly; give it one row at a time")
-        self._bounds.lengths = batch.lengths if len(batch.lengths) > 1 else ()
-        kwargs: dict[str, Any] = {"row_bounds": self._bounds} if self.exact.packs else {}
         out = self.model(
-            input_ids=batch.ids, position_ids=batch.position, use_cache=False, logits_to_keep=batch.at, **kwargs
+            input_ids=batch.ids,
+            position_ids=batch.position,
+            use_cache=False,
+            logits_to_keep=batch.at,
+            **self._rows(batch),
         )
         logits: torch.Tensor = out.logits[0].float()
         return logits

@@ -1,0 +1,131 @@
+"""From a recipe to everything training needs, without torch: rows, splits, proven tokens, resolved settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sartor.advise.hardware import survey
+from sartor.advise.settings import Settings, decide, longest_row
+from sartor.data.pipeline import Prepared as Rows
+from sartor.data.pipeline import prepare as prepare_rows
+from sartor.data.rows import Example
+from sartor.errors import DataError, ModelError, Problem, raise_errors
+from sartor.events import Event
+from sartor.models.catalog import ModelFolder, resolve
+from sartor.recipe.auto import Resolution
+from sartor.tokens.contract import supervise
+from sartor.tokens.render import Renderer
+from sartor.tokens.template import PLAIN, ChatTemplate
+from sartor.tokens.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from sartor.recipe.load import Loaded
+    from sartor.tokens.store import TokenSet
+
+Emit = Callable[[Event], None]
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A recipe, read and resolved, with its rows as tokens."""
+
+    loaded: Loaded
+    resolution: Resolution
+    base: ModelFolder
+    vocabulary: Vocabulary
+    renderer: Renderer
+    rows: Rows
+    tokens: Mapping[str, TokenSet]
+    """train and validation; test rows become tokens only when they are measured."""
+    settings: Settings
+    max_tokens: int
+
+
+def renderer_for(folder: ModelFolder, *, template: Path | None = None, **options: Any) -> Renderer:
+    """The renderer of a model folder: its own vocabulary and template, or the plain one, or the given file's."""
+    home = folder.path if (folder.path / "tokenizer.json").exists() else folder.root.path
+    vocabulary = Vocabulary.load(home)
+    size = folder.root.vocabulary
+    if size is not None and vocabulary.size > size:
+        raise ModelError(
+            Problem(
+                "T220",
+                f"the tokenizer gives ids up to {vocabulary.size - 1}, the embedding has {size} rows",
+                file=str(home),
+                fix="use the tokenizer that belongs to this model",
+            )
+        )
+    source = template.read_text(encoding="utf-8") if template else vocabulary.template or PLAIN
+    label = str(template or home / "chat_template.jinja")
+    return Renderer(vocabulary, ChatTemplate(source, vocabulary.named, label=label), **options)
+
+
+def prepare(loaded: Loaded, folder: Path, emit: Emit) -> Prepared:
+    """Read, split, render and prove all rows, and fill in every `auto`. Working files go into `folder`.
+
+    Raises InputError with every problem found.
+    """
+    recipe = loaded.recipe
+    resolution = Resolution(loaded)
+    base = resolve(recipe.base.model, loaded.root, revision=recipe.base.revision)
+    rows = prepare_rows(recipe.data, root=loaded.root, folder=folder, emit=emit)
+    task = rows.task
+    if recipe.goal.task == "auto":
+        resolution.decide("goal.task", task, f"read off {rows.dataset[0].kind} rows")
+    elif (recipe.goal.task == "pretrain") != (task == "pretrain") or (recipe.goal.task == "classify" != task):
+        raise DataError(
+            Problem(
+                "D180",
+                f"goal.task is {recipe.goal.task}, but the rows are for {task}",
+                file=str(rows.dataset.origin(0).file),
+                fix=f"goal.task: {task}, or another file",
+            )
+        )
+    else:
+        task = recipe.goal.task
+    renderer = renderer_for(
+        base,
+        template=loaded.root / recipe.base.template if recipe.base.template else None,
+        loss_on=recipe.data.loss_on,
+        reasoning=recipe.data.reasoning,
+        thinks=recipe.data.reasoning != "none" and _reasons(rows),
+    )
+    max_tokens = longest_row(recipe, base, resolution)
+    tokens = {
+        part: supervise(
+            rows.dataset,
+            rows.splits.indices(part),
+            renderer,
+            max_tokens=max_tokens,
+            too_long=recipe.data.too_long,
+            folder=folder / "tokens" / part,
+            label=part,
+            findings=rows.findings,
+            emit=emit,
+        )
+        for part in PARTS
+    }
+    raise_errors(DataError, rows.findings.errors)
+    if not len(tokens["train"]):
+        raise DataError(Problem("D115", "no training row is left", fix="see dropped.jsonl for the reason of each"))
+    settings = decide(
+        recipe,
+        resolution,
+        task=task,
+        base=base,
+        lengths=tokens["train"].lengths,
+        validation_rows=len(tokens["validation"]),
+        hardware=survey(),
+    )
+    return Prepared(loaded, resolution, base, renderer.vocabulary, renderer, rows, tokens, settings, max_tokens)
+
+
+def _reasons(rows: Rows) -> bool:
+    """Whether any assistant turn of the data carries reasoning."""
+    return any(
+        message.reasoning is not None for row in rows.dataset if isinstance(row, Example) for message in row.messages
+    )

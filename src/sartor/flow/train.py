@@ -1,0 +1,168 @@
+"""One training stage: base model and proven tokens in, the best weights and their folder out."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from sartor import registry
+from sartor.engine.loop import Objective, Plan, fit, mean_loss
+from sartor.engine.updater import Updater
+from sartor.engine.watchers import best, early_stop, overfitting
+from sartor.events import Finished, Noted
+from sartor.models.compile import compile_layers
+from sartor.models.load import load
+from sartor.models.policy import CausalPolicy
+from sartor.models.save import save_model
+from sartor.store import atomic
+from sartor.store.checkpoint import Checkpoints
+from sartor.tokens.batch import Batch, collate
+from sartor.tokens.pack import pack
+from sartor.tokens.source import TokenSource
+
+if TYPE_CHECKING:
+    from sartor.flow.prepare import Emit, Prepared
+    from sartor.protocols import Loss, Policy
+    from sartor.tokens.store import TokenSet
+
+
+def start(prepared: Prepared, emit: Emit) -> CausalPolicy:
+    """The base model with the recipe's method attached: where training begins."""
+    recipe, settings = prepared.loaded.recipe, prepared.settings
+    torch.set_num_threads(settings.threads)
+    policy = load(prepared.base, dtype=settings.dtype, device=settings.device, dropout=recipe.train.dropout)
+    for note in policy.exact.notes:
+        emit(Noted("warning", "M140", note))
+    method = registry.component("method", recipe.method.name)
+    method.attach(policy, recipe.method.options, dropout=recipe.train.dropout, seed=recipe.seed)
+    if settings.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if settings.compile:
+        compile_layers(policy)
+    return policy
+
+
+def train(
+    prepared: Prepared,
+    policy: CausalPolicy,
+    folder: Path,
+    emit: Emit,
+    *,
+    owner: str,
+    stop_asked: Callable[[], bool],
+) -> Finished:
+    """Train `policy` in place, with checkpoints in `folder`; it ends with the best step's weights.
+
+    Raises TrainingStopped and Interrupted as `engine.loop.fit` does.
+    """
+    recipe, settings = prepared.loaded.recipe, prepared.settings
+    source = TokenSource(
+        prepared.tokens["train"],
+        size=settings.size,
+        micro_tokens=settings.micro_tokens if policy.exact.packs else None,
+        seed=recipe.seed,
+        steps=settings.steps,
+    )
+    optimizer = registry.component("optimizer", settings.optimizer.name)
+    updater = Updater(
+        policy.trainable(),
+        optimizer,
+        settings.optimizer.options,
+        learning_rate=settings.learning_rate,
+        clip_norm=recipe.train.clip_norm,
+    )
+    schedule = registry.component("schedule", recipe.train.schedule.name)
+    held_out = prepared.tokens["validation"]
+    batches = list(_fixed_sample(held_out, settings.validation_rows, recipe.seed, source.micro_tokens))
+    watch = {
+        "metric": recipe.train.stop.on,
+        "sign": -1.0,
+        "min_delta": recipe.train.stop.min_delta,
+        "patience": recipe.train.stop.patience,
+    }
+    origin = prepared.rows.dataset.origin
+    plan = Plan(
+        seed=recipe.seed,
+        factor=lambda step, steps: schedule.factor(step, steps, recipe.train.schedule.options),
+        validate_every=settings.validate_every,
+        save_every=settings.save_every,
+        keep=recipe.train.checkpoint.keep,
+        on_spike=recipe.train.on_spike,
+        name_row=lambda row: str(origin(row)),
+    )
+    finished: Finished | None = None
+    for event in fit(
+        policy,
+        _objective(prepared),
+        source,
+        updater,
+        plan,
+        validate=(lambda: mean_loss(policy, iter(batches))) if batches else None,
+        watchers=[best.build(**watch), early_stop.build(**watch), overfitting.build(**watch)] if batches else [],
+        checkpoints=Checkpoints(folder / "checkpoints", emit, owner=owner),
+        stop_asked=stop_asked,
+    ):
+        emit(event)
+        if isinstance(event, Finished):
+            finished = event
+    assert finished is not None
+    return finished
+
+
+def _objective(prepared: Prepared) -> Objective:
+    module, options = (
+        registry.component("objective", prepared.settings.objective.name),
+        prepared.settings.objective.options,
+    )
+
+    def objective(policy: Policy, batch: Batch) -> Loss:
+        loss: Loss = module.loss(policy, batch, options)
+        return loss
+
+    return objective
+
+
+def _fixed_sample(rows: TokenSet, most: int, seed: int, micro_tokens: int | None) -> Iterator[Batch]:
+    """The same validation rows each time, packed."""
+    chosen = np.sort(np.random.default_rng([seed, 1]).permutation(len(rows))[:most])
+    if micro_tokens is None:
+        yield from (collate([rows[int(index)]]) for index in chosen)
+        return
+    for members in pack(rows.lengths[chosen].tolist(), micro_tokens):
+        yield collate([rows[int(chosen[member])] for member in members])
+
+
+def publish_model(prepared: Prepared, policy: CausalPolicy, folder: Path) -> None:
+    """Write the tuned model folder, whole or not at all."""
+    facts = {
+        "base": prepared.base.reference,
+        "base_path": str(prepared.base.path),
+        "method": prepared.loaded.recipe.method.name,
+        "task": prepared.settings.task,
+        "max_tokens": prepared.max_tokens,
+        "thinks": prepared.renderer.thinks,
+        "reasoning": prepared.renderer.reasoning,
+        "renderer": prepared.renderer.fingerprint,
+    }
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-model-") as scratch:
+        made = Path(scratch) / "model"
+        save_model(
+            policy,
+            made,
+            base=prepared.base.root.path,
+            files=prepared.vocabulary.files,
+            template=prepared.renderer.template.source,
+            facts=facts,
+        )
+        atomic.publish(folder, {file.name: partial(_move, file) for file in sorted(made.iterdir())}, about=facts)
+
+
+def _move(file: Path, to: Path) -> None:
+    shutil.move(file, to)
