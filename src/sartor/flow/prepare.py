@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,10 @@ class Prepared:
 
 
 def renderer_for(folder: ModelFolder, *, template: Path | None = None, **options: Any) -> Renderer:
-    """The renderer of a model folder: its own vocabulary and template, or the plain one, or the given file's."""
+    """The renderer of a model: its own vocabulary and template, or the plain one, or the given file's.
+
+    What a model was trained with (sartor.json beside it) is used again unless `options` say otherwise.
+    """
     home = folder.path if (folder.path / "tokenizer.json").exists() else folder.root.path
     vocabulary = Vocabulary.load(home)
     size = folder.root.vocabulary
@@ -59,9 +63,30 @@ def renderer_for(folder: ModelFolder, *, template: Path | None = None, **options
                 fix="use the tokenizer that belongs to this model",
             )
         )
-    source = template.read_text(encoding="utf-8") if template else vocabulary.template or PLAIN
-    label = str(template or home / "chat_template.jinja")
-    return Renderer(vocabulary, ChatTemplate(source, vocabulary.named, label=label), **options)
+    if template is not None:
+        source, label = _read_template(template), str(template)
+    elif vocabulary.template is not None:
+        source, label = vocabulary.template, str(home / "chat_template.jinja")
+    else:
+        source, label = PLAIN, "the plain template"
+    return Renderer(vocabulary, ChatTemplate(source, vocabulary.named, label=label), **(_trained_with(folder) | options))
+
+
+def _read_template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ModelError(
+            Problem("T218", f"the chat template cannot be read ({fault})", file=str(path), fix="base.template")
+        ) from fault
+
+
+def _trained_with(folder: ModelFolder) -> dict[str, Any]:
+    file = folder.path / "sartor.json"
+    if not file.exists():
+        return {}
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    return {key: facts[key] for key in ("thinks", "reasoning") if key in facts}
 
 
 def prepare(loaded: Loaded, folder: Path, emit: Emit) -> Prepared:
