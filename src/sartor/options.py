@@ -5,16 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 Auto = Literal["auto"]
 AUTO: Auto = "auto"
 
 
 class Options(BaseModel):
-    """Frozen, strict settings. Every field carries a description; an unknown key is an error."""
+    """Frozen, strict settings: "3" is not a number, 1 is not true, an unknown key is an error. Every field has a docstring."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: tuple(entry) if isinstance(entry, list) else entry for key, entry in value.items()}
 
 
 class NoOptions(Options):

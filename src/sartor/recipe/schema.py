@@ -6,9 +6,11 @@ Shorthands are widened before validation: `base: NAME`, `data: PATH` or a list o
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, SerializeAsAny, model_serializer, model_validator
+from pydantic_core import CoreSchema, core_schema
 
 from sartor import registry
 from sartor.options import Auto, Options
@@ -16,58 +18,106 @@ from sartor.options import Auto, Options
 Task = Literal["auto", "chat", "generate", "classify", "pretrain"]
 
 
+class Rule(ValueError):
+    """Values that do not go together; `key` is the one to point at, within the section that raised it."""
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class UnknownName(ValueError):
+    """No component of this kind has this name."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f'unknown {kind} "{name}"')
+        self.kind, self.name = kind, name
+
+
 class Component(Options):
-    """A component by name with its own validated options."""
+    """A component by name with its own validated options. Written and saved as `{name: {option: value}}`."""
 
     name: str
     options: SerializeAsAny[Options]
 
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        return {self.name: self.options.model_dump()}
 
-def component(kind: str) -> BeforeValidator:
-    """Accepts `name` or `{name: {option: value}}` and validates the options with the component's own `Options`."""
 
-    def widen(value: Any) -> Any:
+@dataclass(frozen=True)
+class Of:
+    """Marks a `Component` of one kind: `name` or `{name: {option: value}}`, validated with the component's own `Options`."""
+
+    kind: str
+
+    def widen(self, value: Any) -> Any:
+        """`name` means `{name: {}}`."""
+        return {value: {}} if isinstance(value, str) else value
+
+    def validate(self, value: Any) -> Component:
+        """The component. Raises UnknownName, or what its options raise."""
         if isinstance(value, Component):
             return value
-        if isinstance(value, str):
-            value = {value: {}}
+        value = self.widen(value)
         if not isinstance(value, dict) or len(value) != 1:
-            raise ValueError(f"expected one {kind}: its name, or {{name: {{option: value}}}}")
+            raise ValueError(f"expected one {self.kind}: its name, or {{name: {{option: value}}}}")
         ((name, options),) = value.items()
-        if name not in registry.names(kind):
-            raise UnknownName(kind, str(name))
-        return Component(name=name, options=registry.component(kind, name).Options.model_validate(options or {}))
+        if name not in registry.names(self.kind):
+            raise UnknownName(self.kind, str(name))
+        given = {} if options is None else options
+        return Component(name=name, options=registry.component(self.kind, name).Options.model_validate(given))
 
-    return BeforeValidator(widen)
-
-
-class UnknownName(ValueError):
-    """No component of this kind has this name; `load` adds the nearest one."""
-
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f'unknown {kind} "{name}"')
-        self.kind, self.name, self.known = kind, name, registry.names(kind)
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.validate, handler(source))
 
 
-def _expand(key: str) -> BeforeValidator:
-    """`section: "text"` means `section: {key: "text"}`."""
-    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+@dataclass(frozen=True)
+class NameOf:
+    """Marks the bare name of a component; with `or_function` also `file.py:function`."""
+
+    kind: str
+    or_function: bool = False
+
+    def validate(self, value: str) -> str:
+        """The name. Raises UnknownName."""
+        if self.or_function and ":" in value:
+            file, _, function = value.rpartition(":")
+            if not file.endswith(".py") or not function.isidentifier():
+                raise ValueError(f'"{value}" is not of the form file.py:function')
+        elif value not in registry.names(self.kind):
+            raise UnknownName(self.kind, value)
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.validate, handler(source))
 
 
-def _fraction(value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError("expected a share between 0 and 1")
-    return value
+class Section(Options):
+    """A section that may be written as the value of its main key alone."""
+
+    main: ClassVar[str]
+
+    @classmethod
+    def widen(cls, value: Any) -> Any:
+        """A bare text means `{main: text}`."""
+        return {cls.main: value} if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _widen(cls, value: Any) -> Any:
+        return cls.widen(value)
 
 
-Share = Annotated[float, AfterValidator(_fraction)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+Metric = Annotated[str, NameOf("metric", or_function=True)]
 
 
 class Gate(Options):
     """One criterion of success, fixed before the run. Exactly one rule. A gate passes on the bound of the interval, not on the point."""
 
-    metric: str
+    metric: Annotated[Metric, Field(examples=["exact_match"])]
     """Name of a metric, or file.py:function."""
     at_least: float | None = None
     """The score must be at least this."""
@@ -84,12 +134,14 @@ class Gate(Options):
     def _one_rule(self) -> Self:
         rules = [self.at_least, self.at_most, self.better_than, self.drop_at_most]
         if sum(rule is not None for rule in rules) != 1:
-            raise ValueError("a gate needs exactly one of at_least, at_most, better_than, drop_at_most")
+            raise Rule("a gate needs exactly one of at_least, at_most, better_than, drop_at_most", "metric")
         return self
 
 
-class Goal(Options):
+class Goal(Section):
     """What the model should do better, and how we will know."""
+
+    main: ClassVar[str] = "statement"
 
     task: Task = "auto"
     """chat, generate, classify or pretrain; auto reads it off the data."""
@@ -101,14 +153,16 @@ class Goal(Options):
     @model_validator(mode="after")
     def _not_vague(self) -> Self:
         if self.statement is not None and len(self.statement.split()) < 3:
-            raise ValueError("the statement is too vague to measure: what goes in, and what exactly must come out?")
+            raise Rule("the statement is too vague to measure: what goes in, what exactly must come out?", "statement")
         return self
 
 
-class Base(Options):
+class Base(Section):
     """The model to start from."""
 
-    model: str
+    main: ClassVar[str] = "model"
+
+    model: Annotated[str, Field(min_length=1, examples=["sartor/nano"])]
     """sartor/nano (embedded), a Hugging Face folder, a run folder, or a hub id."""
     revision: str | None = None
     """Commit, tag or branch of a hub id."""
@@ -118,12 +172,14 @@ class Base(Options):
     """Path of a Jinja chat template to use instead of the model's own; saved with the tuned model."""
 
 
-class Source(Options):
+class Source(Section):
     """One file or folder of rows."""
 
-    path: str
+    main: ClassVar[str] = "path"
+
+    path: Annotated[str, Field(min_length=1, examples=["tickets.jsonl"])]
     """File, folder, glob, or builtin:demo."""
-    format: str = "auto"
+    format: Annotated[str, NameOf("format")] | Auto = "auto"
     """Name of a data format; auto recognises it."""
     map: dict[str, str] = Field(default_factory=dict)
     """Our field name -> the file's column name, e.g. {prompt: question, completion: reply}."""
@@ -155,16 +211,18 @@ class Split(Options):
     def _whole(self) -> Self:
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-6:
-            raise ValueError(f"train, validation and test must add up to 1, not {total:g}")
+            raise Rule(f"train, validation and test must add up to 1, not {total:g}", "train")
         if self.train == 0:
-            raise ValueError("train must be more than 0")
+            raise Rule("train must be more than 0", "train")
         return self
 
 
-class Data(Options):
+class Data(Section):
     """The rows, and what happens to those that do not fit."""
 
-    sources: Annotated[tuple[Annotated[Source, _expand("path")], ...], Field(min_length=1)]
+    main: ClassVar[str] = "sources"
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1, examples=["[tickets.jsonl]"])]
     """Files to read."""
     on_bad: Literal["error", "skip"] = "error"
     """error: stop and name each bad row; skip: leave bad rows out, counted and listed in dropped.jsonl."""
@@ -181,11 +239,18 @@ class Data(Options):
     max_line_mb: Annotated[float, Field(gt=0)] = 4.0
     """A longer line is refused."""
 
+    @classmethod
+    def widen(cls, value: Any) -> Any:
+        """A path or a list of sources means `{sources: [...]}`."""
+        if isinstance(value, str):
+            return {"sources": (value,)}
+        return {"sources": value} if isinstance(value, list | tuple) else value
 
-Method = Annotated[Component, component("method")]
-Objective = Annotated[Component, component("objective")]
-Optimizer = Annotated[Component, component("optimizer")]
-Schedule = Annotated[Component, component("schedule")]
+
+Method = Annotated[Component, Of("method")]
+Objective = Annotated[Component, Of("objective")]
+Optimizer = Annotated[Component, Of("optimizer")]
+Schedule = Annotated[Component, Of("schedule")]
 
 
 class BatchSize(Options):
@@ -199,7 +264,7 @@ class BatchSize(Options):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.tokens is None) == (self.examples is None):
-            raise ValueError("give either tokens or examples")
+            raise Rule("give either tokens or examples", "tokens")
         return self
 
 
@@ -212,11 +277,15 @@ class Validation(Options):
     """Validation rows used each time; auto is all, at most 1,000 (a fixed sample)."""
 
 
+def _of_validation(value: Any) -> Any:
+    return value.removeprefix("validation.") if isinstance(value, str) else value
+
+
 class Stop(Options):
     """When to stop before the last step."""
 
-    on: str = "loss"
-    """The validation metric that steers: loss or perplexity."""
+    on: Annotated[Literal["loss", "perplexity"], BeforeValidator(_of_validation)] = "loss"
+    """The validation metric that steers; `validation.loss` means loss."""
     patience: Annotated[int, Field(ge=0)] = 3
     """Validations without improvement before stopping; 0 never stops early."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
@@ -271,14 +340,14 @@ class Train(Options):
     @model_validator(mode="after")
     def _epochs_or_steps(self) -> Self:
         if self.steps is not None and self.epochs != "auto":
-            raise ValueError("give epochs or steps, not both")
+            raise Rule("give epochs or steps, not both", "steps")
         return self
 
 
 class Evaluate(Options):
     """How base and tuned model are compared on the locked test set."""
 
-    metrics: tuple[str, ...] | Auto = "auto"
+    metrics: tuple[Metric, ...] | Auto = "auto"
     """Names of metrics, or file.py:function; auto follows the task."""
     against: tuple[Literal["base", "few_shot"], ...] = ("base", "few_shot")
     """What the tuned model is compared with."""
@@ -305,11 +374,11 @@ class Recipe(Options):
     """Name of the run folder; the recipe's file name by default."""
     seed: int = 17
     """Seed of every random stream: initial adapter weights, order of rows, dropout, sampling."""
-    base: Annotated[Base, _expand("model")]
+    base: Annotated[Base, Field(examples=["sartor/nano"])]
     """The model to start from."""
-    data: Data
+    data: Annotated[Data, Field(examples=["tickets.jsonl"])]
     """The rows."""
-    goal: Annotated[Goal, _expand("statement")] = Goal()
+    goal: Goal = Goal()
     """The purpose and the gates."""
     method: Method = Field(default="lora", validate_default=True)  # type: ignore[assignment]
     """Which weights move: full or lora, with options."""
@@ -317,11 +386,3 @@ class Recipe(Options):
     """Training."""
     evaluate: Evaluate = Evaluate()
     """The verdict."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _widen_data(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("data"), str | list):
-            paths = value["data"] if isinstance(value["data"], list) else [value["data"]]
-            return {**value, "data": {"sources": paths}}
-        return value
