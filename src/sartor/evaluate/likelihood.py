@@ -1,0 +1,76 @@
+"""How likely a model finds given tokens: rows laid end to end, logits only at scored places, whatever the rows' length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from sartor.tokens.batch import Rendered, collate
+from sartor.tokens.pack import pack
+
+if TYPE_CHECKING:
+    from sartor.models.policy import CausalPolicy
+
+PACKED_TOKENS = {"cpu": 8192, "cuda": 32768}
+"""Tokens of one forward pass."""
+
+
+def windows(row: Rendered, window: int | None) -> list[Rendered]:
+    """The row in pieces that fit into the model's window; every scored token is scored in exactly one of them.
+
+    What stands before the first scored token is context and is cut at its beginning first. Scored tokens that do not fit
+    together are divided into stretches that overlap by one token, so that each is predicted from those before it.
+    """
+    if window is None or len(row) <= window:
+        return [row]
+    scored = np.flatnonzero(row.weight[1:]) + 1
+    if len(scored) == 0:
+        return []
+    first, behind = int(scored[0]), int(scored[-1]) + 1
+    start = max(0, min(first - 1, behind - window))
+    pieces = []
+    while start < behind - 1:
+        end = min(start + window, behind)
+        pieces.append(Rendered(row.ids[start:end], row.weight[start:end], row.row))
+        start = end - 1
+    return pieces
+
+
+def likelihood(policy: CausalPolicy, rows: Sequence[Rendered]) -> tuple[np.ndarray, np.ndarray]:
+    """(nll [n] float64 in nats, tokens [n] int64): sums over each row's tokens with a weight, which is not applied."""
+    pieces = [(owner, piece) for owner, row in enumerate(rows) for piece in windows(row, policy.window)]
+    nll, tokens = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
+    with measuring(policy):
+        for members in _bins(policy, [len(piece) for _, piece in pieces]):
+            owners = np.array([pieces[member][0] for member in members])
+            batch = collate([pieces[member][1] for member in members])
+            if not len(batch.at):
+                continue
+            logp = policy.logp(batch.to(policy.device)).double().cpu().numpy()
+            owner = owners[batch.row.numpy()]
+            np.subtract.at(nll, owner, logp)
+            np.add.at(tokens, owner, 1)
+    return nll, tokens
+
+
+@contextmanager
+def measuring(policy: CausalPolicy) -> Iterator[None]:
+    """Dropout off, no gradients; afterwards as before."""
+    training = policy.model.training
+    policy.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        if training:
+            policy.train()
+
+
+def _bins(policy: CausalPolicy, lengths: Sequence[int]) -> list[list[int]]:
+    if not policy.exact.packs:
+        return [[index] for index in range(len(lengths))]
+    return pack(lengths, PACKED_TOKENS.get(policy.device.type, PACKED_TOKENS["cpu"]))
