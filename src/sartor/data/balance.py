@@ -1,0 +1,241 @@
+"""Gives whole clusters to parts so that every part has its share of the rows, and of every stratum.
+
+Clusters of several rows go first, each to the part that is emptiest of its kind of rows; single rows then fill what is
+missing, stratum by stratum, with the rounding error carried over. Where large clusters leave a part out of balance,
+moves and swaps of clusters follow as long as they help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+TOLERANCE = 0.01
+"""Balanced: each part within this of its share of all rows, and each stratum within this of its share of a part."""
+RARE_SHARE = 0.05
+"""Strata too small for every part go to training as long as they are together at most this share of the rows."""
+MOVES = 400
+SWAP_PAIRS = 1 << 20
+DENSE = 5_000_000
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """K clusters in the order in which ties are broken, with what they are made of."""
+
+    cluster: Counts
+    """[m] the cluster of each (cluster, stratum) cell, ascending."""
+    stratum: Counts
+    """[m] its stratum, 0..S-1."""
+    rows: Counts
+    """[m] how many rows it has, > 0."""
+    count: int
+    """K."""
+    strata: int
+    """S."""
+
+    @property
+    def sizes(self) -> Counts:
+        """[K] rows in each cluster."""
+        return np.bincount(self.cluster, self.rows, self.count).astype(np.int64)
+
+
+def whole_numbers(total: int, shares: NDArray[np.float64]) -> Counts:
+    """[P] `total` divided by the shares with the largest remainders rounded up; at least 1 for each share above 0."""
+    exact = total * shares / shares.sum()
+    counts = np.floor(exact + 1e-9).astype(np.int64)
+    for part in np.argsort(-(exact - counts), kind="stable")[: total - counts.sum()]:
+        counts[part] += 1
+    for part in np.flatnonzero((shares > 0) & (counts == 0)):
+        largest = int(np.argmax(counts))
+        if counts[largest] > 1:
+            counts[largest] -= 1
+            counts[part] = 1
+    return counts
+
+
+def allocate(items: Items, shares: NDArray[np.float64], given: NDArray[np.int64]) -> NDArray[np.int8]:
+    """[K] the part of each cluster. `given` [K] is the part a cluster must go to, or -1.
+
+    Part 0 takes what the others leave. Deterministic: ties fall to the cluster that comes first.
+    """
+    board = _Board(items, shares, given)
+    board.place_large()
+    board.fill_with_singles()
+    board.mend()
+    board.leave_none_empty()
+    return board.part.astype(np.int8)
+
+
+class _Board:
+    def __init__(self, items: Items, shares: NDArray[np.float64], given: NDArray[np.int64]) -> None:
+        self.items, self.shares, self.fixed = items, shares / shares.sum(), given >= 0
+        self.stratum = _pool(items)
+        self.part = given.copy()
+        self.totals = np.bincount(self.stratum, items.rows, minlength=1)
+        self.sizes = items.sizes
+        self.targets = whole_numbers(int(self.sizes.sum()), self.shares)
+        self.wanted = np.outer(self.shares, self.totals)
+        self.have = np.zeros_like(self.wanted)
+        for part in range(len(shares)):
+            cells = self.part[items.cluster] == part
+            self.have[part] = np.bincount(self.stratum[cells], items.rows[cells], len(self.totals))
+        self.first = np.searchsorted(items.cluster, np.arange(items.count + 1))
+
+    def place_large(self) -> None:
+        """Clusters of several rows, the largest first."""
+        open_parts = np.flatnonzero(self.shares > 0)
+        room = np.maximum(self.wanted, 1e-9)
+        several = np.flatnonzero((self.sizes > 1) & (self.part < 0))
+        for cluster in several[np.argsort(-self.sizes[several], kind="stable")]:
+            cells = slice(self.first[cluster], self.first[cluster + 1])
+            stratum, rows, size = self.stratum[cells], self.items.rows[cells], self.sizes[cluster]
+            of_kind = ((self.have[:, stratum] + rows) / room[:, stratum]) @ rows / size
+            of_all = (self.have.sum(1) + size) / np.maximum(self.targets, 1e-9)
+            best = open_parts[np.argmin((of_kind + of_all)[open_parts])]
+            self._put(cluster, int(best))
+
+    def fill_with_singles(self) -> None:
+        """Clusters of one row: quotas per stratum for each part but the first, which takes the rest."""
+        single = np.flatnonzero((self.sizes == 1) & (self.part < 0))
+        stratum = self.stratum[self.first[single]]
+        order = np.argsort(stratum, kind="stable")
+        pool = np.split(single[order], np.cumsum(np.bincount(stratum, minlength=len(self.totals)))[:-1])
+        left = np.array([len(members) for members in pool])
+        used = np.zeros_like(left)
+        kept = np.minimum(left, self.have[0] == 0)
+        for turn, part in enumerate(np.flatnonzero(self.shares[1:] > 0) + 1):
+            need = int(self.targets[part] - self.have[part].sum())
+            quota = _quotas(self.wanted[part] - self.have[part], left - used - kept, need, backwards=turn % 2 == 1)
+            short = need - int(quota.sum())
+            if short > 0:
+                quota += _quotas(left - used - quota, left - used - quota, short, backwards=False)
+            for at in np.flatnonzero(quota):
+                self.part[pool[at][used[at] : used[at] + quota[at]]] = part
+            used += quota
+            self.have[part] += quota
+        rest = single[self.part[single] < 0]
+        self.part[rest] = 0
+        self.have[0] += np.bincount(self.stratum[self.first[rest]], minlength=len(self.totals))
+
+    def mend(self) -> None:
+        """Move and swap clusters while a part is out of balance and it helps."""
+        movable = np.flatnonzero(~self.fixed)
+        if self._balanced() or len(movable) * len(self.totals) > DENSE:
+            return
+        makeup = np.zeros((self.items.count, len(self.totals)))
+        np.add.at(makeup, (self.items.cluster, self.stratum), self.items.rows)
+        # The last column is the cluster's size: shares of parts are balanced like one more stratum, of all rows.
+        makeup = np.column_stack([makeup[movable], self.sizes[movable]])
+        weight = 1.0 / np.maximum(self.targets, 1)
+        for _ in range(MOVES):
+            off = np.column_stack([self.have - self.wanted, self.have.sum(1) - self.targets])
+            step = self._best_move(movable, makeup, off, weight) or self._best_swap(movable, makeup, off, weight)
+            if step is None:
+                return
+            for cluster, part in step:
+                self._take(cluster)
+                self._put(cluster, part)
+
+    def leave_none_empty(self) -> None:
+        """A part with a share gets at least its smallest possible cluster."""
+        for part in np.flatnonzero(self.shares > 0):
+            if (self.part == part).any():
+                continue
+            movable = np.flatnonzero(~self.fixed & (np.bincount(self.part, minlength=len(self.shares))[self.part] > 1))
+            if len(movable):
+                cluster = int(movable[np.argmin(self.sizes[movable])])
+                self._take(cluster)
+                self._put(cluster, int(part))
+
+    def _put(self, cluster: int, part: int) -> None:
+        cells = slice(self.first[cluster], self.first[cluster + 1])
+        np.add.at(self.have[part], self.stratum[cells], self.items.rows[cells])
+        self.part[cluster] = part
+
+    def _take(self, cluster: int) -> None:
+        cells = slice(self.first[cluster], self.first[cluster + 1])
+        np.subtract.at(self.have[self.part[cluster]], self.stratum[cells], self.items.rows[cells])
+
+    def _balanced(self) -> bool:
+        rows = max(1, int(self.sizes.sum()))
+        parts = np.flatnonzero(self.targets)
+        share_off = np.abs(self.have.sum(1) - self.targets).max() / rows
+        inside = self.have[parts] / np.maximum(self.have[parts].sum(1, keepdims=True), 1)
+        stratum_off = np.abs(inside - self.totals / rows).max()
+        return bool(max(share_off, stratum_off) <= TOLERANCE)
+
+    def _gains(
+        self, makeup: NDArray[np.float64], off: NDArray[np.float64], weight: NDArray[np.float64], source: int, to: int
+    ) -> NDArray[np.float64]:
+        """[k] change of the squared imbalance, each part's counted in shares of that part, if a cluster moves."""
+        square = (makeup**2).sum(1) * (weight[source] ** 2 + weight[to] ** 2)
+        slope: NDArray[np.float64] = makeup @ (off[to] * weight[to] ** 2 - off[source] * weight[source] ** 2)
+        return 2 * slope + square
+
+    def _best_move(
+        self, movable: Counts, makeup: NDArray[np.float64], off: NDArray[np.float64], weight: NDArray[np.float64]
+    ) -> list[tuple[int, int]] | None:
+        best, step = -1e-9, None
+        open_parts = [int(part) for part in np.flatnonzero(self.shares > 0)]
+        for source in open_parts:
+            here = np.flatnonzero(self.part[movable] == source)
+            if len(here) < 2:
+                continue
+            for to in open_parts:
+                if to == source:
+                    continue
+                gains = self._gains(makeup[here], off, weight, source, to)
+                at = int(np.argmin(gains))
+                if gains[at] < best:
+                    best, step = float(gains[at]), [(int(movable[here[at]]), to)]
+        return step
+
+    def _best_swap(
+        self, movable: Counts, makeup: NDArray[np.float64], off: NDArray[np.float64], weight: NDArray[np.float64]
+    ) -> list[tuple[int, int]] | None:
+        best, step = -1e-9, None
+        open_parts = [int(part) for part in np.flatnonzero(self.shares > 0)]
+        for number, one in enumerate(open_parts):
+            for other in open_parts[:number]:
+                a, b = (np.flatnonzero(self.part[movable] == part) for part in (one, other))
+                if not len(a) or not len(b) or len(a) * len(b) > SWAP_PAIRS:
+                    continue
+                leave = self._gains(makeup[a], off, weight, one, other)[:, None]
+                enter = self._gains(makeup[b], off, weight, other, one)[None, :]
+                both = 2 * (weight[one] ** 2 + weight[other] ** 2) * (makeup[a] @ makeup[b].T)
+                gains = leave + enter - both
+                at, bt = np.unravel_index(int(np.argmin(gains)), gains.shape)
+                if gains[at, bt] < best:
+                    best = float(gains[at, bt])
+                    step = [(int(movable[a[at]]), other), (int(movable[b[bt]]), one)]
+        return step
+
+
+def _pool(items: Items) -> Counts:
+    """[m] strata renumbered; those with fewer than three rows are one stratum where they are many."""
+    totals = np.bincount(items.stratum, items.rows, items.strata)
+    rare = totals < 3
+    if totals[rare].sum() <= RARE_SHARE * totals.sum():
+        return items.stratum
+    names = np.where(rare, items.strata, np.arange(items.strata))
+    return np.unique(names[items.stratum], return_inverse=True)[1].astype(np.int64)
+
+
+def _quotas(want: NDArray[np.float64], room: Counts, need: int, *, backwards: bool) -> Counts:
+    """[S] whole numbers that add up to `need` where there is room, as near as can be to the shape of `want`."""
+    want, room = np.clip(want, 0, None), np.clip(room, 0, None)
+    quota = np.zeros(len(want), np.int64)
+    if need <= 0 or want.sum() <= 0:
+        return quota
+    ideal = want * (need / want.sum())
+    carry = 0.0
+    for at in range(len(want))[:: -1 if backwards else 1]:
+        carry += ideal[at]
+        quota[at] = min(max(0, int(np.floor(carry + 0.5))), room[at])
+        carry -= quota[at]
+    return quota

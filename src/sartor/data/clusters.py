@@ -1,0 +1,159 @@
+"""Which rows belong together: equal group, equal prompt, equal or nearly equal text. A cluster is never divided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartor.data.dataset import Dataset
+from sartor.data.similarity import Forest, Pairs, Rows, Shingles, links, silent
+from sartor.data.wording import answered, asked
+
+LARGE_SHARE = 0.2
+"""Rows that resemble each other are taken apart once they are more than this share of all different rows ..."""
+LARGE_ROWS = 8
+"""... and more than this many: then it is a common frame or a chain that links them, not a copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """Of n rows, who belongs with whom."""
+
+    of: NDArray[np.int32]
+    """[n] the cluster of each row, numbered in an order that depends on content only."""
+    alike: NDArray[np.int32]
+    """[n] the same for rows that are linked by their text alone (equal or nearly equal)."""
+    near: Pairs
+    """Verified near-duplicates that were linked; not every pair of a cluster is listed."""
+    apart: Pairs
+    """Pairs at least half alike that were seen and not linked."""
+    large: tuple[Rows, ...]
+    """Groups of near-duplicates so large that only closer likeness was let count in them."""
+    shingles: Shingles
+
+    @property
+    def count(self) -> int:
+        """Number of clusters."""
+        return int(self.of.max()) + 1 if len(self.of) else 0
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """[count] rows in each cluster."""
+        return np.bincount(self.of, minlength=self.count)
+
+    def json(self) -> dict[str, Any]:
+        """Counts, as a JSON object."""
+        sizes = self.sizes
+        return {
+            "count": self.count,
+            "largest": int(sizes.max(initial=0)),
+            "with_several_rows": int((sizes > 1).sum()),
+            "near_duplicate_rows": int(len(self.alike) - len(np.unique(self.alike))),
+            "taken_apart": sum(len(group) for group in self.large),
+        }
+
+
+def similarity_text(dataset: Dataset, row: int) -> str:
+    """What near-duplicates are compared by: what is asked, and what is answered."""
+    found = dataset[row]
+    return f"{asked(found)}\n{answered(found)}"
+
+
+def cluster(dataset: Dataset, near_duplicates: float, *, seen: Callable[[int], None] = silent) -> Clusters:
+    """Find the clusters. `near_duplicates` is the Jaccard similarity from which two rows count as the same.
+
+    The result is a function of the rows' content, whatever their order. `seen` is told how many rows have been read.
+    """
+    index = dataset.index
+    order = np.lexsort((*index.content.T[::-1],))
+    texts = (similarity_text(dataset, int(row)) for row in range(len(dataset)))
+    shingles = Shingles.of(texts, dataset.folder, seen=seen)
+
+    _, first, text = np.unique(index.text[order], return_index=True, return_inverse=True)
+    speakers = order[np.sort(first)]
+    near = _near(shingles, speakers, near_duplicates)
+
+    by_text = Forest(len(dataset))
+    by_text.join(order, order[first][text])
+    by_text.join(near.linked.first, near.linked.second)
+    together = Forest(len(dataset))
+    together.join(np.arange(len(dataset)), by_text.roots())
+    for key in (np.where(common(index.prompt), 0, index.prompt), index.group):
+        together.join(*_equal(key))
+    return Clusters(
+        of=_numbered(together.roots(), order),
+        alike=_numbered(by_text.roots(), order),
+        near=near.linked,
+        apart=near.apart,
+        large=tuple(near.large),
+        shingles=shingles,
+    )
+
+
+def common(prompt: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """[n] whether more than half of all rows have this row's prompt: then it is an instruction and identifies no row."""
+    _, inverse, counts = np.unique(prompt, return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse] > max(len(prompt) // 2, 4))
+
+
+def _equal(key: NDArray[np.uint64]) -> tuple[Rows, Rows]:
+    """Pairs that unite all rows of equal key; a key of 0 unites nothing."""
+    rows = np.flatnonzero(key)
+    _, first, inverse = np.unique(key[rows], return_index=True, return_inverse=True)
+    return rows, rows[first][inverse]
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """Links between rows of different text."""
+
+    linked: Pairs
+    apart: Pairs
+    large: list[Rows]
+    """Groups that were linked but are too large to be copies; their links are among `apart`."""
+
+
+def _near(shingles: Shingles, rows: Rows, threshold: float) -> _Near:
+    """Link `rows`; what is too large to be copies is linked again without its common frame, then more and more closely."""
+    limit = max(LARGE_ROWS, int(LARGE_SHARE * len(rows)))
+    whole = _link(shingles, rows, threshold, limit)
+    linked, apart, pending = [whole.linked], [whole.apart], whole.large
+    for level in dict.fromkeys((threshold, (1 + threshold) / 2, (3 + threshold) / 4)):
+        large = []
+        for group in pending:
+            part = _link(shingles.without(group, shingles.frame(group)), np.arange(len(group)), level, limit)
+            linked.append(part.linked.named(group))
+            apart.append(part.apart.named(group))
+            large += [group[members] for members in part.large]
+        pending = large
+    return _Near(_measured(shingles, Pairs.join(linked)), _measured(shingles, Pairs.join(apart)), whole.large)
+
+
+def _link(shingles: Shingles, rows: Rows, threshold: float, limit: int) -> _Near:
+    found = links(shingles, rows, threshold)
+    linked = found.similarity >= threshold
+    forest = Forest(len(shingles))
+    forest.join(found.first[linked], found.second[linked])
+    roots = forest.roots()
+    large = np.flatnonzero(np.bincount(roots, minlength=len(shingles)) > limit)
+    settled = linked & ~np.isin(roots[found.first], large)
+    return _Near(found.where(settled), found.where(~settled), [rows[roots[rows] == root] for root in large])
+
+
+def _measured(shingles: Shingles, pairs: Pairs) -> Pairs:
+    """The pairs with the similarity of their whole texts."""
+    return Pairs(pairs.first, pairs.second, shingles.jaccard(pairs.first, pairs.second))
+
+
+def _numbered(roots: Rows, order: Rows) -> NDArray[np.int32]:
+    """The trees numbered by where they first appear in `order`."""
+    _, first, inverse = np.unique(roots[order], return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int32)
+    rank[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
+    numbers = np.empty(len(roots), np.int32)
+    numbers[order] = rank[inverse]
+    return numbers

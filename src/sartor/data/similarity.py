@@ -1,0 +1,313 @@
+"""How alike two rows are: the Jaccard similarity of their word shingles, and all pairs above a threshold.
+
+A shingle is a word or a pair of neighbouring words of what is asked or answered, so that one-line utterances and long
+documents can be compared by one threshold. Candidates come from MinHash bands (rensa) and every one is verified on the
+shingle sets themselves. Shingles lie on disk, 4 bytes each; memory holds 4 bytes per row and band.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartor.data.wording import normal
+
+WORD = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]|\\w+")
+"""A word; in scripts written without spaces, a character."""
+
+CLOSE = 0.5
+"""Pairs at least this alike are remembered although they are not linked."""
+WINDOW = 24
+"""Neighbours of the same band that a row is compared with; only buckets larger than this are not compared in full."""
+MISSED = 0.001
+"""Chance that a pair exactly at the threshold is overlooked."""
+CHUNK_WORDS = 1 << 20
+CHUNK_SHINGLES = 1 << 21
+SEED = 20261
+
+Rows = NDArray[np.int64]
+
+
+def silent(done: int) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """k pairs of rows and how alike they are."""
+
+    first: Rows
+    second: Rows
+    similarity: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def where(self, mask: NDArray[np.bool_]) -> Pairs:
+        """The pairs that the mask keeps."""
+        return Pairs(self.first[mask], self.second[mask], self.similarity[mask])
+
+    def named(self, names: Rows) -> Pairs:
+        """The pairs with `names[i]` in place of i."""
+        return Pairs(names[self.first], names[self.second], self.similarity)
+
+    @classmethod
+    def join(cls, parts: Iterable[Pairs]) -> Pairs:
+        """All pairs of the parts, one after the other."""
+        parts = [cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)), *parts]
+        return cls(
+            np.concatenate([part.first for part in parts]),
+            np.concatenate([part.second for part in parts]),
+            np.concatenate([part.similarity for part in parts]),
+        )
+
+
+class Shingles:
+    """The shingle sets of n rows as sorted 32-bit hashes, in a file that vanishes with this object."""
+
+    def __init__(self, flat: NDArray[np.uint32], offsets: Rows) -> None:
+        self._flat, self.offsets = flat, offsets
+        self.sizes = np.diff(offsets)
+
+    @classmethod
+    def of(cls, texts: Iterable[str], folder: Path | None = None, *, seen: Callable[[int], None] = silent) -> Self:
+        """Shingle every text. `seen` is told how many are done."""
+        sizes: list[NDArray[np.int64]] = []
+        done = 0
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for chunk in _chunks(texts):
+                owner, code = _shingle(chunk)
+                file.write(code.tobytes())
+                sizes.append(np.bincount(owner, minlength=len(chunk)))
+                done += len(chunk)
+                seen(done)
+            file.flush()
+            offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes))]) if sizes else np.zeros(1, np.int64)
+            flat: NDArray[np.uint32] = np.zeros(0, np.uint32)
+            if offsets[-1]:
+                flat = np.memmap(file, np.uint32, "r")
+        return cls(flat, offsets.astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def gather(self, rows: Rows) -> tuple[Rows, NDArray[np.uint32]]:
+        """(position in `rows`, shingle) of all shingles of the rows, in order."""
+        sizes = self.sizes[rows]
+        owner = np.repeat(np.arange(len(rows)), sizes)
+        start = np.repeat(self.offsets[rows] - (np.cumsum(sizes) - sizes), sizes)
+        return owner, self._flat[start + np.arange(len(owner))]
+
+    def without(self, rows: Rows, frame: NDArray[np.uint32]) -> Shingles:
+        """The rows' sets less the shingles of `frame`, in memory."""
+        owners, codes = [], []
+        for at, owner, code in self.chunks(rows):
+            own = ~np.isin(code, frame)
+            owners.append(owner[own] + at)
+            codes.append(code[own])
+        sizes = np.bincount(np.concatenate(owners), minlength=len(rows))
+        return Shingles(np.concatenate(codes), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+
+    def chunks(self, rows: Rows) -> Iterator[tuple[int, Rows, NDArray[np.uint32]]]:
+        """`gather` in pieces of bounded size, each with the position of its first row."""
+        for begin, end in _pieces(self.sizes[rows], CHUNK_SHINGLES):
+            yield begin, *self.gather(rows[begin:end])
+
+    def frame(self, rows: Rows) -> NDArray[np.uint32]:
+        """The shingles that more than half of the rows share."""
+        sample = rows[:: max(1, len(rows) // 2000)]
+        codes = [code for _, _, code in self.chunks(sample)]
+        unique, counts = np.unique(np.concatenate(codes), return_counts=True)
+        return unique[counts * 2 > len(sample)]
+
+    def jaccard(self, first: Rows, second: Rows) -> NDArray[np.float32]:
+        """[k] shared shingles over all shingles of each pair; 1 for two empty sets."""
+        result = np.empty(len(first), np.float32)
+        both = self.sizes[first] + self.sizes[second]
+        for begin, end in _pieces(both, CHUNK_SHINGLES):
+            a, b = first[begin:end], second[begin:end]
+            keys = [owner.astype(np.uint64) << np.uint64(32) | code for owner, code in (self.gather(a), self.gather(b))]
+            key = np.sort(np.concatenate(keys))
+            shared = np.bincount((key[1:][key[1:] == key[:-1]] >> np.uint64(32)).astype(np.int64), minlength=len(a))
+            union = both[begin:end] - shared
+            result[begin:end] = np.where(union > 0, shared / np.maximum(union, 1), 1.0)
+        return result
+
+
+def links(shingles: Shingles, rows: Rows, threshold: float, *, seen: Callable[[int], None] = silent) -> Pairs:
+    """Pairs of `rows` at least `CLOSE` alike that were found on the way to linking all pairs at or above `threshold`.
+
+    Of rows that are linked already, directly or through others, not every pair is listed. The result depends on the
+    order of `rows` only; give them in an order of their content. `seen` is told how many bands are done.
+    """
+    forest = Forest(len(rows))
+    bands = _bands(shingles, rows, threshold)
+    rejected = np.zeros(0, np.uint64)
+    found = []
+    for number in range(len(bands)):
+        apart: list[NDArray[np.uint64]] = []
+        for first, second in _candidates(bands[number], bands[(number + 1) % len(bands)]):
+            roots = forest.roots()
+            key = first.astype(np.uint64) << np.uint64(32) | second.astype(np.uint64)
+            fresh = (roots[first] != roots[second]) & ~_contains(rejected, key)
+            fresh &= _could_reach(shingles.sizes[rows[first]], shingles.sizes[rows[second]], min(CLOSE, threshold))
+            first, second, key = first[fresh], second[fresh], key[fresh]
+            similarity = shingles.jaccard(rows[first], rows[second])
+            linked = similarity >= threshold
+            forest.join(first[linked], second[linked])
+            apart.append(key[~linked])
+            close = linked | (similarity >= CLOSE)
+            found.append(Pairs(rows[first[close]], rows[second[close]], similarity[close]))
+        rejected = np.unique(np.concatenate([rejected, *apart]))
+        seen(number + 1)
+    return Pairs.join(found)
+
+
+class Forest:
+    """Union-find over 0..n-1; the root of a tree is its smallest member."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = np.arange(size)
+
+    def join(self, first: Rows, second: Rows) -> None:
+        """Unite the trees of each pair."""
+        parent = self._parent
+        while len(first):
+            a, b = self._roots_of(first), self._roots_of(second)
+            apart = a != b
+            first, second, a, b = first[apart], second[apart], a[apart], b[apart]
+            np.minimum.at(parent, np.maximum(a, b), np.minimum(a, b))
+
+    def roots(self) -> Rows:
+        """[n] the root of every member."""
+        parent = self._parent
+        while True:
+            above = parent[parent]
+            if np.array_equal(above, parent):
+                return parent
+            parent = self._parent = above
+
+    def _roots_of(self, members: Rows) -> Rows:
+        roots = self._parent[members]
+        while True:
+            above = self._parent[roots]
+            if np.array_equal(above, roots):
+                return roots
+            roots = above
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[list[str]]]:
+    chunk: list[list[str]] = []
+    words = 0
+    for text in texts:
+        tidy = normal(text)
+        chunk.append(WORD.findall(tidy) or [tidy])
+        words += len(chunk[-1])
+        if words >= CHUNK_WORDS:
+            yield chunk
+            chunk, words = [], 0
+    if chunk:
+        yield chunk
+
+
+def _shingle(rows: list[list[str]]) -> tuple[Rows, NDArray[np.uint32]]:
+    """(row, shingle) sorted and without repetition."""
+    owner = np.repeat(np.arange(len(rows)), [len(words) for words in rows]).astype(np.uint64)
+    word = np.fromiter((zlib.crc32(word.encode()) for words in rows for word in words), np.uint64, len(owner))
+    pair = _mix(_mix(word[:-1]) + word[1:] * np.uint64(3))[owner[1:] == owner[:-1]]
+    pair_owner = owner[1:][owner[1:] == owner[:-1]]
+    low = np.uint64(0xFFFFFFFF)
+    codes = np.concatenate([_mix(word) & low, pair & low])
+    key = np.unique(np.concatenate([owner, pair_owner]) << np.uint64(32) | codes)
+    return (key >> np.uint64(32)).astype(np.int64), (key & low).astype(np.uint32)
+
+
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64: every bit of the input moves every bit of the output."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ value >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ value >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return value ^ value >> np.uint64(31)
+
+
+def mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """[n] numbers that look random, the same for the same value and seed."""
+    salt = _mix(np.array([seed % 2**64], np.uint64))
+    return _mix(_mix(values) ^ salt)
+
+
+def _shape(threshold: float) -> tuple[int, int]:
+    """(bands, hashes per band) so that a pair at the threshold shares a band but for a chance of `MISSED`."""
+    width = max(1, min(10, math.floor(math.log(0.25) / math.log(threshold)))) if threshold < 1 else 10
+    collide = min(threshold**width, 1 - 1e-9)
+    return max(4, math.ceil(math.log(MISSED) / math.log(1 - collide))), width
+
+
+def _bands(shingles: Shingles, rows: Rows, threshold: float) -> NDArray[np.uint32]:
+    """[bands, n] a hash of each band of each row's MinHash signature."""
+    from rensa import RMinHash
+
+    bands, width = _shape(threshold)
+    result = np.empty((bands, len(rows)), np.uint32)
+    for begin, end in _pieces(np.maximum(shingles.sizes[rows], bands * width), CHUNK_SHINGLES):
+        owner, code = shingles.gather(rows[begin:end])
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=end - begin))]).astype(np.uint64)
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+            _mix(code.astype(np.uint64)), offsets, bands * width, SEED
+        )
+        signature = np.array(matrix.to_rows(), np.uint64).reshape(end - begin, bands, width)
+        key = np.zeros((end - begin, bands), np.uint64)
+        for place in range(width):
+            key = _mix(key ^ signature[:, :, place])
+        result[:, begin:end] = (key >> np.uint64(32)).T
+    return result
+
+
+def _candidates(band: NDArray[np.uint32], tie: NDArray[np.uint32]) -> Iterator[tuple[Rows, Rows]]:
+    """Pairs of rows that share a band, those that share the next band as well side by side."""
+    order = np.lexsort((tie, band))
+    key = band[order]
+    start = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    head = np.repeat(order[start], np.diff(np.append(start, len(key))))
+    for distance in range(1, min(WINDOW, len(key) - 1) + 1):
+        same = key[distance:] == key[:-distance]
+        if not same.any():
+            return
+        yield _ordered(order[:-distance][same], order[distance:][same])
+    yield _ordered(head[head != order], order[head != order])
+
+
+def _ordered(first: Rows, second: Rows) -> tuple[Rows, Rows]:
+    return np.minimum(first, second), np.maximum(first, second)
+
+
+def _could_reach(first: Rows, second: Rows, threshold: float) -> NDArray[np.bool_]:
+    """Whether sets of these sizes can be that alike at all."""
+    return np.asarray(np.minimum(first, second) >= threshold * np.maximum(first, second))
+
+
+def _contains(ordered: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    if not len(ordered):
+        return np.zeros(len(keys), np.bool_)
+    at = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
+    return np.asarray(ordered[at] == keys)
+
+
+def _pieces(sizes: NDArray[Any], limit: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges whose sizes add up to about `limit`; at least one item each."""
+    ends = np.cumsum(sizes)
+    begin = 0
+    while begin < len(sizes):
+        base = int(ends[begin - 1]) if begin else 0
+        end = max(begin + 1, int(np.searchsorted(ends, base + limit, "right")))
+        yield begin, end
+        begin = end

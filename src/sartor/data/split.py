@@ -1,0 +1,213 @@
+"""Divides rows into train, validation and test by whole clusters, so that nothing in a test row was trained on.
+
+Deterministic in the seed and independent of the rows' order: everything is decided by hashes of their content.
+`docs/explanation/leak-proof-split.md` tells the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartor.data.balance import Items, allocate
+from sartor.data.clusters import Clusters, cluster
+from sartor.data.dataset import NONE, Dataset
+from sartor.data.residual import Residual, residual
+from sartor.data.rows import Example
+from sartor.data.similarity import Rows, mixed, silent
+from sartor.errors import DataError, Problem
+
+PARTS = ("train", "validation", "test")
+OUT = -1
+"""Part of a row that is left out because it belongs with a row the user put into validation or test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The part of each of n rows."""
+
+    part: NDArray[np.int8]
+    """[n] 0 train, 1 validation, 2 test, -1 left out."""
+    given: NDArray[np.bool_]
+    """[n] whether the user decided the row's part."""
+    clusters: Clusters
+    residual: Residual | None
+    """None where there are no rows on one of the two sides."""
+    seed: int
+    twins: Rows = field(default_factory=lambda: np.zeros(0, np.int64))
+    """For each row left out, in order, the given row it belongs with."""
+
+    def indices(self, name: str) -> Rows:
+        """The rows of a part, in the order of the data set."""
+        return np.flatnonzero(self.part == PARTS.index(name))
+
+    @property
+    def left_out(self) -> Rows:
+        """The rows in no part."""
+        return np.flatnonzero(self.part == OUT)
+
+    def json(self) -> dict[str, Any]:
+        """Counts and figures, as a JSON object."""
+        return {
+            "rows": {name: len(self.indices(name)) for name in PARTS},
+            "left_out": len(self.left_out),
+            "seed": self.seed,
+            "clusters": self.clusters.json(),
+            "residual": self.residual.json() if self.residual else None,
+        }
+
+
+def split(
+    dataset: Dataset,
+    *,
+    train: float,
+    validation: float,
+    test: float,
+    near_duplicates: float,
+    seed: int,
+    stratify: str | None = None,
+    fixed: Sequence[str | None] | None = None,
+    seen: Callable[[int], None] = silent,
+) -> Splits:
+    """Divide the data set by shares of its rows that add up to 1.
+
+    `fixed` names the part of each row that has one already. Rows given for validation or test stay exactly as they are:
+    other rows that belong with them are left out. `seen` is told how many rows have been read.
+
+    Raises DataError D154 where a part with a share cannot have a row, D155 for an unknown column to stratify by.
+    """
+    given = np.array([OUT if role is None else PARTS.index(role) for role in fixed or [None] * len(dataset)], np.int8)
+    shares = _open_shares(dataset, given, np.array([train, validation, test]))
+    # Rows given for training are still ours to divide when validation has to come from them.
+    free = (given == OUT) | ((given == 0) & (shares[1] > 0) & ~(given == OUT).any())
+    strata = _strata(dataset, stratify)
+    clusters = cluster(dataset, near_duplicates, seen=seen)
+
+    part = given.copy()
+    owner = _owners(clusters, given, free)
+    part[(given == OUT) & (owner[clusters.of] > 0)] = OUT
+    ours = np.flatnonzero(free & (owner[clusters.of] <= 0))
+    key = mixed(dataset.index.content[:, 0], seed)
+    if len(ours):
+        part[ours] = _allocated(clusters, strata, key, ours, owner, shares)
+    _require_rows(dataset, part, shares, clusters)
+
+    left_out = np.flatnonzero(part == OUT)
+    order = np.lexsort((*dataset.index.content.T[::-1], key))
+    return Splits(
+        part=part,
+        given=given != OUT,
+        clusters=clusters,
+        residual=residual(clusters.shingles, part, order, clusters.apart),
+        seed=seed,
+        twins=_twins(clusters, part, left_out),
+    )
+
+
+def undivided(dataset: Dataset, near_duplicates: float, *, seen: Callable[[int], None] = silent) -> Splits:
+    """All rows in train: for looking at a file that is not to be split, or too small for it."""
+    nothing = np.zeros(len(dataset), np.bool_)
+    found = cluster(dataset, near_duplicates, seen=seen)
+    return Splits(part=nothing.astype(np.int8), given=nothing, clusters=found, residual=None, seed=0)
+
+
+def _open_shares(dataset: Dataset, given: NDArray[np.int8], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[3] shares of the rows that we divide; 0 for a part whose rows the user gave."""
+    has = np.array([(given == part).any() for part in range(3)])
+    shares = np.where(has & (np.arange(3) > 0), 0.0, shares)
+    if (given == OUT).any() or not len(dataset):
+        return shares
+    if not has[0]:
+        raise DataError(Problem("D154", "no row is left to train on: every source has the role validation or test"))
+    if shares[2] > 0:
+        fix = "add a source with role: test, give a source role: split, or set   split: {test: 0}"
+        raise DataError(Problem("D154", "no row is left for test: every source has another role", fix=fix))
+    return shares
+
+
+def _strata(dataset: Dataset, column: str | None) -> NDArray[np.int64]:
+    """[n] code of each row's stratum, numbered by name; rows without one share a code. Raises DataError D155."""
+    if column is None:
+        names: Sequence[str] = dataset.strata
+        code = dataset.index.stratum.astype(np.int64)
+    elif column == "label" and dataset.labels:
+        names, code = dataset.labels, dataset.index.label.astype(np.int64)
+    else:
+        known: dict[str, int] = {}
+        code = np.full(len(dataset), NONE, np.int64)
+        met: set[str] = set()
+        for at, row in enumerate(dataset):
+            if column in row.columns:
+                code[at] = known.setdefault(str(row.columns[column]), len(known))
+            elif len(met) < 100:
+                met.update(row.columns)
+                met.update({"label"} if isinstance(row, Example) and row.label is not None else ())
+        if not known and len(dataset):
+            having = f"the rows have {', '.join(sorted(met))}" if met else "the rows have no further columns"
+            what = f'no row has the column "{column}" that data.split.stratify names'
+            raise DataError(Problem("D155", what, fix=f"{having}; or leave stratify out"))
+        names = list(known)
+    rank = np.empty(len(names) + 1, np.int64)
+    rank[np.argsort(np.array([*names, ""], dtype=object), kind="stable")] = np.arange(len(names) + 1)
+    return rank[code]
+
+
+def _owners(clusters: Clusters, given: NDArray[np.int8], free: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """[clusters] the part that holds given rows of the cluster, the last of several; -1 where none does."""
+    owner = np.full(clusters.count, OUT, np.int8)
+    held = ~free & (given != OUT)
+    np.maximum.at(owner, clusters.of[held], given[held])
+    return owner
+
+
+def _allocated(
+    clusters: Clusters,
+    strata: NDArray[np.int64],
+    key: NDArray[np.uint64],
+    ours: Rows,
+    owner: NDArray[np.int8],
+    shares: NDArray[np.float64],
+) -> NDArray[np.int8]:
+    """[ours] the part of each row."""
+    names, of = np.unique(clusters.of[ours], return_inverse=True)
+    first = np.full(len(names), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(first, of, key[ours])
+    rank = np.empty(len(names), np.int64)
+    by_key = np.argsort(first, kind="stable")
+    rank[by_key] = np.arange(len(names))
+    kinds, stratum = np.unique(strata[ours], return_inverse=True)
+    cell, rows = np.unique(rank[of] * len(kinds) + stratum, return_counts=True)
+    items = Items(cell // len(kinds), cell % len(kinds), rows, len(names), len(kinds))
+    return allocate(items, shares, owner[names][by_key].astype(np.int64))[rank[of]]
+
+
+def _require_rows(dataset: Dataset, part: NDArray[np.int8], shares: NDArray[np.float64], clusters: Clusters) -> None:
+    """Raises DataError D154 where a part that should have rows has none."""
+    empty = [name for number, name in enumerate(PARTS) if shares[number] > 0 and not (part == number).any()]
+    if not empty or not len(dataset):
+        return
+    parts = int((shares > 0).sum())
+    what = (
+        f"too few rows: nothing is left for {' and '.join(empty)}. {_plural(len(dataset), 'row')} form "
+        f"{_plural(clusters.count, 'cluster')} that must stay together (equal or nearly equal rows, equal prompts, equal groups), "
+        f"and {parts} parts need at least {parts}"
+    )
+    fix = f"add at least {max(1, parts - clusters.count)} different rows, or set the share of {empty[-1]} to 0 in data.split"
+    origin = dataset.origin(0)
+    raise DataError(Problem("D154", what, file=origin.file, fix=fix))
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _twins(clusters: Clusters, part: NDArray[np.int8], left_out: Rows) -> Rows:
+    """For each row left out, the first given row of its cluster in validation or test."""
+    held = np.flatnonzero(part > 0)
+    first = np.full(clusters.count, -1, np.int64)
+    first[clusters.of[held][::-1]] = held[::-1]
+    return first[clusters.of[left_out]]
