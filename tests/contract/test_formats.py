@@ -146,3 +146,19 @@ def _parsed(module: ModuleType, record: dict[str, Any]) -> Row | BadRow:
         return module.parse(record, ORIGIN)
     except BadRow as bad:
         return bad
+
+
+def test_the_reference_page_shows_every_format_and_its_examples_are_true() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/data-formats.md").read_text(encoding="utf-8")
+    examples = [json.loads(line) for line in page.split("```json\n")[1].split("```")[0].splitlines()]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE)
+    assert sorted(name for name, _ in rows) == NAMES
+    for (name, fields), example in zip(rows, examples, strict=True):
+        module = registry.component("format", name)
+        assert set(re.findall(r"`(\w+)`", fields)) == set(module.FIELDS)
+        assert module.detects(example)
+        assert module.parse(example, ORIGIN)
+    endings = {
+        ending for source in registry.names("source") for ending in registry.component("source", source).EXTENSIONS
+    }
+    assert endings <= set(re.findall(r"`(\.\w+)`", page))

@@ -76,6 +76,12 @@ class Findings:
         owner = self._owners.setdefault(hash(identity), origin)
         return None if owner is origin else owner
 
+    def forgive(self) -> None:
+        """Turn the errors of rows that were left out into warnings: what ``data.on_bad: skip`` means."""
+        for entry in self._entries.values():
+            if entry.skippable and entry.problem.level == "error":
+                entry.problem = replace(entry.problem, level="warning")
+
     @property
     def problems(self) -> list[Problem]:
         """All problems in the order they were met; `rows` holds the further lines, and the message says how many."""

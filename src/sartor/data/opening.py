@@ -216,6 +216,4 @@ def sniff(path: Path) -> Literal["list", "lines", "object"] | None:
     if not head.startswith("{"):
         return None
     first, *others = [line.strip() for line in head.split("\n") if line.strip()]
-    if others:
-        return "lines" if others[0].startswith("{") else "object"
-    return "lines" if first.endswith("}") else "object"
+    return "lines" if first.endswith("}") and others and others[0].startswith("{") else "object"

@@ -17,7 +17,7 @@ def expand(path: str, root: Path) -> list[Path]:
     """The files that a path of the recipe means, sorted: a file, a folder, a glob, or builtin:NAME.
 
     A folder means its files of a known kind, at any depth, without hidden ones; where there are none, all its files.
-    Relative paths start at `root`. Raises DataError D113, and D115 for a folder that holds tables beside text files.
+    Relative paths start at `root`. Raises DataError D113, and D117 for a folder that holds tables beside text files.
     """
     if path.startswith(_BUILTIN):
         return [embedded.builtin(path.removeprefix(_BUILTIN))]
@@ -62,7 +62,7 @@ def _folder(folder: Path, shown: str) -> list[Path]:
     if len(kinds) > 1:
         names = ", ".join(sorted({extension(file) for file in known}))
         fix = f"name one kind: {shown.rstrip('/')}/*{extension(known[0])}"
-        raise DataError(Problem("D115", f"the folder holds tables beside text files ({names})", file=shown, fix=fix))
+        raise DataError(Problem("D117", f"the folder holds tables beside text files ({names})", file=shown, fix=fix))
     return known
 
 

@@ -43,6 +43,15 @@ def test_only_what_was_added_is_fatal() -> None:
     assert [error.code for error in findings.errors] == ["D120", "D100"]
 
 
+def test_rows_left_out_can_be_forgiven_and_broken_files_cannot() -> None:
+    findings = Findings()
+    findings.reject(problem(1))
+    findings.add(Problem("D100", "no records", file="b.jsonl"))
+    findings.forgive()
+    assert [(told.code, told.level) for told in findings.problems] == [("D120", "warning"), ("D100", "error")]
+    assert sum(1 for _ in findings.dropped) == 1
+
+
 def test_different_messages_are_bounded_but_all_counted() -> None:
     findings = Findings()
     for line in range(5000):

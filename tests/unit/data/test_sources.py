@@ -334,16 +334,14 @@ def _jsonl_of(size: int, path: Path) -> int:
 @pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv"])
 def test_memory_does_not_grow_with_the_file(ending: str, tmp_path: Path) -> None:
     peaks = []
-    for count in (2_000, 40_000):
+    for count in (2_000, 12_000):
         path = tmp_path / f"a{count}{ending}"
         record = {"prompt": "What is it? " * 8, "completion": "It is that. " * 8}
         line = json.dumps(record)
         body = {
             ".jsonl": f"{line}\n" * count,
             ".json": "[" + ",\n".join([line] * count) + "]",
-            ".csv": "prompt,completion\n"
-            + ",".join(record.values()) * 0
-            + f"{record['prompt']},{record['completion']}\n" * count,
+            ".csv": "prompt,completion\n" + f"{record['prompt']},{record['completion']}\n" * count,
         }[ending]
         path.write_text(body)
         del body

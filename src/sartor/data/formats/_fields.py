@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 GIVE_TEXT = "give it text, or   data: {on_bad: skip}   to leave such rows out and count them"
+_VERDICTS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class BadRow(Exception):
@@ -73,6 +74,11 @@ def answer(record: Mapping[str, Any], key: str) -> str:
     if not found.strip():
         raise BadRow("D120", "empty answer")
     return found
+
+
+def verdict(value: Any) -> bool | None:
+    """What true, false, 1, 0 or one of these as text means; None for anything else."""
+    return _VERDICTS.get(str(value).strip().lower()) if isinstance(value, str | bool | int) else None
 
 
 def joined(*parts: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sartor.data.formats import prompt_completion
-from sartor.data.formats._fields import BadRow, kind, value
+from sartor.data.formats._fields import BadRow, kind, value, verdict
 from sartor.data.rows import Example, Judged, Origin, Row
 from sartor.options import NoOptions as Options
 
@@ -28,12 +28,11 @@ SAMPLES: list[dict[str, Any]] = [
 ]
 FIELDS: tuple[str, ...] = ("prompt", "completion", "label")
 
-_VERDICTS = {"true": True, "1": True, "false": False, "0": False}
-
 
 def detects(record: Mapping[str, Any]) -> bool:
-    """Whether the record has a prompt, a completion and a label."""
-    return "prompt" in record and "completion" in record and "label" in record
+    """Whether the record has a prompt, a completion and a label that is a verdict, or null."""
+    label = record.get("label", ...)
+    return "prompt" in record and "completion" in record and (label is None or verdict(label) is not None)
 
 
 def parse(record: Mapping[str, Any], origin: Origin) -> Row:
@@ -41,7 +40,7 @@ def parse(record: Mapping[str, Any], origin: Origin) -> Row:
     row = prompt_completion.parse(record, origin)
     assert isinstance(row, Example)
     label = value(record, "label")
-    liked = _VERDICTS.get(str(label).strip().lower()) if isinstance(label, str | bool | int) else None
+    liked = verdict(label)
     if liked is None:
         shown = f' "{label[:40]}"' if isinstance(label, str) else f" {kind(label)}"
         raise BadRow("D111", f'"label" is{shown} (true or false needed)', "write true or false")

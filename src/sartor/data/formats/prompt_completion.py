@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sartor.data.formats._fields import answer, optional, prompt
+from sartor.data.formats._fields import answer, optional, prompt, verdict
 from sartor.data.formats._turns import conversation, messages
 from sartor.data.rows import Example, Message, Origin, Row
 from sartor.options import NoOptions as Options
@@ -30,7 +30,11 @@ FIELDS: tuple[str, ...] = ("prompt", "completion", "system")
 
 def detects(record: Mapping[str, Any]) -> bool:
     """Whether the record has a prompt and a completion, and no verdict on them."""
-    return "prompt" in record and "completion" in record and "label" not in record
+    return "prompt" in record and "completion" in record and not _judged(record)
+
+
+def _judged(record: Mapping[str, Any]) -> bool:
+    return "label" in record and (record["label"] is None or verdict(record["label"]) is not None)
 
 
 def parse(record: Mapping[str, Any], origin: Origin) -> Row:
