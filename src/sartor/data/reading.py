@@ -19,7 +19,7 @@ from sartor.data.rows import Origin, Row
 from sartor.data.sources._record import Record, visible
 from sartor.errors import DataError, Problem
 
-__all__ = ["Recognised", "expand", "read", "recognise"]
+__all__ = ["Recognised", "expand", "read", "recognise", "records"]
 
 _HEAD = 100
 """Records by which a format is recognised."""
@@ -95,6 +95,13 @@ def recognise(
     except DataError as fault:
         raise DataError(*(reading.located(problem) for problem in fault.problems)) from fault
     raise DataError(*findings.errors)
+
+
+def records(path: Path, *, format: str = "auto", max_line_bytes: int = 4 << 20) -> Iterator[Record | Problem]:
+    """The records of a file as they stand there, whatever their form. Raises DataError for faults of the whole file."""
+    source, _ = _source(path, format)
+    found: Iterator[Record | Problem] = registry.component("source", source).records(path, max_line_bytes=max_line_bytes)
+    return found
 
 
 class _Reading:

@@ -76,17 +76,17 @@ def predict(
     Raises:
         TokenError: rows that the chat template refuses, with file and line of each.
     """
-    prefix = _Measurer(policy, renderer, labels, shots, max_new_tokens, batch, want)
+    measurer = Measurer(policy, renderer, labels, shots, max_new_tokens, batch, want)
     size = max(SMALLEST_BLOCK, BLOCK_BATCHES * batch)
     for start in range(0, len(indices), size):
         rows = [dataset[int(index)] for index in indices[start : start + size]]
-        yield from prefix.block(rows)
+        yield from measurer.block(rows)
         emit(Progressed(task, start + len(rows), len(indices)))
-    for note in prefix.notes():
+    for note in measurer.notes():
         emit(note)
 
 
-class _Measurer:
+class Measurer:
     """The model with everything that stays the same from row to row."""
 
     def __init__(
@@ -151,19 +151,19 @@ class _Measurer:
         """What the user should know about the rows measured."""
         if self.cuts.shots:
             what = "rows were shown fewer examples than the others, because the model's window is full"
-            yield Noted("warning", "E101", f"{self.cuts.shots:,} {what}")
+            yield Noted("warning", "E111", f"{self.cuts.shots:,} {what}")
         if self.cuts.prompts:
             what = "rows have prompts longer than the model's window; their oldest tokens were left out"
-            yield Noted("warning", "E102", f"{self.cuts.prompts:,} {what}")
+            yield Noted("warning", "E112", f"{self.cuts.prompts:,} {what}")
         if self.scorer is not None and not self.scorer.shared:
-            yield Noted("info", "E103", "this model cannot score labels together; they were scored one by one")
+            yield Noted("info", "E113", "this model cannot score labels together; they were scored one by one")
 
     def _ask(self, row: Example) -> _Asked:
         """The row's prompt, with as many shots as fit, and cut at its beginning where it does not fit even without."""
         window = self.policy.window
         shots = list(self.shots)
         while True:
-            ids = self.renderer.prompt(with_shots(row, shots), row.tools)
+            ids = self._prompt(row, shots)
             if window is None or len(ids) + self.room <= window or not shots:
                 break
             shots.pop()
@@ -172,6 +172,13 @@ class _Measurer:
             self.cuts.prompts += 1
             ids = ids[-max(window - self.room, window // 2) :]
         return _Asked(row, shots, ids)
+
+    def _prompt(self, row: Example, shots: Sequence[Example]) -> np.ndarray:
+        try:
+            return self.renderer.prompt(with_shots(row, shots), row.tools)
+        except TokenError as error:
+            where = {"file": row.origin.file, "line": row.origin.line}
+            raise TokenError(*(replace(problem, **where) for problem in error.problems)) from error
 
     def _likelihood(self, rows: Sequence[Row], asked: dict[int, _Asked]) -> tuple[np.ndarray, np.ndarray]:
         """(nll, tokens) of each row's text or last answer."""

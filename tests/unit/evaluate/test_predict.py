@@ -308,8 +308,8 @@ def test_rows_that_do_not_fit_are_cut_and_counted(policy: CausalPolicy, renderer
     outcomes, events = run(policy, renderer, rows, shots=shots, want=frozenset({"nll", "prediction"}))
     assert all(outcome.prediction is not None and math.isfinite(outcome.nll) for outcome in outcomes)
     notes = {event.code: event.message for event in events if isinstance(event, Noted)}
-    assert notes["E101"].startswith("2 rows")
-    assert notes["E102"].startswith("2 rows")
+    assert notes["E111"].startswith("2 rows")
+    assert notes["E112"].startswith("2 rows")
 
 
 def test_rows_that_the_template_refuses_are_named(policy: CausalPolicy, vocabulary: Vocabulary) -> None:

@@ -1,0 +1,109 @@
+"""Reads records that are to be answered: of any known form, with or without an answer.
+
+    {"prompt": "Where is my order?"}    {"question": "What is a pear?"}    {"text": "My card has not arrived yet."}
+    {"messages": [{"role": "user", "content": "What is a pear?"}]}         a line of a text file
+
+A record without an answer is given a stand-in, read by the format it then has, and asked without it; so everything that a
+format knows about its fields holds here as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sartor import registry
+from sartor.data import reading
+from sartor.data.formats._fields import BadRow, nearest
+from sartor.data.opening import extension
+from sartor.data.rows import Example, Origin
+from sartor.errors import DataError, Problem
+
+STAND_IN = "."
+ANSWERS = {"prompt": "completion", "question": "answer", "instruction": "output", "text": "label"}
+"""Column that asks -> column that answers."""
+FORMATS = (
+    "messages",
+    "sharegpt",
+    "human_assistant",
+    "alpaca",
+    "dolly",
+    "question_answer",
+    "prompt_completion",
+    "labeled",
+)
+TURNS = {"messages": {"role": "assistant", "content": STAND_IN}, "conversations": {"from": "gpt", "value": STAND_IN}}
+_ANSWERERS = ("gpt", "assistant", "chatgpt", "bot", "model")
+_MARKED = re.compile(r"###[ \t]*(Human|Assistant|System)[ \t]*:")
+ASKED = (*ANSWERS, *TURNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A record and what it asks: the prompt of `row`; its last answer may be a stand-in."""
+
+    record: Mapping[str, Any]
+    row: Example
+
+
+def questions(path: Path, *, label: str) -> Iterator[Question | Problem]:
+    """Every record of a file as a question, or as what is wrong with it. Raises DataError for faults of the whole file.
+
+    A text file has one question per line. `label` is the file's name in messages.
+    """
+    lines = extension(path) in registry.component("source", "text").EXTENSIONS
+    count = 0
+    for item in reading.records(path, format="lines" if lines else "auto"):
+        count += 1
+        if isinstance(item, Problem):
+            yield _at(item, label)
+            continue
+        try:
+            yield Question(item.value, _row(item.value, Origin(label, item.line)))
+        except BadRow as bad:
+            yield Problem(bad.code, bad.what, label, item.line, excerpt=item.excerpt, fix=bad.fix)
+    if not count:
+        raise DataError(Problem("D100", "no records", file=label, fix="give a file with at least one row"))
+
+
+def _row(record: Mapping[str, Any], origin: Origin) -> Example:
+    answered = _answered(record)
+    form = next((name for name in FORMATS if registry.component("format", name).detects(answered)), None)
+    if form is None:
+        near = next((f'; is it "{column}"?' for name in ASKED if (column := nearest(name, record))), "")
+        raise BadRow("D112", f"no column that asks something{near}", f"name it {', '.join(ASKED[:-1])} or {ASKED[-1]}")
+    row = registry.component("format", form).parse(answered, origin)
+    assert isinstance(row, Example)
+    identity = record.get("id")
+    named = str(identity) if isinstance(identity, str | int) and not isinstance(identity, bool) else str(origin)
+    return Example(origin=origin, id=named, messages=row.messages, tools=row.tools)
+
+
+def _answered(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record with a stand-in for its answer."""
+    for column, turn in TURNS.items():
+        turns = record.get(column)
+        if isinstance(turns, list) and turns:
+            return record if _ends_with_answer(turns[-1]) else {**record, column: [*turns, turn]}
+    asks = next((column for column in ANSWERS if record.get(column) is not None), None)
+    if asks is None:
+        return record
+    if asks == "text" and isinstance(record["text"], str) and _MARKED.match(record["text"].lstrip()):
+        answered = _MARKED.findall(record["text"])[-1] == "Assistant"
+        return {"text": record["text"] + ("" if answered else f"\n### Assistant: {STAND_IN}")}
+    passage = asks == "instruction" and not {"context", "response"}.isdisjoint(record)
+    verdict = "label" if asks == "prompt" else None
+    asked = {name: value for name, value in record.items() if name != verdict}
+    return {**asked, "response" if passage else ANSWERS[asks]: STAND_IN}
+
+
+def _ends_with_answer(turn: Any) -> bool:
+    return isinstance(turn, Mapping) and (turn.get("role") == "assistant" or turn.get("from") in _ANSWERERS)
+
+
+def _at(problem: Problem, label: str) -> Problem:
+    fix = problem.fix and problem.fix.replace("{file}", label)
+    return replace(problem, file=problem.file or label, fix=fix)
