@@ -285,7 +285,7 @@ class Panel:
         return picture.append(f"\n {losses}") if losses else picture
 
     def _keep(self, text: str, style: str = "") -> None:
-        self.console.print(f" {text}", style=style)
+        self.console.print(f" {text}", style=style, soft_wrap=True)
 
     def _width(self) -> int:
         return max(8, min(32, (self.console.width - 50) // 2))
