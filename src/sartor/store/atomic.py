@@ -71,7 +71,7 @@ def publish(
     written. Raises SartorError F130 or F131; nothing but the older folder is left then.
     """
     for name in writers:
-        if Path(name).name != name or name.startswith(".") or name == COMPLETE:
+        if not name or Path(name).name != name or name.startswith(".") or name == COMPLETE:
             raise ValueError(f"{name!r} cannot be the name of a file in a published folder")
     make_folder(folder.parent)
     with coded(folder, needs=needs) as room:
@@ -119,7 +119,8 @@ def seal(folder: Path) -> dict[str, Any]:
         except OSError as fault:
             if fault.errno not in _UNREADABLE:
                 raise
-            raise ValueError(f"{COMPLETE} cannot be read: {fault.strerror}") from fault
+            what = "is missing" if fault.errno == errno.ENOENT else f"cannot be read: {fault.strerror}"
+            raise ValueError(f"{COMPLETE} {what}") from fault
         except ValueError as fault:
             raise ValueError(f"{COMPLETE} is damaged") from fault
     if not isinstance(sealed, dict) or sealed.get("sha256") != _own_hash(sealed):
@@ -263,9 +264,8 @@ def _seal(folder: Path, about: Mapping[str, Any]) -> None:
         json.dump(sealed, file, ensure_ascii=False, allow_nan=False, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    for inner in [path for path in folder.rglob("*") if path.is_dir()]:
-        sync_folder(inner)
-    sync_folder(folder)
+    for inner, _, _ in os.walk(folder, topdown=False, onerror=_give_up):
+        sync_folder(Path(inner))
 
 
 def _put(temporary: Path, folder: Path) -> None:
@@ -313,7 +313,16 @@ def _regular(path: Path) -> Path:
 
 
 def _walk(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    """Everything below that is not a folder. An unreadable folder is an error here, never an empty one."""
+    found = []
+    for root, folders, files in os.walk(folder, onerror=_give_up):
+        found += [Path(root, name) for name in files]
+        found += [Path(root, name) for name in folders if Path(root, name).is_symlink()]
+    return found
+
+
+def _give_up(fault: OSError) -> None:
+    raise fault
 
 
 def _size(folder: Path) -> int:

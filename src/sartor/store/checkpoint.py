@@ -114,7 +114,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, in order, not yet verified."""
-        return sorted(int(found[1]) for path in self.folder.iterdir() if (found := _STEP.fullmatch(path.name)))
+        with atomic.coded(self.folder, verb="read"):
+            return sorted(int(found[1]) for path in self.folder.iterdir() if (found := _STEP.fullmatch(path.name)))
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of `step` is or would be."""

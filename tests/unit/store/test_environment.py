@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sartor
+from sartor.store import environment
+
+
+def test_facts_are_json_and_need_no_heavy_library() -> None:
+    code = (
+        "import json, sys; from sartor.store import checkpoint, environment, fingerprint, run; "
+        "facts = environment.facts(); "
+        "print(json.dumps([facts, [name for name in ('torch', 'transformers', 'numpy') if name in sys.modules]]))"
+    )
+    source = {**os.environ, "PYTHONPATH": str(Path(sartor.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=source)
+    facts, loaded = json.loads(done.stdout)
+    assert loaded == []
+    assert facts["sartor"]["version"] == sartor.__version__
+    assert facts["libraries"]["torch"]
+    assert facts["python"].startswith("3.")
+    assert facts["gpus"] == []
+    assert facts["memory_bytes"] > 1 << 28
+
+
+def test_a_library_that_is_absent_has_no_version() -> None:
+    assert environment.versions(["no-such-distribution"]) == {"no-such-distribution": None}
+
+
+def test_cores_respect_the_affinity() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert environment.cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("50000 100000", 1), ("max 100000", 4), ("250000 100000", 2)])
+def test_cores_and_memory_respect_the_control_group(monkeypatch: pytest.MonkeyPatch, quota: str, cores: int) -> None:
+    limits = {"cpu.max": quota, "memory.max": "1000000"}
+    monkeypatch.setattr(environment, "_control", limits.get)
+    monkeypatch.setattr(environment.os, "sched_getaffinity", lambda process: {0, 1, 2, 3})
+    assert environment.cores() == cores
+    assert environment.memory() == 1_000_000
+
+
+def test_the_revision_is_that_of_our_own_checkout_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed into somebody's project, their commit is not ours."""
+    package = tmp_path / ".venv" / "site-packages" / "sartor"
+    package.mkdir(parents=True)
+    (tmp_path / ".venv" / ".git").mkdir()
+    monkeypatch.setattr(environment.sartor, "__file__", str(package / "__init__.py"))
+    assert environment.revision() is None
