@@ -147,6 +147,10 @@ def test_rooms_import_without_torch(room: str) -> None:
     assert json.loads(done.stdout) == []
 
 
+PARTS = {"pydantic-core": "pydantic"}
+"""Distributions that another one pins exactly and that are used through it."""
+
+
 def _imports(path: Path) -> set[str]:
     """Top-level names that a file imports, wherever in it."""
     found = set()
@@ -178,7 +182,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     for path in FILES:
         for name in _imports(path):
             for owner in owners.get(name, [name]):
-                users[_canonical(owner)].add(str(path.relative_to(SRC)))
+                users[PARTS.get(_canonical(owner), _canonical(owner))].add(str(path.relative_to(SRC)))
     needed, optional = _requirements()
     core = _declared(needed)
     extras = {name for extra, lines in optional.items() if extra != "dev" for name in _declared(lines)}
