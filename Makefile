@@ -52,9 +52,11 @@ wheel: .venv/.dev ## build dist/*.whl
 	$(PYTHON) -m venv .venv
 
 .venv/.core: pyproject.toml constraints.txt | .venv/bin/python
-	$(INSTALL) .
+	@echo "installing Sartor into .venv; the first time this takes some minutes"
+	@$(INSTALL) .
 	@touch $@
 
 .venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
-	$(INSTALL) '.[dev]'
+	@echo "installing Sartor and its tools into .venv; the first time this takes some minutes"
+	@$(INSTALL) '.[dev]'
 	@touch .venv/.core $@
