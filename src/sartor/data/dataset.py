@@ -48,9 +48,7 @@ class Dataset:
 
     def __init__(self, folder: Path, index: Index, names: dict[str, tuple[str, ...]], file: _File) -> None:
         self.folder, self.index = folder, index
-        self.strata, self.labels, self.kinds, self.files = (
-            names[key] for key in ("stratum", "label", "kind", "file")
-        )
+        self.strata, self.labels, self.kinds, self.files = (names[key] for key in ("stratum", "label", "kind", "file"))
         self._names, self._file = names, file
         self._at = index.offset[:-1]
         self._size = np.diff(index.offset)
@@ -114,7 +112,6 @@ class Dataset:
         """sha256 over the rows' content hashes; the same for every order of the rows."""
         ordered = self.index.content[np.lexsort(self.index.content.T[::-1])]
         return hashlib.sha256(ordered.astype(">u8").tobytes()).hexdigest()
-
 
 
 class _File:

@@ -1,0 +1,272 @@
+"""From the recipe's data section to rows that are read, divided and checked, with a record of every one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sartor import registry
+from sartor.data.dataset import INDEX, ROWS, Dataset
+from sartor.data.findings import Findings
+from sartor.data.reading import Recognised, expand, read, recognise
+from sartor.data.rows import Row
+from sartor.data.split import PARTS, Splits, split, undivided
+from sartor.errors import DataError, Problem
+from sartor.events import Event, Progressed
+from sartor.recipe.schema import Data, Source
+
+Emit = Callable[[Event], None]
+Divide = Callable[[Dataset, Data, "list[str | None]", Callable[[int], None]], Splits]
+
+MANIFEST, DROPPED, FINDINGS = "manifest.json", "dropped.jsonl", "findings.json"
+RECOGNISED = 100
+"""Files whose form is looked up and kept; a folder may hold any number."""
+EVERY = 5000
+"""Rows between two progress events."""
+ROLES: tuple[str | None, ...] = (None, *PARTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What was found in the data, good and bad. `findings` holds every problem; nothing was raised."""
+
+    dataset: Dataset
+    splits: Splits | None
+    """None where there was no row to divide or the division failed; the reason is among the findings."""
+    findings: Findings
+    recognised: list[Recognised]
+    """What each of the first hundred files turned out to be."""
+    task: str
+    """classify, pretrain or chat, by the kind of the rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Rows without a fault that stops a run, and their parts."""
+
+    dataset: Dataset
+    splits: Splits
+    findings: Findings
+    recognised: list[Recognised]
+    task: str
+
+    def write(self, folder: Path) -> None:
+        """Write manifest.json, dropped.jsonl and findings.json; again, when later stages have dropped more rows."""
+        _replace(folder / MANIFEST, _manifest(self))
+        _replace(folder / DROPPED, _dropped(self.findings))
+        _replace(folder / FINDINGS, iter([json.dumps(self.findings.json(), ensure_ascii=False, indent=1), "\n"]))
+
+
+def prepare(data: Data, *, root: Path, folder: Path, emit: Emit) -> Prepared:
+    """Read all sources, divide the rows, run every check, and write the record of it into `folder`.
+
+    Raises DataError with all problems of level error; `data.on_bad: skip` forgives those of single rows. Nothing is left
+    in `folder` then.
+    """
+    audit = examine(data, root=root, folder=folder, emit=emit, divide=by_shares)
+    errors = audit.findings.errors
+    if errors or audit.splits is None:
+        for name in (ROWS, INDEX):
+            (folder / name).unlink(missing_ok=True)
+        raise DataError(*errors)
+    prepared = Prepared(audit.dataset, audit.splits, audit.findings, audit.recognised, audit.task)
+    prepared.write(folder)
+    return prepared
+
+
+def by_shares(dataset: Dataset, data: Data, roles: list[str | None], seen: Callable[[int], None]) -> Splits:
+    """Divide as data.split says."""
+    shares = data.split
+    return split(
+        dataset,
+        train=shares.train,
+        validation=shares.validation,
+        test=shares.test,
+        near_duplicates=shares.near_duplicates,
+        seed=shares.seed,
+        stratify=_column(data),
+        fixed=roles,
+        seen=seen,
+    )
+
+
+def not_at_all(dataset: Dataset, data: Data, roles: list[str | None], seen: Callable[[int], None]) -> Splits:
+    """Leave all rows together: for looking at a file."""
+    return undivided(dataset, data.split.near_duplicates, seen=seen)
+
+
+def examine(data: Data, *, root: Path, folder: Path, emit: Emit, divide: Divide) -> Audit:
+    """Read, divide and check. Problems go to the findings, never to an exception; rows are spooled into `folder`."""
+    reader = _Reader(data, root, emit)
+    dataset = Dataset.write(reader.rows(), folder)
+    findings = reader.findings
+    if data.on_bad == "skip":
+        findings.forgive()
+    splits = None
+    if len(dataset):
+        _one_kind(dataset, findings)
+        splits = _divided(dataset, data, reader.roles(), findings, emit, divide)
+    elif not findings.errors:
+        findings.add(Problem("D100", "no records are left", file=data.sources[0].path, fix="see the findings above"))
+    if splits is not None:
+        _note_left_out(dataset, splits, findings)
+        _check(dataset, splits, findings, emit)
+    return Audit(dataset, splits, findings, reader.recognised, task_of(dataset))
+
+
+def task_of(dataset: Dataset) -> str:
+    """The task these rows speak for: classify where all have labels, pretrain for raw text, else chat."""
+    if dataset.kinds == ("text",):
+        return "pretrain"
+    return "classify" if len(dataset) and bool((dataset.index.label >= 0).all()) else "chat"
+
+
+class _Reader:
+    """Streams the rows of all sources and remembers the role of each."""
+
+    def __init__(self, data: Data, root: Path, emit: Emit) -> None:
+        self.findings = Findings()
+        self.recognised: list[Recognised] = []
+        self._data, self._root, self._emit = data, root, emit
+        self._roles = array("b")
+
+    def rows(self) -> Iterator[Row]:
+        for source in self._data.sources:
+            try:
+                files = expand(source.path, self._root)
+            except DataError as fault:
+                for problem in fault.problems:
+                    self.findings.add(problem)
+                continue
+            for file in files:
+                yield from self._file(source, file, source.path if len(files) == 1 else _shown(file, self._root))
+        if self._roles:
+            self._emit(Progressed("reading", len(self._roles), len(self._roles)))
+
+    def roles(self) -> list[str | None]:
+        return [ROLES[role] for role in self._roles]
+
+    def _file(self, source: Source, file: Path, label: str) -> Iterator[Row]:
+        role = ROLES.index(None if source.role == "split" else source.role)
+        limit = int(self._data.max_line_mb * (1 << 20))
+        before = len(self._roles)
+        for row in read(
+            file,
+            format=source.format,
+            map=source.map,
+            group=source.group,
+            id=source.id,
+            max_line_bytes=limit,
+            findings=self.findings,
+            label=label,
+        ):
+            self._roles.append(role)
+            if len(self._roles) % EVERY == 0:
+                self._emit(Progressed("reading", len(self._roles)))
+            yield row
+        if len(self._roles) > before and len(self.recognised) < RECOGNISED:
+            self.recognised.append(
+                recognise(file, format=source.format, map=source.map, max_line_bytes=limit, label=label)
+            )
+
+
+def _shown(file: Path, root: Path) -> str:
+    return str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
+
+
+def _column(data: Data) -> str | None:
+    """The column to stratify by under our own name."""
+    column = data.split.stratify
+    mapped = any(source.map.get("label") == column for source in data.sources)
+    return "label" if column is not None and mapped else column
+
+
+def _one_kind(dataset: Dataset, findings: Findings) -> None:
+    """D118 where rows of different kinds meet: no objective learns from both."""
+    if len(dataset.kinds) < 2:
+        return
+    _, first = np.unique(dataset.index.kind, return_index=True)
+    one, other, *_ = np.sort(first)
+    names = [dataset.kinds[dataset.index.kind[row]] for row in (one, other)]
+    origin = dataset.origin(int(other))
+    what = f"this row is of kind {names[1]}, {dataset.origin(int(one))} is of kind {names[0]}: one run learns from one kind"
+    fix = "give each kind its own recipe, or say what the file is with   format:"
+    findings.add(Problem("D118", what, file=origin.file, line=origin.line, fix=fix))
+
+
+def _divided(
+    dataset: Dataset, data: Data, roles: list[str | None], findings: Findings, emit: Emit, divide: Divide
+) -> Splits | None:
+    try:
+        return divide(dataset, data, roles, lambda done: emit(Progressed("comparing rows", done, len(dataset))))
+    except DataError as fault:
+        # Too few rows says nothing new where rows are missing because they are faulty.
+        for problem in fault.problems:
+            if problem.code != "D154" or not findings.errors:
+                findings.add(problem)
+    return None
+
+
+def _note_left_out(dataset: Dataset, splits: Splits, findings: Findings) -> None:
+    left_out = splits.left_out
+    if not len(left_out):
+        return
+    for row, twin in zip(left_out, splits.twins, strict=True):
+        findings.drop(dataset.origin(int(row)), "leak", f"belongs with the held-out row {dataset.origin(int(twin))}")
+    for file, rows in groupby(left_out, key=lambda row: dataset.files[dataset.index.file[row]]):
+        lines = [dataset.origin(int(row)).line for row in rows]
+        what = f"{len(lines):,} rows belong with rows given for validation or test; they are left out of training"
+        fix = "nothing needs doing; dropped.jsonl names each with its twin"
+        findings.add(Problem("D157", what, file=file, line=lines[0], rows=tuple(lines[1:1000]), fix=fix, level="info"))
+
+
+def _check(dataset: Dataset, splits: Splits, findings: Findings, emit: Emit) -> None:
+    names = registry.names("check")
+    for done, name in enumerate(names, 1):
+        for problem in registry.component("check", name).check(dataset, splits):
+            findings.add(problem)
+        emit(Progressed("checking", done, len(names)))
+
+
+def _manifest(prepared: Prepared) -> Iterator[str]:
+    """One JSON object with one line per row."""
+    dataset, splits = prepared.dataset, prepared.splits
+    facts: dict[str, Any] = {
+        "version": 1,
+        "task": prepared.task,
+        "fingerprint": dataset.fingerprint,
+        "files": prepared.findings.json()["files"],
+        "split": splits.json(),
+    }
+    yield json.dumps(facts, ensure_ascii=False)[:-1] + ',\n"rows": [\n'
+    names = {number: name for number, name in enumerate(PARTS)} | {-1: "left out"}
+    for row in range(len(dataset)):
+        entry = {
+            "id": json.loads(dataset.line(row))["id"],
+            "origin": str(dataset.origin(row)),
+            "hash": dataset.content_hash(row),
+            "part": names[int(splits.part[row])],
+        }
+        yield json.dumps(entry, ensure_ascii=False) + (",\n" if row < len(dataset) - 1 else "\n")
+    yield "]}\n"
+
+
+def _dropped(findings: Findings) -> Iterator[str]:
+    for origin, rule, reason in findings.dropped:
+        entry = {"row": str(origin), "file": origin.file, "line": origin.line, "rule": rule, "reason": reason}
+        yield json.dumps(entry, ensure_ascii=False) + "\n"
+
+
+def _replace(path: Path, pieces: Iterator[str]) -> None:
+    temporary = path.with_name(f".tmp-{path.name}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.writelines(pieces)
+    os.replace(temporary, path)
