@@ -43,6 +43,13 @@ def test_only_what_was_added_is_fatal() -> None:
     assert [error.code for error in findings.errors] == ["D120", "D100"]
 
 
+def test_a_fault_of_a_row_and_of_the_file_together_is_fatal() -> None:
+    findings = Findings()
+    findings.reject(problem(1))
+    findings.add(problem(2))
+    assert [fatal.rows for fatal in findings.fatal] == [(2,)]
+
+
 def test_rows_left_out_can_be_forgiven_and_broken_files_cannot() -> None:
     findings = Findings()
     findings.reject(problem(1))

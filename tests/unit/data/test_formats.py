@@ -47,6 +47,13 @@ def test_dolly_and_question_answer() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["dolly", "question_answer", "alpaca", "prompt_completion", "labeled", "kto"])
+def test_an_empty_answer_is_refused(name: str) -> None:
+    sample = registry.component("format", name).SAMPLES[0]
+    answer = next(key for key in ("response", "answer", "output", "completion", "label") if key in sample)
+    assert refusal(name, **sample | {answer: " \n"}) == ("D120", "empty answer")
+
+
 def test_an_object_is_learnt_as_compact_json_in_the_files_order() -> None:
     row = parse("prompt_completion", prompt="Book", completion={"z": "ü", "a": [1, 2.5, None, True]})
     assert row.answer_text() == '{"z":"ü","a":[1,2.5,null,true]}'

@@ -69,6 +69,13 @@ def test_a_mapped_field_is_told_by_the_files_name_for_it(tmp_path: Path) -> None
     assert [problem.what for problem in problems] == ['"r" is null (text needed)', '"r" is missing']
 
 
+def test_a_mapped_field_never_falls_back_to_a_column_of_its_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", {"q": "a", "prompt": "x", "completion": "b"}, {"prompt": "x", "completion": "b"})
+    rows, (problem,) = rows_of(path, map={"prompt": "q"})
+    assert [row.prompt_text() for row in rows] == ["a"]
+    assert (problem.line, problem.what) == (2, '"q" is missing')
+
+
 def test_maps_that_cannot_be_right(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", {"question": "a", "reply": "b"})
     assert 'did you mean "prompt"?' in refusal(path, map={"promt": "question"}).what

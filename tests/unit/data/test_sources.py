@@ -137,6 +137,10 @@ def test_json_does_not_depend_on_how_it_arrives(piece: int, tmp_path: Path, monk
     path = tmp_path / "a.json"
     path.write_text(json.dumps(given_rows, ensure_ascii=False), encoding="utf-8")
     assert [value for _, value in values(json_source, path)] == given_rows
+    path.write_text('[12345, {"a": 1}]')
+    number, record = json_source.records(path, max_line_bytes=LIMIT)
+    assert isinstance(number, Problem)
+    assert isinstance(record, Record)
     path.write_bytes(b'[{"a": "x"},\n {"b": "\xc3\xa9 \xe9"}]')
     items = json_source.records(path, max_line_bytes=LIMIT)
     assert isinstance(next(items), Record)
