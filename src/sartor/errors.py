@@ -47,7 +47,7 @@ class Problem:
     def __str__(self) -> str:
         head = f"{self.where}: " if self.where else ""
         if self.caret:
-            text = f"{head}{self.level} {self.code}: {self.what}"
+            text = f"{self.where}  {self.level} {self.code}: {self.what}"
             gutter = f"{self.line or '':>6} | "
             pointer = " " * (len(gutter) - 2) + "| " + " " * ((self.column or 1) - 1) + "^" * self.caret
             text += f"\n{gutter}{self.excerpt}\n{pointer}"

@@ -162,7 +162,8 @@ def compose(text: str, name: str) -> tuple[Node | None, list[Problem]]:
         while loader.check_event():
             builder.see(loader.get_event())
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        unclosed = error.context_mark and _unclosed(error.problem or "")
+        mark = error.context_mark if unclosed else error.problem_mark or error.context_mark
         what, fix = _plainly(error.problem or error.context or "", text[mark.index : mark.index + 1] if mark else "")
         builder.stop(builder.source.place(mark.index if mark else 0), "R101", what, fix)
     except (ValueError, OverflowError):
@@ -170,6 +171,10 @@ def compose(text: str, name: str) -> tuple[Node | None, list[Problem]]:
     finally:
         loader.dispose()
     return builder.root, builder.problems
+
+
+def _unclosed(said: str) -> bool:
+    return "expected ',' or" in said or "end of stream" in said or "but found '<stream end>'" in said
 
 
 def _plainly(said: str, character: str) -> tuple[str, str | None]:
@@ -183,10 +188,12 @@ def _plainly(said: str, character: str) -> tuple[str, str | None]:
         return f"text cannot start with {character}", "put it in quotes"
     if "block end" in said:
         return "the indentation fits no line above", "align it with the keys of its section"
-    if "expected ',' or" in said:
-        return f"the bracket is not closed: {said}", "close it, or put a comma between the entries"
-    if "end of stream" in said:
-        return "a quote or bracket is not closed", "close it"
+    if _unclosed(said):
+        kind = "quote" if character in ("'", '"') else "bracket"
+        return (
+            f"this {kind} is not closed",
+            "close it" if kind == "quote" else "close it, or put a comma between the entries",
+        )
     return f"not YAML: {said}", None
 
 

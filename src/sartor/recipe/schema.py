@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, SerializeAsAny, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    SerializeAsAny,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from sartor import registry
@@ -27,11 +35,11 @@ class Rule(ValueError):
 
 
 class UnknownName(ValueError):
-    """No component of this kind has this name."""
+    """No component of this kind has this name; `key` as in `Rule`."""
 
-    def __init__(self, kind: str, name: str) -> None:
+    def __init__(self, kind: str, name: str, key: str | None = None) -> None:
         super().__init__(f'unknown {kind} "{name}"')
-        self.kind, self.name = kind, name
+        self.kind, self.name, self.key = kind, name, key
 
 
 class Component(Options):
@@ -111,13 +119,14 @@ class Section(Options):
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
-Metric = Annotated[str, NameOf("metric", or_function=True)]
+METRIC = NameOf("metric", or_function=True)
+Metric = Annotated[str, METRIC]
 
 
 class Gate(Options):
     """One criterion of success, fixed before the run. Exactly one rule. A gate passes on the bound of the interval, not on the point."""
 
-    metric: Annotated[Metric, Field(examples=["exact_match"])]
+    metric: Annotated[str, Field(min_length=1, examples=["exact_match"])]
     """Name of a metric, or file.py:function."""
     at_least: float | None = None
     """The score must be at least this."""
@@ -138,6 +147,16 @@ class Gate(Options):
         return self
 
 
+def _known_metric(gate: Gate) -> Gate:
+    try:
+        METRIC.validate(gate.metric)
+    except UnknownName as error:
+        raise UnknownName(error.kind, error.name, "metric") from None
+    except ValueError as error:
+        raise Rule(str(error), "metric") from None
+    return gate
+
+
 class Goal(Section):
     """What the model should do better, and how we will know."""
 
@@ -147,7 +166,7 @@ class Goal(Section):
     """chat, generate, classify or pretrain; auto reads it off the data."""
     statement: str | None = None
     """One sentence: what goes in, what must come out."""
-    success: tuple[Gate, ...] = ()
+    success: tuple[Annotated[Gate, AfterValidator(_known_metric)], ...] = ()
     """Gates decided before training; they set the exit code."""
 
     @model_validator(mode="after")
