@@ -136,7 +136,8 @@ def _good(source: Path, label: str) -> Iterator[Question]:
 
 def _count(source: Path, label: str) -> int:
     """How many rows the file has. Raises DataError with every bad one."""
-    count, problems = 0, []
+    count = 0
+    problems: list[Problem] = []
     for item in questions(source, label=label):
         if isinstance(item, Question):
             count += 1

@@ -15,11 +15,12 @@ CHATML = (
 )
 
 
-def save_byte_model(path: Path, **options) -> Path:
+def save_byte_model(path: Path, merges: tuple[tuple[str, str], ...] = (), **options) -> Path:
     folder = tiny.save_folder(path, **options)
     special = ["<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"]
     vocabulary = {token: index for index, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    vocabulary |= {"".join(merge): len(vocabulary) + place for place, merge in enumerate(merges)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
@@ -37,3 +38,8 @@ def byte_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_byte_model(tmp_path_factory.mktemp("bytes") / "two", seed=5)
+
+
+@pytest.fixture(scope="session")
+def other_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_byte_model(tmp_path_factory.mktemp("bytes") / "merged", merges=(("a", "y"),))

@@ -1,0 +1,125 @@
+"""`sartor eval`: the same rows for every model, the first one the baseline, numbers that add up, nothing written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import sartor
+from sartor.cli.main import run
+from sartor.errors import DataError, ModelError, RecipeError
+from sartor.events import Event, Noted, Stage
+from sartor.flow.eval import Evaluated, evaluate
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [{"prompt": f"ask {number}", "completion": f"say {number * number}"} for number in range(14)]
+    return write(tmp_path_factory.mktemp("data") / "chat.jsonl", rows)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [{"text": f"text {number}", "label": ("a", "bb", "c")[number % 3]} for number in range(12)]
+    return write(tmp_path_factory.mktemp("data") / "labels.jsonl", rows)
+
+
+def call(models: list[Path], data: Path, events: list[Event] | None = None, **options) -> Evaluated:
+    see = (lambda event: None) if events is None else events.append
+    return evaluate([str(model) for model in models], str(data), **{"max_new_tokens": 4, "emit": see, **options})
+
+
+def metric(result: Evaluated, name: str) -> dict:
+    return next(dict(found) for found in result.metrics if found["name"] == name)
+
+
+def test_models_are_compared_with_the_first(byte_model: Path, other_model: Path, chat: Path) -> None:
+    result = call([byte_model, other_model, byte_model], chat, metrics=["perplexity", "length"])
+    first, second, again = result.models
+    assert (first, again) == (str(byte_model), f"{byte_model} (2)")
+    scores = metric(result, "perplexity")["scores"]
+    differences = metric(result, "perplexity")["differences"]
+    assert scores[first]["value"] == scores[again]["value"] != scores[second]["value"]
+    assert set(differences) == {second, again}
+    assert differences[second]["value"] == pytest.approx(scores[second]["value"] - scores[first]["value"])
+    assert differences[again]["value"] == 0
+    assert (result.rows, result.of, result.shots, result.task) == (14, 14, 0, "chat")
+
+
+def test_perplexity_is_that_of_the_model(byte_model: Path, chat: Path) -> None:
+    import numpy as np
+
+    result = call([byte_model], chat, metrics=["perplexity"])
+    model = sartor.load(byte_model)
+    rows = [json.loads(line) for line in chat.read_text().splitlines()]
+    logp = np.concatenate([model.logprobs(row["prompt"], row["completion"]) for row in rows])
+    assert metric(result, "perplexity")["scores"][str(byte_model)]["value"] == pytest.approx(
+        np.exp(-logp.mean()), rel=1e-4
+    )
+    assert result.max_new_tokens is None
+
+
+def test_classification_scores_the_labels(byte_model: Path, labelled: Path) -> None:
+    result = call([byte_model], labelled)
+    assert result.task == "classify"
+    assert metric(result, "accuracy")["share"]
+    assert 0 <= metric(result, "accuracy")["scores"][str(byte_model)]["value"] <= 1
+
+
+def test_raw_text_is_judged_by_likelihood(byte_model: Path, tmp_path: Path) -> None:
+    result = call([byte_model], write(tmp_path / "t.jsonl", [{"text": "a good year for apples"}, {"text": "rain"}]))
+    assert result.task == "pretrain"
+    assert {found["name"] for found in result.metrics} == {"perplexity", "bits_per_byte"}
+
+
+def test_shots_are_taken_out_of_the_rows(byte_model: Path, chat: Path) -> None:
+    plain = call([byte_model], chat, metrics=["perplexity"])
+    result = call([byte_model], chat, metrics=["perplexity"], shots=3)
+    assert (result.rows, result.of, result.shots) == (11, 11, 3)
+    assert metric(result, "perplexity")["scores"] != metric(plain, "perplexity")["scores"]
+    with pytest.raises(DataError, match="every row was taken"):
+        call([byte_model], chat, shots=14)
+
+
+def test_a_sample_is_fixed(byte_model: Path, chat: Path) -> None:
+    first, second = (call([byte_model], chat, metrics=["perplexity"], rows=5) for _ in range(2))
+    assert (first.rows, first.of) == (5, 14)
+    assert first.metrics == second.metrics
+
+
+def test_different_vocabularies_are_compared_by_bytes(byte_model: Path, other_vocabulary: Path, chat: Path) -> None:
+    result = call([byte_model, other_vocabulary], chat)
+    names = [found["name"] for found in result.metrics]
+    assert "bits_per_byte" in names
+    assert "perplexity" not in names
+    events: list[Event] = []
+    call([byte_model, other_vocabulary], chat, events, metrics=["perplexity"])
+    assert [event.code for event in events if isinstance(event, Noted)] == ["E114"]
+    assert [event.name for event in events if isinstance(event, Stage)] == ["data", "measure", "measure"]
+
+
+def test_faults_are_told_before_anything_is_measured(byte_model: Path, chat: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="R140"):
+        call([byte_model], chat, metrics=["exct_match"])
+    with pytest.raises(ModelError, match="M100"):
+        call([byte_model, tmp_path / "none"], chat)
+    bad = write(tmp_path / "bad.jsonl", [{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": None}])
+    with pytest.raises(DataError, match=r"bad\.jsonl:2"):
+        call([byte_model], bad)
+
+
+def test_command(byte_model: Path, chat: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["eval", str(byte_model), str(byte_model), "--data", str(chat), "--metrics", "exact_match,perplexity"]
+    assert run([*arguments, "--max-new-tokens", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["baseline"] == str(byte_model)
+    assert [entry["name"] for entry in found["metrics"]] == ["exact_match", "perplexity"]
+    assert run([*arguments, "--max-new-tokens", "3"]) == 0
+    assert "no difference seen" in capsys.readouterr().out
