@@ -171,3 +171,26 @@ def test_a_file_in_the_way_is_a_coded_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SartorError, match="F131: cannot write below: Not a directory"):
         atomic.write_text(tmp_path / "file" / "below", "x")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_replacement_that_fails_half_way_is_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whichever of the two renames the disk refuses, the older folder is in its place and nothing beside it."""
+    folder = tmp_path / "published"
+    atomic.publish(folder, {"a": put(b"1")})
+    real, count = os.rename, 0
+
+    def refuse(old: Path, new: Path) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(old))
+        real(old, new)
+
+    monkeypatch.setattr(atomic.os, "rename", refuse)
+    with pytest.raises(SartorError, match="F131"):
+        atomic.publish(folder, {"a": put(b"2")})
+    assert names(tmp_path) == ["published/COMPLETE", "published/a"]
+    assert (folder / "a").read_bytes() == b"1"

@@ -51,10 +51,12 @@ def test_cores_and_memory_respect_the_control_group(monkeypatch: pytest.MonkeyPa
     assert environment.memory() == 1_000_000
 
 
-def test_the_revision_is_that_of_our_own_checkout_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("inside", "expected"), [("src", "abc"), ("site-packages", None)])
+def test_the_revision_is_that_of_our_own_checkout_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str, expected: str | None
+) -> None:
     """Installed into somebody's project, their commit is not ours."""
-    package = tmp_path / ".venv" / "site-packages" / "sartor"
-    package.mkdir(parents=True)
-    (tmp_path / ".venv" / ".git").mkdir()
-    monkeypatch.setattr(environment.sartor, "__file__", str(package / "__init__.py"))
-    assert environment.revision() is None
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(environment.sartor, "__file__", str(tmp_path / inside / "sartor" / "__init__.py"))
+    monkeypatch.setattr(environment, "_git", lambda root, *arguments: "abc" if arguments[0] == "rev-parse" else "")
+    assert environment.revision() == expected

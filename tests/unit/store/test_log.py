@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sartor.engine.trackers import jsonl
@@ -50,6 +50,7 @@ def test_steps_are_synced_with_the_next_rare_event_or_every_fifty(
 
 
 @given(st.integers(0, 400), st.binary(max_size=3))
+@example(len('{"event": "note", "step": 0, "message": ""}'), b"")
 def test_a_torn_end_is_tolerated_and_mended(tmp_path_factory: pytest.TempPathFactory, cut: int, tail: bytes) -> None:
     """Cut the log anywhere, and let the disk add zeros or rubbish: whole lines stay, and appending goes on."""
     path = tmp_path_factory.mktemp("log") / "events.jsonl"

@@ -92,7 +92,7 @@ def test_another_digest_is_another_run(tmp_path: Path) -> None:
     with Run.create(tmp_path, "name", DIGEST) as one, Run.create(tmp_path, "name", OTHER) as other:
         assert one.folder != other.folder
     same_start = DIGEST[:8] + OTHER[8:]
-    with Run.into(tmp_path / f"2020-01-01_name_{DIGEST[:8]}", "name", same_start):
+    with Run.into(tmp_path / f"2999-01-01_name_{DIGEST[:8]}", "name", same_start):
         pass
     with Run.create(tmp_path, "name", DIGEST) as again:
         assert again.folder == one.folder
