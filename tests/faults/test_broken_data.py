@@ -145,6 +145,12 @@ BROKEN: dict[str, tuple[str, bytes, Expected]] = {
         b'[\n{"prompt": "a",\n "completion": "b",\n "prompt": "c"},\n{"prompt": "a", "completion": "b"}]',
         [("D105", 4, "twice")],
     ),
+    "json object of records": (
+        "a.json",
+        b'\n{"1": "' + b"x" * 40_000 + b'", "2": "' + b"x" * 40_000 + b'"}',
+        [("D107", 2, "over")],
+    ),
+    "json top key twice": ("a.json", b'{"a": 1,\n "a": 2}', [("D105", 2, "twice")]),
     "json scalar": ("a.json", b"42", [("D101", 1, "a list of records")]),
     "json of words": ("a.json", b'["a",\n"b"]', [("D111", 1, "text (an object needed)")]),
     "json encoding": ("a.json", b'[\n{"prompt": "caf\xe9", "completion": "b"}]', [("D102", 2, "0xe9")]),

@@ -42,7 +42,7 @@ def records(path: Path, *, max_line_bytes: int) -> Iterator[Record | Problem]:
         if opening == "[":
             yield from _list(window)
         elif opening == "{":
-            yield from _object(window)
+            yield from _object(window, max_line_bytes)
         elif opening:
             raise DataError(window.unexpected("a list of records, [{...}, ...]"))
         if opening and window.peek():
@@ -71,8 +71,8 @@ def _list(window: _Window) -> Iterator[Record | Problem]:
     window.take("]", "',' or ']' after the record")
 
 
-def _object(window: _Window) -> Iterator[Record | Problem]:
-    line, members, found = window.line, dict[str, Any](), False
+def _object(window: _Window, max_line_bytes: int) -> Iterator[Record | Problem]:
+    line, members, size, found = window.line, dict[str, Any](), 0, False
     window.take("{")
     while window.peek() not in ("}", ""):
         if window.peek() != '"':
@@ -83,8 +83,13 @@ def _object(window: _Window) -> Iterator[Record | Problem]:
             if key == "data" and window.peek() == "[":
                 found = True
                 yield from _list(window)
+            elif key in members:
+                raise DataError(Problem("D105", f'key "{key}" appears twice', line=window.line, fix="keep one of them"))
             else:
-                members[key] = window.value()[0]
+                members[key], text = window.value()
+                size += len(text)
+                if size > max_line_bytes:
+                    raise DataError(too_long(line, max_line_bytes, fix="put the records into a list: [{...}, ...]"))
         except Malformed as fault:
             raise DataError(fault.problem) from fault
         if window.peek() != ",":
