@@ -17,7 +17,7 @@ from sartor.data.findings import Findings
 from sartor.data.reading import expand, read, recognise
 from sartor.data.rows import Example, Row
 from sartor.errors import DataError, Problem, RecipeError
-from sartor.recipe.schema import Recipe
+from sartor.recipe.load import parse
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -184,7 +184,7 @@ def init(seen: Seen, folder: Path, *, goal: str | None, task: str | None, base: 
         raise RecipeError(Problem("R160", "a recipe is here already; it is left as it is", file=str(path), fix=fix))
     task = task or seen.task
     text = recipe_text(seen, folder, goal=goal, task=task, base=base)
-    _validate(text)
+    parse(text, "the recipe to be written")
     folder.mkdir(parents=True, exist_ok=True)
     with path.open("x", encoding="utf-8") as file:
         file.write(text)
@@ -223,23 +223,6 @@ def _sources(data: str, columns: Mapping[str, str]) -> list[str]:
         return [f"data: {_quoted(data)}"]
     pairs = ", ".join(f"{field}: {_quoted(column)}" for field, column in columns.items())
     return ["data:", "  sources:", f"    - {{path: {_quoted(data)}, map: {{{pairs}}}}}"]
-
-
-def _validate(text: str) -> None:
-    """Refuse now what `sartor check` would refuse later."""
-    import yaml
-    from pydantic import ValidationError
-
-    try:
-        Recipe.model_validate(yaml.safe_load(text))
-    except ValidationError as fault:
-        problems = []
-        for error in fault.errors():
-            key = ".".join(str(part) for part in error["loc"])
-            problems.append(
-                Problem("R161", f"{key}: {error['msg'].removeprefix('Value error, ')}", fix="sartor init --help")
-            )
-        raise RecipeError(*problems) from fault
 
 
 def _quoted(text: str) -> str:

@@ -190,3 +190,8 @@ def test_completion_knows_the_commands() -> None:
         [sys.executable, "-m", "sartor"], env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "plain,doctor"
+
+
+def test_the_schema_of_recipes_needs_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", "--schema"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["properties"]) >= {"base", "data", "goal", "method", "train"}
