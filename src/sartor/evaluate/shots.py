@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from sartor.data.rows import Example, Message
 
@@ -26,12 +27,12 @@ def choose_shots(dataset: Dataset, indices: Sequence[int], *, count: int = MOST,
 
     Depends on `seed` and the rows' content only, never on their order. Of like kinds the larger comes first.
     """
-    pool = sorted(
-        (hashlib.sha256(f"{seed}:{dataset[int(i)].content_hash()}".encode()).digest(), int(i)) for i in indices
-    )
+    rows = np.asarray(indices, dtype=np.int64)
+    mark = np.random.default_rng(seed).integers(1 << 64, dtype=np.uint64)
+    order_of = (dataset.index.content[rows, 0] ^ mark).argsort(kind="stable")
     kinds: dict[str, list[Example]] = defaultdict(list)
-    for _, index in pool[:POOL]:
-        row = dataset[index]
+    for index in rows[order_of[:POOL]]:
+        row = dataset[int(index)]
         if isinstance(row, Example):
             kinds[row.stratum or row.answer_text()].append(row)
     order = sorted(kinds.values(), key=lambda rows: -len(rows))
