@@ -41,7 +41,7 @@ class Items:
     @property
     def sizes(self) -> Counts:
         """[K] rows in each cluster."""
-        return np.bincount(self.cluster, self.rows, self.count).astype(np.int64)
+        return np.asarray(np.bincount(self.cluster, self.rows, self.count), np.int64)
 
 
 def whole_numbers(total: int, shares: NDArray[np.float64]) -> Counts:
@@ -174,8 +174,8 @@ class _Board:
     ) -> NDArray[np.float64]:
         """[k] change of the squared imbalance, each part's counted in shares of that part, if a cluster moves."""
         square = (makeup**2).sum(1) * (weight[source] ** 2 + weight[to] ** 2)
-        slope: NDArray[np.float64] = makeup @ (off[to] * weight[to] ** 2 - off[source] * weight[source] ** 2)
-        return 2 * slope + square
+        slope = makeup @ (off[to] * weight[to] ** 2 - off[source] * weight[source] ** 2)
+        return np.asarray(2 * slope + square)
 
     def _best_move(
         self, movable: Counts, makeup: NDArray[np.float64], off: NDArray[np.float64], weight: NDArray[np.float64]

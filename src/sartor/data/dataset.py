@@ -105,7 +105,8 @@ class Dataset:
 
     def content_hash(self, i: int) -> str:
         """`Row.content_hash` of row `i`, without reading it."""
-        return self.index.content[i].astype(">u8").tobytes().hex()
+        digest: bytes = self.index.content[i].astype(">u8").tobytes()
+        return digest.hex()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -155,11 +156,18 @@ class _Writer:
         return line
 
     def index(self) -> Index:
+        keys = {name: np.array(values, np.uint64) for name, values in self._keys.items()}
+        codes = {name: np.array(values, np.int32) for name, values in self._codes.items()}
         return Index(
             offset=np.array(self._offset, np.int64),
             content=np.frombuffer(bytes(self._content), ">u8").astype(np.uint64).reshape(-1, 4),
-            **{name: np.array(values, np.uint64) for name, values in self._keys.items()},
-            **{name: np.array(values, np.int32) for name, values in self._codes.items()},
+            prompt=keys["prompt"],
+            text=keys["text"],
+            group=keys["group"],
+            stratum=codes["stratum"],
+            label=codes["label"],
+            kind=codes["kind"],
+            file=codes["file"],
             line=np.array(self._line, np.int64),
         )
 

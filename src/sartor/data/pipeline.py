@@ -83,7 +83,8 @@ def prepare(data: Data, *, root: Path, folder: Path, emit: Emit) -> Prepared:
 
 
 def by_shares(dataset: Dataset, data: Data, roles: list[str | None], seen: Callable[[int], None]) -> Splits:
-    """Divide as data.split says."""
+    """Divide as data.split says. Raises DataError D118 for rows of different kinds, and what `split` raises."""
+    _require_one_kind(dataset)
     shares = data.split
     return split(
         dataset,
@@ -112,7 +113,6 @@ def examine(data: Data, *, root: Path, folder: Path, emit: Emit, divide: Divide)
         findings.forgive()
     splits = None
     if len(dataset):
-        _one_kind(dataset, findings)
         splits = _divided(dataset, data, reader.roles(), findings, emit, divide)
     elif not findings.errors:
         findings.add(Problem("D100", "no records are left", file=data.sources[0].path, fix="see the findings above"))
@@ -189,8 +189,8 @@ def _column(data: Data) -> str | None:
     return "label" if column is not None and mapped else column
 
 
-def _one_kind(dataset: Dataset, findings: Findings) -> None:
-    """D118 where rows of different kinds meet: no objective learns from both."""
+def _require_one_kind(dataset: Dataset) -> None:
+    """No objective learns from rows of two kinds."""
     if len(dataset.kinds) < 2:
         return
     _, first = np.unique(dataset.index.kind, return_index=True)
@@ -199,7 +199,7 @@ def _one_kind(dataset: Dataset, findings: Findings) -> None:
     origin = dataset.origin(int(other))
     what = f"this row is of kind {names[1]}, {dataset.origin(int(one))} is of kind {names[0]}: one run learns from one kind"
     fix = "give each kind its own recipe, or say what the file is with   format:"
-    findings.add(Problem("D118", what, file=origin.file, line=origin.line, fix=fix))
+    raise DataError(Problem("D118", what, file=origin.file, line=origin.line, fix=fix))
 
 
 def _divided(
@@ -247,7 +247,7 @@ def _manifest(prepared: Prepared) -> Iterator[str]:
         "split": splits.json(),
     }
     yield json.dumps(facts, ensure_ascii=False)[:-1] + ',\n"rows": [\n'
-    names = {number: name for number, name in enumerate(PARTS)} | {-1: "left out"}
+    names = dict(enumerate(PARTS)) | {-1: "left out"}
     for row in range(len(dataset)):
         entry = {
             "id": json.loads(dataset.line(row))["id"],

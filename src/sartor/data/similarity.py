@@ -30,7 +30,7 @@ WINDOW = 24
 """Neighbours of the same band that a row is compared with; only buckets larger than this are not compared in full."""
 MISSED = 0.001
 """Chance that a pair exactly at the threshold is overlooked."""
-CHUNK_WORDS = 1 << 20
+CHUNK_WORDS = 1 << 18
 CHUNK_SHINGLES = 1 << 21
 SEED = 20261
 

@@ -46,6 +46,11 @@ class Splits:
         return np.flatnonzero(self.part == PARTS.index(name))
 
     @property
+    def divided(self) -> bool:
+        """Whether there is more than training."""
+        return bool((self.part != 0).any())
+
+    @property
     def left_out(self) -> Rows:
         """The rows in no part."""
         return np.flatnonzero(self.part == OUT)

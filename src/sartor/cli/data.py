@@ -1,0 +1,66 @@
+"""Look into data: check, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sartor.cli._output import json_option, show
+
+
+@click.group()
+def command() -> None:
+    """Look into data before training on it.
+
+    \b
+    Example:
+      sartor data check support.jsonl
+      sartor data show recipe.yaml --rows 3
+    """
+
+
+@command.command("check")
+@click.argument("targets", nargs=-1, required=True, metavar="FILE_OR_RECIPE...")
+@json_option
+def check(targets: tuple[str, ...], as_json: bool) -> int:
+    """Read, recognise and audit files, folders, or the data of a recipe. Exit code 2: a run would be refused.
+
+    \b
+    Example:
+      sartor data check support.jsonl
+      sartor data check recipe.yaml --json
+    """
+    from sartor.console import display
+    from sartor.errors import DataError, raise_errors
+    from sartor.flow.data_check import data_check
+
+    with display() as screen:
+        result = data_check(targets, screen.see)
+    code = show(result, as_json)
+    if not as_json:
+        raise_errors(DataError, result.errors)
+    return code
+
+
+@command.command("show")
+@click.argument("target", metavar="RECIPE_OR_FILE")
+@click.option("--rows", type=click.IntRange(min=1), default=3, show_default=True, help="How many rows.")
+@click.option("--row", type=click.IntRange(min=0), help="This row only, counted from 0.")
+@click.option("--split", "part", type=click.Choice(["train", "validation", "test"]), help="Rows of this part only.")
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write a page with colours instead.")
+@json_option
+def show_rows(target: str, rows: int, row: int | None, part: str | None, html: Path | None, as_json: bool) -> int:
+    """Print rows as the model sees them, the tokens that are learnt in colour.
+
+    \b
+    Example:
+      sartor data show recipe.yaml --rows 3
+      sartor data show support.jsonl --row 17 --html row.html
+    """
+    from sartor.console import display
+    from sartor.flow.data_show import data_show
+
+    with display() as screen:
+        result = data_show(target, rows=rows, row=row, split=part, html=html, emit=screen.see)
+    return show(result, as_json)

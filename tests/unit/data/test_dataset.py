@@ -1,0 +1,107 @@
+"""The data set on disk: what goes in comes out, in little memory, with an identity that does not hang on order."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sartor.data.dataset import Dataset, Index
+from sartor.data.rows import Example, Judged, Message, Origin, Preference, Row, Text
+
+
+def talk(prompt: str, answer: str, line: int = 1, **fields: object) -> Example:
+    turns = (Message("user", prompt), Message("assistant", answer))
+    return Example(origin=Origin("a.jsonl", line), messages=turns, **fields)  # type: ignore[arg-type]
+
+
+CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": [1, None, "ä"]}}}
+ROWS: list[Row] = [
+    talk("Wie geht's? 👋", "Gut\n\u2028ü", 1, id="mine", group="g", stratum="s", columns={"n": {"deep": [1, 2.5]}}),
+    Example(
+        origin=Origin("b.jsonl", 70_000_000_000),
+        messages=(Message("system", "s"), Message("user", "u"), Message("assistant", "", "why", tool_calls=(CALL,))),
+        tools=({"type": "function"},),
+        label="l",
+    ),
+    Text(origin=Origin("c.txt", 3), text="plain"),
+    Preference(
+        origin=Origin("d", 4),
+        prompt=(Message("user", "p"),),
+        chosen=(Message("assistant", "c"),),
+        rejected=(Message("assistant", "r", weight=0.5),),
+    ),
+    Judged(origin=Origin("e", 5), prompt=(Message("user", "p"),), completion=(Message("assistant", "c"),), liked=True),
+]
+
+
+def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:
+    for dataset in (Dataset.write(ROWS, tmp_path), Dataset.open(tmp_path)):
+        assert len(dataset) == len(ROWS)
+        assert dataset[0] == ROWS[0]
+        assert [row.origin for row in dataset] == [row.origin for row in ROWS]
+        assert [dataset.origin(i) for i in range(len(ROWS))] == [row.origin for row in ROWS]
+        assert [row.content_hash() for row in dataset] == [row.content_hash() for row in ROWS]
+        assert [dataset.content_hash(i) for i in range(len(ROWS))] == [row.content_hash() for row in ROWS]
+        assert dataset[-1] == dataset[len(ROWS) - 1]
+        with pytest.raises(IndexError):
+            dataset[len(ROWS)]
+
+
+def test_a_row_without_id_is_called_by_its_place(tmp_path: Path) -> None:
+    dataset = Dataset.write(ROWS, tmp_path)
+    assert [row.id for row in dataset] == ["mine", "b.jsonl:70000000000", "c.txt:3", "d:4", "e:5"]
+
+
+def test_nothing_is_a_data_set_too(tmp_path: Path) -> None:
+    Dataset.write([], tmp_path)
+    dataset = Dataset.open(tmp_path)
+    assert len(dataset) == 0
+    assert list(dataset) == []
+    assert len(dataset.fingerprint) == 64
+
+
+def test_fingerprint_ignores_order_and_origin_but_not_content(tmp_path: Path) -> None:
+    rows = [talk(f"question {i}", f"answer {i}", i) for i in range(50)]
+    moved = [talk(f"question {i}", f"answer {i}", 900 - i, id=f"x{i}") for i in random.Random(1).sample(range(50), 50)]
+    other = [*rows[:-1], talk("question 49", "answer 50", 49)]
+    prints = [
+        Dataset.write(version, tmp_path / str(number)).fingerprint
+        for number, version in enumerate((rows, moved, other, rows[:-1], [*rows, rows[0]]))
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 4
+
+
+def test_a_subset_is_a_view(tmp_path: Path) -> None:
+    dataset = Dataset.write([talk(f"q{i}", "a", i, stratum=str(i % 3)) for i in range(20)], tmp_path)
+    part = dataset.subset([7, 3, 3, 19]).subset(np.array([2, 0]))
+    assert [row.prompt_text() for row in part] == ["q3", "q7"]
+    assert [part.origin(i).line for i in range(2)] == [3, 7]
+    assert part.content_hash(1) == dataset.content_hash(7)
+    assert part.fingerprint != dataset.fingerprint
+    del dataset
+    assert part[0].prompt_text() == "q3"
+    assert [path.name for path in tmp_path.iterdir()].count("rows.jsonl") == 1
+
+
+def test_memory_does_not_grow_with_the_length_of_rows(tmp_path: Path) -> None:
+    count, words = 100, "many words that would fill the memory " * 1000
+
+    def rows() -> Iterator[Row]:
+        for line in range(count):
+            yield talk(f"{line} {words}", "yes", line)
+
+    tracemalloc.start()
+    dataset = Dataset.write(rows(), tmp_path)
+    for row in dataset:
+        assert row.prompt_text()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (tmp_path / "rows.jsonl").stat().st_size > 3_500_000
+    assert peak < 1_500_000
+    assert sum(getattr(dataset.index, name).nbytes for name in Index._fields) < 120 * count
