@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -13,14 +12,12 @@ from sartor.errors import Problem, RecipeError
 from sartor.options import Choice, Options
 from sartor.recipe import shape
 from sartor.recipe.load import Loaded
-from sartor.recipe.node import INVISIBLE, UNPRINTABLE, Step, resolve
+from sartor.recipe.node import INVISIBLE, Step
 from sartor.recipe.schema import Component, Recipe
+from sartor.recipe.writing import inline
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-OLD_WORDS = frozenset({"y", "n", "yes", "no", "on", "off"})
-"""Text for us, truth values for readers of YAML 1.1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,9 @@ class Reasons:
         console.print(str(self), markup=False, highlight=False, soft_wrap=True)
 
     def __str__(self) -> str:
-        return "\n".join(f"{key}: {_inline(choice.value)}\n  {_one_line(choice.why)}" for key, choice in self.choices.items())
+        return "\n".join(
+            f"{key}: {inline(choice.value)}\n  {_one_line(choice.why)}" for key, choice in self.choices.items()
+        )
 
 
 class Resolution:
@@ -67,7 +66,7 @@ class Resolution:
         before = self._choices.get(key)
         written = self._loaded.where(key)
         if written and before and before.value not in ("auto", value):
-            why = f"{why} ({written} asks for {_inline(before.value)})"
+            why = f"{why} ({written} asks for {inline(before.value)})"
         if kind and value != "auto":
             self._replace(key, self._component(key, kind, value, why))
         elif isinstance(value, dict) and any(form.section for form in shape.forms(annotation)):
@@ -117,7 +116,7 @@ class Resolution:
         """A recipe that says everything, each value with its reason as a comment."""
         lines = ["# Every value of this run, and why. A complete recipe: `sartor run` accepts it."]
         lines += _grow(self._choices).lines("")
-        lines += [f"# {key}: {_inline(note.value)}  {_one_line(note.why)}" for key, note in self._notes.items()]
+        lines += [f"# {key}: {inline(note.value)}  {_one_line(note.why)}" for key, note in self._notes.items()]
         return "\n".join(lines) + "\n"
 
     def _first(self, key: str, value: Any, about: str) -> Choice:
@@ -148,7 +147,7 @@ class Resolution:
             if kind and now == "auto":
                 self.decide(above, below, why)
             elif now == "auto":
-                self._replace(above, {})
+                self._replace(above, {shape.dotted(path): Choice(None, why)})
 
     def _replace(self, key: str, new: Mapping[str, Choice]) -> None:
         """Put `new` where the key and all below it stood, in the order of the schema."""
@@ -161,7 +160,7 @@ class Resolution:
                 placed = True
             else:
                 kept[name] = choice
-        self._choices = kept if placed else kept | new
+        self._choices = kept if placed else {**kept, **new}
 
 
 def _kind(path: tuple[Step, ...]) -> str | None:
@@ -214,10 +213,10 @@ class _Branch:
                 continue
             why = f"  # {_one_line(branch.choice.why)}" if branch.choice else ""
             if branch.below:
-                yield f"{indent}{_inline(step)}:{why}"
+                yield f"{indent}{inline(step)}:{why}"
                 yield from branch.lines(indent + "  ")
             else:
-                yield f"{indent}{_inline(step)}: {_inline(branch.plain())}{why}"
+                yield f"{indent}{inline(step)}: {inline(branch.plain())}{why}"
 
 
 def _grow(choices: Mapping[str, Choice]) -> _Branch:
@@ -232,28 +231,3 @@ def _grow(choices: Mapping[str, Choice]) -> _Branch:
 
 def _one_line(text: str) -> str:
     return INVISIBLE.sub(" ", " ".join(text.split()))
-
-
-def _inline(value: Any) -> str:
-    """A value as YAML on one line, read alike by YAML 1.1 and 1.2."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value is None:
-        return "null"
-    if isinstance(value, float):
-        return re.sub(r"^(-?\d+)e", r"\1.0e", repr(value))
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_inline(key)}: {_inline(entry)}" for key, entry in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_inline(entry) for entry in value) + "]"
-    return _text(value) if isinstance(value, str) else repr(value)
-
-
-def _text(value: str) -> str:
-    bare = re.fullmatch(r"[A-Za-z_./][\w./+-]*", value, re.ASCII) and isinstance(resolve(value), str)
-    if bare and value.lower() not in OLD_WORDS and value.strip("."):
-        return value
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    for hidden in (INVISIBLE, UNPRINTABLE):
-        escaped = hidden.sub(lambda found: f"\\u{ord(found.group()):04x}", escaped)
-    return f'"{escaped}"'

@@ -1,9 +1,4 @@
-"""Reads a recipe: every fault of the file and of the overrides at once, each with file, line, column and the mending.
-
-R101 syntax  R102 unknown key  R103 wrong value  R104 missing key  R105 unknown component  R106 values that do not go together
-R107 not in this version  R108 key twice  R109 anchor, alias or tag  R110 file cannot be read  R111 encoding  R112 too large
-R113 not one mapping  R114 secret  R115 malformed override
-"""
+"""Reads a recipe: every fault of the file and of the overrides at once, each with file, line, column and the mending."""
 
 from __future__ import annotations
 
@@ -22,6 +17,23 @@ from sartor.recipe.node import Node, Place, Source, compose
 from sartor.recipe.schema import Recipe
 
 LARGEST_BYTES = 1 << 20
+CODES = {
+    "R101": "The file is not YAML: indentation, a bracket or quote that is not closed, a tab.",
+    "R102": "A key that does not exist; the message names the nearest one, or the section it belongs to.",
+    "R103": "A value of the wrong type, outside its range, or an empty one.",
+    "R104": "A key that is required is missing.",
+    "R105": "A method, objective, optimizer, schedule, metric or format that does not exist.",
+    "R106": "Values that do not go together.",
+    "R107": "Something that a later version will have; this one does not.",
+    "R108": "A key that is written twice.",
+    "R109": "An anchor, alias, merge key or tag.",
+    "R110": "The file cannot be read.",
+    "R111": "The file is not UTF-8, or holds control characters.",
+    "R112": "The file is too large, or nested too deep, for a recipe.",
+    "R113": "The file is empty, or holds something else than one mapping.",
+    "R114": "Something that looks like a key, token or password.",
+    "R115": "An override that is not of the form key=value.",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ def compose(text: str, name: str) -> tuple[Node | None, list[Problem]]:
     loader = yaml.SafeLoader(text)
     try:
         while loader.check_event():
-            builder.see(loader.get_event())
+            builder.see(loader.get_event())  # type: ignore[no-untyped-call]
     except yaml.MarkedYAMLError as error:
         unclosed = error.context_mark and _unclosed(error.problem or "")
         mark = error.context_mark if unclosed else error.problem_mark or error.context_mark
@@ -213,13 +213,20 @@ class _Builder:
     def refuse(self, place: Place, code: str, what: str, fix: str) -> None:
         self.problems.append(place.problem(code, what, fix=fix))
 
+    def span(self, event: yaml.Event) -> Place:
+        """Where the event stands; of a mapping or list only its first character."""
+        start, end = event.start_mark, event.end_mark
+        assert start is not None
+        assert end is not None
+        one = isinstance(event, yaml.CollectionStartEvent)
+        return self.source.place(start.index, start.index + 1 if one else end.index)
+
     def see(self, event: yaml.Event) -> None:
         """Take in one event."""
         if isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
-                place = self.source.place(event.start_mark.index, event.end_mark.index)
-                self.stop(place, "R113", "a second document begins here", "one file holds one recipe")
+                self.stop(self.span(event), "R113", "a second document begins here", "one file holds one recipe")
         elif isinstance(event, yaml.CollectionEndEvent):
             self.stack.pop()
         elif isinstance(event, yaml.NodeEvent):
@@ -227,8 +234,7 @@ class _Builder:
 
     def _node(self, event: yaml.NodeEvent) -> None:
         container = isinstance(event, yaml.CollectionStartEvent)
-        start = event.start_mark.index
-        place = self.source.place(start, start + 1 if container else event.end_mark.index)
+        place = self.span(event)
         self.count += 1
         if self.count > LARGEST:
             self.stop(

@@ -82,7 +82,7 @@ def _holds(node: Node, path: tuple[Step, ...], place: Place) -> bool:
 
 
 def _set(node: Node, step: Step, child: Node) -> None:
-    if isinstance(node.value, list):
-        node.value[step : step + 1] = [child]  # type: ignore[operator]
+    if isinstance(step, int):
+        node.value[step : step + 1] = [child]
     else:
         node.value[step] = child

@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     SerializeAsAny,
     model_serializer,
     model_validator,
@@ -79,6 +80,20 @@ class Of:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(self.validate, handler(source))
 
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        names = registry.names(self.kind)
+        options = {name: registry.component(self.kind, name).Options.model_json_schema() for name in names}
+        written = [
+            {
+                "type": "object",
+                "properties": {name: {"anyOf": [options[name], {"type": "null"}]}},
+                "required": [name],
+                "additionalProperties": False,
+            }
+            for name in names
+        ]
+        return {"anyOf": [{"enum": names}, *written]}
+
 
 @dataclass(frozen=True)
 class NameOf:
@@ -99,6 +114,10 @@ class NameOf:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.validate, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        names = {"enum": registry.names(self.kind)}
+        return {"anyOf": [names, {"type": "string", "pattern": r"\.py:\w+$"}]} if self.or_function else names
 
 
 class Section(Options):
@@ -296,6 +315,9 @@ class Validation(Options):
     """Validation rows used each time; auto is all, at most 1,000 (a fixed sample)."""
 
 
+_ON = Field(json_schema_extra={"enum": ["loss", "perplexity", "validation.loss", "validation.perplexity"]})
+
+
 def _of_validation(value: Any) -> Any:
     return value.removeprefix("validation.") if isinstance(value, str) else value
 
@@ -303,7 +325,7 @@ def _of_validation(value: Any) -> Any:
 class Stop(Options):
     """When to stop before the last step."""
 
-    on: Annotated[Literal["loss", "perplexity"], BeforeValidator(_of_validation)] = "loss"
+    on: Annotated[Literal["loss", "perplexity"], BeforeValidator(_of_validation), _ON] = "loss"
     """The validation metric that steers; `validation.loss` means loss."""
     patience: Annotated[int, Field(ge=0)] = 3
     """Validations without improvement before stopping; 0 never stops early."""
@@ -335,7 +357,7 @@ class Train(Options):
     """Tokens per forward pass; auto fits the memory."""
     optimizer: Optimizer | Auto = "auto"
     """adamw, adam or sgd with options; auto is adamw."""
-    schedule: Schedule = Field(default="cosine", validate_default=True)  # type: ignore[assignment]
+    schedule: Schedule = Field(default="cosine", validate_default=True)
     """Learning rate over time: constant, linear or cosine, with warm-up."""
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
     """Largest gradient norm; 0 does not clip."""
@@ -399,7 +421,7 @@ class Recipe(Options):
     """The rows."""
     goal: Goal = Goal()
     """The purpose and the gates."""
-    method: Method = Field(default="lora", validate_default=True)  # type: ignore[assignment]
+    method: Method = Field(default="lora", validate_default=True)
     """Which weights move: full or lora, with options."""
     train: Train = Field(default_factory=Train)
     """Training."""

@@ -169,13 +169,13 @@ def _number(form: Form) -> str:
     low = high = ""
     for note in form.notes:
         if isinstance(note, Gt):
-            low = "of at least 1" if form.type is int and note.gt == 0 else f"above {note.gt:g}"  # type: ignore[str-format]
+            low = "of at least 1" if form.type is int and note.gt == 0 else f"above {note.gt:g}"
         elif isinstance(note, Ge):
-            low = f"of at least {note.ge:g}"  # type: ignore[str-format]
+            low = f"of at least {note.ge:g}"
         elif isinstance(note, Lt):
-            high = f"below {note.lt:g}"  # type: ignore[str-format]
+            high = f"below {note.lt:g}"
         elif isinstance(note, Le):
-            high = f"at most {note.le:g}"  # type: ignore[str-format]
+            high = f"at most {note.le:g}"
     return " ".join([noun, " and ".join(part for part in (low, high) if part)]).rstrip()
 
 
