@@ -69,7 +69,9 @@ def renderer_for(folder: ModelFolder, *, template: Path | None = None, **options
         source, label = vocabulary.template, str(home / "chat_template.jinja")
     else:
         source, label = PLAIN, "the plain template"
-    return Renderer(vocabulary, ChatTemplate(source, vocabulary.named, label=label), **(_trained_with(folder) | options))
+    return Renderer(
+        vocabulary, ChatTemplate(source, vocabulary.named, label=label), **(_trained_with(folder) | options)
+    )
 
 
 def _read_template(path: Path) -> str:

@@ -33,20 +33,25 @@ if TYPE_CHECKING:
     from sartor.tokens.store import TokenSet
 
 
-def start(prepared: Prepared, emit: Emit) -> CausalPolicy:
-    """The base model with the recipe's method attached: where training begins."""
+def open_base(prepared: Prepared, emit: Emit) -> CausalPolicy:
+    """The base model, ready to be measured."""
     recipe, settings = prepared.loaded.recipe, prepared.settings
     torch.set_num_threads(settings.threads)
     policy = load(prepared.base, dtype=settings.dtype, device=settings.device, dropout=recipe.train.dropout)
     for note in policy.exact.notes:
         emit(Noted("warning", "M140", note))
+    return policy
+
+
+def attach(prepared: Prepared, policy: CausalPolicy) -> None:
+    """Put the recipe's method on the base model: where training begins."""
+    recipe, settings = prepared.loaded.recipe, prepared.settings
     method = registry.component("method", recipe.method.name)
     method.attach(policy, recipe.method.options, dropout=recipe.train.dropout, seed=recipe.seed)
     if settings.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if settings.compile:
         compile_layers(policy)
-    return policy
 
 
 def train(

@@ -1,0 +1,99 @@
+"""Gathers from a run folder what its report and its model card tell."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sartor.evaluate.facts import Curve, DataFacts, DataFile, Dropped, ReportFacts, Sample, Setting
+from sartor.flow.measure import accesses
+
+if TYPE_CHECKING:
+    from sartor.evaluate.compare import Comparison
+    from sartor.events import Finished
+    from sartor.flow.prepare import Prepared
+    from sartor.store.run import Run
+
+SAMPLES = 3
+
+
+def report_facts(
+    run: Run,
+    prepared: Prepared,
+    verdict: Mapping[str, Any],
+    comparison: Comparison,
+    finished: Finished,
+    timing: Mapping[str, float],
+) -> ReportFacts:
+    """Everything the report of a run shows."""
+    recipe = prepared.loaded.recipe
+    events = list(run.events())
+    return ReportFacts(
+        title=run.name,
+        verdict=verdict,
+        comparison=comparison.json(),
+        statement=recipe.goal.statement or "",
+        task=prepared.settings.task,
+        base=recipe.base.model,
+        method=recipe.method.name,
+        created=time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
+        curve=_curve(events, finished),
+        data=_data(prepared),
+        settings=[Setting(key, entry["value"], entry["why"]) for key, entry in prepared.resolution.json().items()],
+        environment=run.read_json("environment.json") or {},
+        timing=timing,
+        memory_predicted=prepared.settings.memory_bytes,
+        memory_measured=finished.peak_memory_bytes,
+        samples=list(_samples(prepared)),
+        test_accesses=accesses(run),
+        notes=list(dict.fromkeys(event["message"] for event in events if event["event"] == "note")),
+    )
+
+
+def _curve(events: list[dict[str, Any]], finished: Finished) -> Curve:
+    """Points by step, so that steps taken again after a resume count once."""
+    train = {event["step"]: event["loss"] for event in events if event["event"] == "step"}
+    validation = {event["step"]: event["metrics"]["loss"] for event in events if event["event"] == "validation"}
+    alarmed = any(event["event"] == "note" and event["code"] == "N411" for event in events)
+    return Curve(
+        train=sorted(train.items()),
+        validation=sorted(validation.items()),
+        chosen=finished.best_step,
+        turned=min(validation, key=lambda step: validation[step]) if alarmed else None,
+        ended=finished.reason,
+    )
+
+
+def _data(prepared: Prepared) -> DataFacts:
+    rows = prepared.rows
+    found = rows.findings.json()
+    dropped = Counter((drop.rule, drop.reason) for drop in rows.findings.dropped)
+    residual = rows.splits.residual.json() if rows.splits.residual else {}
+    return DataFacts(
+        files=[
+            DataFile(file["path"], file["format"] or "", file["records"], file["skipped"]) for file in found["files"]
+        ],
+        rows=len(rows.dataset),
+        parts={part: len(np.unique(tokens.rows)) for part, tokens in prepared.tokens.items()},
+        dropped=[Dropped(rule, reason, count) for (rule, reason), count in dropped.most_common()],
+        residual={key: value for key, value in residual.items() if key in ("median", "p95", "p99", "max")},
+        findings=found["findings"],
+    )
+
+
+def _samples(prepared: Prepared) -> Iterator[Sample]:
+    """The first training rows as the model saw them, cut where the loss weight changes."""
+    tokens, vocabulary = prepared.tokens["train"], prepared.vocabulary
+    for index in range(min(SAMPLES, len(tokens))):
+        row = tokens[index]
+        edges = [0, *(np.flatnonzero(np.diff(row.weight)) + 1).tolist(), len(row)]
+        pieces = [
+            (vocabulary.decode(row.ids[start:end].tolist()), float(row.weight[start]))
+            for start, end in itertools.pairwise(edges)
+        ]
+        yield Sample(str(prepared.rows.dataset.origin(row.row)), pieces)

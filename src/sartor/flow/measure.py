@@ -1,0 +1,182 @@
+"""Measures one model on the locked test rows, exactly as every other model is measured."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sartor.data.rows import Example
+from sartor.errors import DataError, Problem, RecipeError, raise_errors
+from sartor.evaluate import metrics as metric_files
+from sartor.evaluate.outcomes import collect
+from sartor.evaluate.predict import predict
+from sartor.evaluate.shots import choose_shots, fit_shots
+from sartor.evaluate.verdict import check as check_gates
+
+if TYPE_CHECKING:
+    from sartor.flow.prepare import Emit, Prepared
+    from sartor.models.policy import CausalPolicy
+    from sartor.protocols import Metric, Outcome
+    from sartor.store.run import Run
+
+MOST_ROWS = 1000
+MOST_NEW_TOKENS = 512
+MOST_SHOTS = 5
+BATCH = 32
+ACCESSES = "data/test_accesses.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every model is measured with."""
+
+    metrics: Sequence[Metric]
+    want: frozenset[str]
+    indices: Sequence[int]
+    """Dataset indices of the test rows used."""
+    labels: Sequence[str]
+    shots: Sequence[Example]
+    max_new_tokens: int
+    batch: int
+
+
+def bench(prepared: Prepared, emit: Emit) -> Bench:
+    """Decide every open value of `evaluate`. Raises RecipeError for unknown metrics and gates that cannot be decided."""
+    recipe, resolution, task = prepared.loaded.recipe, prepared.resolution, prepared.settings.task
+    wanted, dataset = recipe.evaluate, prepared.rows.dataset
+    train = np.unique(prepared.tokens["train"].rows)
+    test = np.unique(prepared.tokens["test"].rows)
+    if not len(test):
+        raise DataError(
+            Problem(
+                "D116", "there are no test rows, so nothing can be proven", fix="data.split.test: 0.1, or more rows"
+            )
+        )
+    if wanted.metrics == "auto":
+        sample = [dataset[int(index)].answer_text() for index in train[:200]]
+        names = metric_files.defaults(task, sample)
+        resolution.decide(
+            "evaluate.metrics", names, f"usual for {task}" + (", answers are JSON" * ("json_valid" in names))
+        )
+    else:
+        names = list(wanted.metrics)
+    metrics = metric_files.load(names, prepared.loaded.root)
+    known = [metric.name for metric in metrics]
+    problems = check_gates(recipe.goal.success, against=wanted.against, metrics=known, rows=len(test))
+    raise_errors(RecipeError, problems)
+    most = min(len(test), MOST_ROWS)
+    if wanted.rows == "auto":
+        resolution.decide("evaluate.rows", most, f"all {len(test):,} test rows, at most {MOST_ROWS:,}")
+    else:
+        most = min(len(test), wanted.rows)
+    indices = np.sort(np.random.default_rng([recipe.seed, 2]).permutation(test)[:most])
+    new_tokens = _new_tokens(prepared)
+    return Bench(
+        metrics=metrics,
+        want=metric_files.wants(metrics, task),
+        indices=[int(index) for index in indices],
+        labels=_labels(prepared, train) if task == "classify" else (),
+        shots=_shots(prepared, train, indices, new_tokens)
+        if "few_shot" in wanted.against and task != "pretrain"
+        else (),
+        max_new_tokens=new_tokens,
+        batch=_batch(prepared),
+    )
+
+
+def _labels(prepared: Prepared, train: np.ndarray) -> list[str]:
+    rows = (prepared.rows.dataset[int(index)] for index in train)
+    return sorted({row.label for row in rows if isinstance(row, Example) and row.label is not None})
+
+
+def _batch(prepared: Prepared) -> int:
+    batch = prepared.loaded.recipe.evaluate.batch
+    if batch != "auto":
+        return batch
+    prepared.resolution.decide("evaluate.batch", BATCH, "answers generated together")
+    return BATCH
+
+
+def _new_tokens(prepared: Prepared) -> int:
+    wanted = prepared.loaded.recipe.evaluate.max_new_tokens
+    if wanted != "auto":
+        return wanted
+    rows = prepared.tokens["train"]
+    step = max(1, len(rows) // 1000)
+    longest = max(rows[index].supervised for index in range(0, len(rows), step))
+    value = min(max(math.ceil(1.5 * longest), 8), MOST_NEW_TOKENS)
+    why = f"1.5 times the longest training answer ({longest} tokens), at most {MOST_NEW_TOKENS}"
+    prepared.resolution.decide("evaluate.max_new_tokens", value, why)
+    return value
+
+
+def _shots(prepared: Prepared, train: np.ndarray, test: np.ndarray, room: int) -> list[Example]:
+    recipe, dataset = prepared.loaded.recipe, prepared.rows.dataset
+    wanted = recipe.evaluate.shots
+    count = MOST_SHOTS if wanted == "auto" else wanted
+    chosen = choose_shots(dataset, [int(index) for index in train], count=count, seed=recipe.seed)
+    rows = [row for index in test if isinstance(row := dataset[int(index)], Example)]
+    fitting = fit_shots(chosen, rows, prepared.renderer, window=prepared.base.root.window, room=room)
+    if wanted == "auto":
+        prepared.resolution.decide("evaluate.shots", len(fitting), f"as many as fit the window, at most {MOST_SHOTS}")
+    elif len(fitting) < wanted:
+        raise RecipeError(
+            Problem(
+                "R147",
+                f"evaluate.shots is {wanted}, but only {len(fitting)} fit into the model's window",
+                fix=f"evaluate.shots: {max(1, len(fitting))}, or evaluate.against: [base]",
+            )
+        )
+    return fitting
+
+
+def measure(
+    name: str, policy: CausalPolicy | None, tools: Bench, prepared: Prepared, run: Run, emit: Emit
+) -> list[Outcome]:
+    """The outcomes of one model on the test rows, kept in predictions/NAME.jsonl; a finished file is read again.
+
+    Every time the test rows are opened is written down. `policy` may be None where the file is finished.
+    """
+    path = run.folder / "predictions" / f"{name}.jsonl"
+    if not path.exists():
+        _count_access(run, name, len(tools.indices))
+
+    def outcomes(indices: Sequence[int]) -> Iterator[Outcome]:
+        assert policy is not None
+        return predict(
+            policy,
+            prepared.renderer,
+            prepared.rows.dataset,
+            indices,
+            task=name,
+            labels=tools.labels,
+            shots=tools.shots if name == "few_shot" else (),
+            max_new_tokens=tools.max_new_tokens,
+            batch=tools.batch,
+            want=tools.want,
+            emit=emit,
+        )
+
+    return collect(path, tools.indices, outcomes)
+
+
+def _count_access(run: Run, name: str, rows: int) -> None:
+    accesses = run.read_json(ACCESSES) or []
+    accesses.append({"time": round(time.time(), 3), "model": name, "rows": rows})
+    run.write_json(ACCESSES, accesses)
+
+
+def accesses(run: Run) -> int:
+    """How often the test rows were opened in this run."""
+    return len(run.read_json(ACCESSES) or [])
+
+
+def kept(folder: Path, name: str) -> bool:
+    """Whether a model's outcomes are already there."""
+    return (folder / "predictions" / f"{name}.jsonl").exists()

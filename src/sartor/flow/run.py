@@ -1,0 +1,299 @@
+"""The main job: data, baseline, training, verdict. The same command on the same inputs resumes, and skips what is done."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sartor.errors import Interrupted, Problem, RunError, SartorError, raise_errors
+from sartor.events import Event, Finished, Noted, Progressed, Stage
+from sartor.flow.prepare import Emit, Prepared, prepare
+from sartor.flow.signals import Stop
+from sartor.models.catalog import resolve
+from sartor.recipe.load import Loaded, load
+from sartor.store import environment
+from sartor.store.fingerprint import Fingerprint, compare, take
+from sartor.store.run import Run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sartor.evaluate.compare import Comparison
+    from sartor.flow.measure import Bench
+    from sartor.protocols import Outcome
+
+ROOT = Path("runs")
+FINGERPRINT = "fingerprint.json"
+LIBRARIES = ("sartor", "torch", "transformers", "tokenizers", "peft", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A finished run."""
+
+    folder: Path
+    verdict: Mapping[str, Any]
+    comparison: Mapping[str, Any]
+    resumed_finished: bool = False
+    """Whether the run was already finished when it was asked for."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every gate passed, else 1."""
+        return 0 if self.verdict["pass"] else 1
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder / "report.html"
+
+    def json(self) -> dict[str, Any]:
+        """verdict.json with the paths and the comparison."""
+        return {
+            **self.verdict,
+            "folder": str(self.folder),
+            "report": str(self.report),
+            "comparison": self.comparison,
+        }
+
+    def render(self, console: Console) -> None:
+        """The table of the verdict and where the report is."""
+        from sartor.flow.verdict_table import render_verdict
+
+        if self.resumed_finished:
+            console.print(f"this run is finished already: {self.folder}", style="dim")
+        render_verdict(console, self.verdict, self.comparison)
+        console.print(f"report: {self.report}", soft_wrap=True)
+
+
+def run(path: Path, out: Path | None, overrides: Sequence[str], allow: Sequence[str], emit: Emit) -> Ran:
+    """Run a recipe to its verdict, in `out` or in a new folder under runs/.
+
+    Raises InputError before anything is written, TrainingStopped, or Interrupted (saved; run it again to resume).
+    """
+    loaded = load(path, overrides)
+    fingerprint = _fingerprint(loaded)
+    name = loaded.recipe.name or path.stem
+    about = {"base": loaded.recipe.base.model, "method": loaded.recipe.method.name, "goal": loaded.recipe.goal.task}
+    _rehearse(loaded, emit, _existing(out, name, fingerprint))
+    folder = (
+        Run.into(out, name, fingerprint.digest, about=about)
+        if out
+        else Run.create(ROOT, name, fingerprint.digest, about=about)
+    )
+    with folder:
+        if folder.state == "finished":
+            return _finished(folder)
+        return _Session(folder, loaded, fingerprint, tuple(allow), emit).go()
+
+
+def _existing(out: Path | None, name: str, fingerprint: Fingerprint) -> bool:
+    """Whether this recipe has a folder already, so that its inputs were found good before."""
+    if out is not None:
+        return (out / FINGERPRINT).exists()
+    return any(found.parent.name.endswith(fingerprint.digest[:8]) for found in ROOT.glob(f"*/{FINGERPRINT}"))
+
+
+def _rehearse(loaded: Loaded, emit: Emit, known: bool) -> None:
+    """Prepare everything once in a temporary folder, so that faulty input is refused before a run folder exists."""
+    if known:
+        return
+    from sartor.flow.check import examine
+
+    examine(loaded, emit)
+
+
+def _fingerprint(loaded: Loaded) -> Fingerprint:
+    from sartor.data.reading import expand
+
+    recipe = loaded.recipe
+    base = resolve(recipe.base.model, loaded.root, revision=recipe.base.revision)
+    files = {
+        str(file.relative_to(loaded.root) if file.is_relative_to(loaded.root) else file): file
+        for source in recipe.data.sources
+        for file in expand(source.path, loaded.root)
+    }
+    template = loaded.root / recipe.base.template if recipe.base.template else None
+    home = base.path if (base.path / "tokenizer.json").exists() else base.root.path
+    names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    threads = recipe.train.threads
+    return take(
+        recipe=recipe.model_dump(mode="json"),
+        data=files,
+        base=base.path,
+        template=template.read_text(encoding="utf-8") if template and template.exists() else None,
+        tokenizer=[home / file for file in names if (home / file).exists()],
+        dtype=recipe.base.dtype,
+        threads=environment.cores() if threads == "auto" else threads,
+        versions=environment.versions(LIBRARIES),
+        processor=environment.processor(),
+    )
+
+
+def _finished(folder: Run) -> Ran:
+    verdict, comparison = folder.read_json("verdict.json"), folder.read_json("comparison.json")
+    if verdict is None or comparison is None:
+        raise RunError(Problem("F106", "a finished run without verdict.json", file=str(folder.folder)))
+    return Ran(folder.folder, verdict, comparison, resumed_finished=True)
+
+
+class _Session:
+    """One sitting of a run: from wherever it stands to its verdict."""
+
+    def __init__(
+        self, folder: Run, loaded: Loaded, fingerprint: Fingerprint, allow: tuple[str, ...], show: Emit
+    ) -> None:
+        self.run, self.loaded, self.fingerprint, self.allow, self.show = folder, loaded, fingerprint, allow, show
+        self.timing: dict[str, float] = {}
+        self.stop = Stop()
+
+    def emit(self, event: Event) -> None:
+        """Log and show; progress within a stage is only shown."""
+        if not isinstance(event, Progressed):
+            self.run.log(event)
+        self.show(event)
+
+    def go(self) -> Ran:
+        """Every stage in order."""
+        self._same_inputs()
+        self.run.mark("running")
+        try:
+            with self.stop:
+                return self._stages()
+        except KeyboardInterrupt as fault:
+            raise Interrupted(Problem("F150", "stopped; what is done is saved", fix=self._again())) from fault
+        except Interrupted as fault:
+            raise Interrupted(*(_with_fix(problem, self._again()) for problem in fault.problems)) from fault
+        except SartorError as fault:
+            self.run.mark("failed", fault.problems[0].code)
+            raise
+
+    def _again(self) -> str:
+        return f"the same command resumes it ({self.run.folder})"
+
+    def _same_inputs(self) -> None:
+        old = self.run.read_json(FINGERPRINT)
+        if old is None:
+            self.run.write_json(FINGERPRINT, self.fingerprint.json())
+            self.run.write_text("recipe.yaml", self.loaded.text)
+            self.run.write_json("overrides.json", list(self.loaded.overrides))
+            seeds = {"recipe": self.loaded.recipe.seed, "split": self.loaded.recipe.data.split.seed}
+            self.run.write_json("environment.json", {**environment.facts(), "seeds": seeds})
+            return
+        problems = compare(Fingerprint(old), self.fingerprint, allow=self.allow)
+        raise_errors(RunError, problems)
+        for problem in problems:
+            self.emit(Noted(problem.level, problem.code, problem.what))
+        if self.allow:
+            self.run.write_json(FINGERPRINT, self.fingerprint.json())
+
+    @contextmanager
+    def _stage(self, name: str, detail: str = "") -> Iterator[None]:
+        self.emit(Stage(name, detail))
+        began = time.monotonic()
+        yield
+        self.timing[name] = round(time.monotonic() - began, 3)
+
+    def _stages(self) -> Ran:
+        from sartor.flow.measure import bench
+
+        with self._stage("data"):
+            prepared = prepare(self.loaded, self.run.folder / "data", self.emit)
+            tools = bench(prepared, self.emit)
+            self.run.write_text("resolved.yaml", prepared.resolution.to_yaml())
+            prepared.rows.write(self.run.folder / "data")
+        outcomes = self._baseline_and_training(prepared, tools)
+        with self._stage("verdict"):
+            comparison = self._compare(prepared, tools, outcomes)
+            return self._conclude(prepared, tools, comparison)
+
+    def _baseline_and_training(self, prepared: Prepared, tools: Bench) -> dict[str, list[Outcome]]:
+        from sartor.flow.measure import kept, measure
+        from sartor.flow.train import attach, open_base, publish_model, train
+        from sartor.models.load import load as load_model
+
+        outcomes: dict[str, list[Outcome]] = {}
+        rivals = [name for name in self.loaded.recipe.evaluate.against if name == "base" or tools.shots]
+        model = self.run.folder / "model"
+        done = (model / "COMPLETE").exists()
+        policy = None
+        if not done or not all(kept(self.run.folder, name) for name in rivals):
+            policy = open_base(prepared, self.emit)
+        with self._stage("baseline", ", ".join(rivals)):
+            for name in rivals:
+                outcomes[name] = measure(name, policy, tools, prepared, self.run, self.emit)
+        if not done:
+            assert policy is not None
+            with self._stage("train", prepared.settings.objective.name):
+                attach(prepared, policy)
+                self.stop.training = True
+                finished = train(
+                    prepared,
+                    policy,
+                    self.run.stage(0, prepared.settings.objective.name),
+                    self.emit,
+                    owner=self.run.digest,
+                    stop_asked=self.stop.asked,
+                )
+                self.stop.training = False
+                self.run.write_json("training.json", asdict(finished))
+                publish_model(prepared, policy, model)
+        del policy
+        gc.collect()
+        with self._stage("evaluate", "tuned"):
+            settings = prepared.settings
+            tuned = None
+            if not kept(self.run.folder, "tuned"):
+                tuned = load_model(resolve(str(model), Path("/")), dtype=settings.dtype, device=settings.device)
+            outcomes["tuned"] = measure("tuned", tuned, tools, prepared, self.run, self.emit)
+        return outcomes
+
+    def _compare(self, prepared: Prepared, tools: Bench, outcomes: Mapping[str, Sequence[Outcome]]) -> Comparison:
+        from sartor.evaluate.compare import compare as compare_models
+
+        evaluate = self.loaded.recipe.evaluate
+        return compare_models(
+            outcomes,
+            tools.metrics,
+            confidence=evaluate.confidence,
+            resamples=evaluate.resamples,
+            seed=self.loaded.recipe.seed,
+        )
+
+    def _conclude(self, prepared: Prepared, tools: Bench, comparison: Comparison) -> Ran:
+        from sartor.evaluate.report import report
+        from sartor.evaluate.verdict import judge
+        from sartor.export.card import model_card
+        from sartor.flow.facts import report_facts
+
+        finished = Finished(**self.run.read_json("training.json"))
+        train = {
+            "steps": finished.step,
+            "best_step": finished.best_step,
+            "tokens": finished.tokens,
+            "supervised_tokens": finished.supervised,
+            "seconds": finished.seconds,
+            "tokens_per_second": round(finished.tokens / finished.seconds, 1) if finished.seconds else None,
+            "peak_memory_bytes": finished.peak_memory_bytes,
+        }
+        verdict = judge(self.loaded.recipe.goal.success, comparison)
+        body = verdict.json(train=train, model=str((self.run.folder / "model").resolve()))
+        facts = report_facts(self.run, prepared, body, comparison, finished, self.timing)
+        self.run.write_json("comparison.json", comparison.json())
+        self.run.write_text("report.html", report(facts))
+        self.run.write_text("model_card.md", model_card(facts))
+        self.run.write_text("model/README.md", model_card(facts))
+        self.run.write_json("verdict.json", body)
+        self.run.mark("finished")
+        return Ran(self.run.folder, body, comparison.json())
+
+
+def _with_fix(problem: Problem, fix: str) -> Problem:
+    from dataclasses import replace
+
+    return replace(problem, fix=fix)
