@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ Emit = Callable[[Event], None]
 Divide = Callable[[Dataset, Data, "list[str | None]", Callable[[int], None]], Splits]
 
 MANIFEST, DROPPED, FINDINGS = "manifest.json", "dropped.jsonl", "findings.json"
+WORK = ".preparing"
 RECOGNISED = 100
 """Files whose form is looked up and kept; a folder may hold any number."""
 EVERY = 5000
@@ -68,16 +70,21 @@ class Prepared:
 def prepare(data: Data, *, root: Path, folder: Path, emit: Emit) -> Prepared:
     """Read all sources, divide the rows, run every check, and write the record of it into `folder`.
 
-    Raises DataError with all problems of level error; `data.on_bad: skip` forgives those of single rows. Nothing is left
-    in `folder` then.
+    Raises DataError with all problems of level error; `data.on_bad: skip` forgives those of single rows. `folder` is
+    as before then.
     """
-    audit = examine(data, root=root, folder=folder, emit=emit, divide=by_shares)
-    errors = audit.findings.errors
-    if errors or audit.splits is None:
+    work = folder / WORK
+    try:
+        audit = examine(data, root=root, folder=work, emit=emit, divide=by_shares)
+        errors = audit.findings.errors
+        if errors or audit.splits is None:
+            raise DataError(*errors)
         for name in (ROWS, INDEX):
-            (folder / name).unlink(missing_ok=True)
-        raise DataError(*errors)
-    prepared = Prepared(audit.dataset, audit.splits, audit.findings, audit.recognised, audit.task)
+            os.replace(work / name, folder / name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    dataset = Dataset.open(folder)
+    prepared = Prepared(dataset, audit.splits, audit.findings, audit.recognised, audit.task)
     prepared.write(folder)
     return prepared
 

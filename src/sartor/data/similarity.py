@@ -149,6 +149,8 @@ def links(shingles: Shingles, rows: Rows, threshold: float, *, seen: Callable[[i
     Of rows that are linked already, directly or through others, not every pair is listed. The result depends on the
     order of `rows` only; give them in an order of their content. `seen` is told how many bands are done.
     """
+    if len(rows) < 2:
+        return Pairs.join([])
     forest = Forest(len(rows))
     bands = _bands(shingles, rows, threshold)
     rejected = np.zeros(0, np.uint64)
