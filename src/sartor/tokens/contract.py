@@ -21,9 +21,10 @@ from sartor.data.rows import Example, Origin, Row, Text
 from sartor.errors import Problem, TokenError
 from sartor.events import Event, Progressed
 from sartor.tokens.batch import Rendered
-from sartor.tokens.render import Notes, Renderer
+from sartor.tokens.render import Renderer
 from sartor.tokens.shorten import shorten, within
 from sartor.tokens.store import TokenSet
+from sartor.tokens.weigh import Notes
 
 if TYPE_CHECKING:
     from sartor.data.findings import Findings

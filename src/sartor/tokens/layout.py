@@ -98,15 +98,20 @@ class Layout:
             place += len(kept) + len(frame)
         if len(shown) == len(values) and place == len(text):
             return shown
-        lost = min(len(shown), len(values) - 1)
-        message, part = self.slots[lost] if self.slots else (0, "content")
-        raise Fault(
-            "T215",
-            f"the chat template does not show messages[{message}].{part} as it was written; "
-            "lost is in [- -], added in {+ +}:",
-            excerpt=difference("".join(_interleave(self.frames, values)), text),
-            fix="give the text in the form the template expects, or set base.template to one that leaves it alone",
-        )
+        raise self._mismatch(text, values, len(shown), place if known else 0)
+
+    def _mismatch(self, text: str, values: Sequence[str], slot: int, place: int) -> Fault:
+        """What differs at the first slot that does not fit, which begins at `place`."""
+        fix = "give the text in the form the template expects, or set base.template to one that leaves it alone"
+        if slot == len(values) or text.startswith(values[slot], place):
+            expected = "".join(_interleave(self.frames, values))
+            what = "what this row says changes what the chat template itself writes; lost is in [- -], added in {+ +}:"
+            return Fault("T215", what, excerpt=difference(expected, text), fix=fix)
+        message, part = self.slots[slot]
+        behind = text.find(self.frames[slot + 1], place) if self.frames[slot + 1] else len(text)
+        shown = text[place : behind if behind >= 0 else len(text)]
+        what = f"the chat template does not show messages[{message}].{part} as it was written; lost is in [- -], added in {{+ +}}:"
+        return Fault("T215", what, excerpt=difference(values[slot], shown), fix=fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +137,27 @@ class Plan:
 
 def shape(turns: Turns, tools: Sequence[Mapping[str, Any]], wanted: tuple[int, ...], thinks: bool) -> tuple[Any, ...]:
     """All that a layout depends on: equal shapes have equal layouts."""
-    return (wanted, thinks, json.dumps(tools) if tools else "", *map(_turn_shape, turns))
+    return (wanted, thinks, json.dumps(tools) if tools else "", *map(_turn_shape, ghosts(turns)))
 
 
-def _turn_shape(turn: Mapping[str, Any]) -> tuple[Any, ...]:
-    content, reasoning = turn["content"], turn.get("reasoning_content")
-    rest = "" if len(turn) == 2 else json.dumps(_rest(turn))
-    blank = content if not content.strip() else None
-    return (turn["role"], blank, None if reasoning is None else reasoning.strip() and True, rest)
+def _turn_shape(ghost: Mapping[str, Any]) -> tuple[Any, ...]:
+    rest = "" if len(ghost) == 2 else json.dumps(_rest(ghost))
+    return (ghost["role"], ghost["content"], ghost.get("reasoning_content"), rest)
+
+
+def ghosts(turns: Turns) -> list[Mapping[str, Any]]:
+    """The turns with a sentinel for each text. Equal contents of one role share one, for templates that compare turns."""
+    first: dict[tuple[str, str], int] = {}
+    shown: list[Mapping[str, Any]] = []
+    for index, turn in enumerate(turns):
+        ghost = dict(turn)
+        for part, key in PARTS.items():
+            text = ghost.get(key)
+            if isinstance(text, str) and text.strip():
+                equal = first.setdefault((turn["role"], text), index) if part == "content" else index
+                ghost[key] = _sentinel(equal, part)
+        shown.append(ghost)
+    return shown
 
 
 def _rest(turn: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,14 +184,14 @@ def plan(
         Fault: T210, T211, T212, T215.
         Refused: the template does not accept these messages.
     """
-    ghosts = [_ghost(turn, index) for index, turn in enumerate(turns)]
-    whole = template.render(ghosts, tools=tools, generation=False)
-    found = [_Through.of(template, control, ghosts, tools, index, thinks=thinks) for index in wanted]
+    shown = ghosts(turns)
+    whole = template.render(shown, tools=tools, generation=False)
+    found = [_Through.of(template, control, shown, tools, index, thinks=thinks) for index in wanted]
     stable = all(whole.startswith(through.text[: through.end]) for through in found)
     if stable:
-        layouts: tuple[Layout, ...] = (_layout(whole, len(turns), found, control),)
+        layouts: tuple[Layout, ...] = (_layout(whole, shown, found, control),)
     else:
-        layouts = tuple(_layout(through.text, through.message + 1, [through], control) for through in found)
+        layouts = tuple(_layout(through.text, shown[: through.message + 1], [through], control) for through in found)
     for layout in layouts:
         _check(layout, turns, tools, "".join(template.literals))
     return Plan(layouts, expanded=not stable)
@@ -252,19 +270,20 @@ class _Through:
         cls,
         template: ChatTemplate,
         control: re.Pattern[str],
-        ghosts: Turns,
+        shown: Turns,
         tools: Sequence[Mapping[str, Any]],
         index: int,
         *,
         thinks: bool,
     ) -> _Through:
-        turn = ghosts[index]
-        text = template.render(ghosts[: index + 1], tools=tools, generation=False)
-        own = [found for found in _SENTINEL.finditer(text) if int(found[1]) == index]
+        turn = shown[index]
+        text = template.render(shown[: index + 1], tools=tools, generation=False)
+        own = [(found, slot[1]) for found, slot in _slots(text, shown[: index + 1]) if slot[0] == index]
+        first, last = (own[0][0].start(), own[-1][0].end()) if own else (None, None)
         if turn["role"] == "assistant":
             reasons = thinks or "reasoning_content" in turn
-            head = prompt(template, control, ghosts[:index], tools, thinks=reasons) if index else None
-            begin = (own[0].start() if own else 0) if head is None else len(head)
+            head = prompt(template, control, shown[:index], tools, thinks=reasons) if index else None
+            begin = (first or 0) if head is None else len(head)
             if head is not None and not text.startswith(head):
                 raise Fault(
                     "T211",
@@ -272,23 +291,22 @@ class _Through:
                     excerpt=difference(head, text[: len(head) + 40]),
                 )
         else:
-            begin = own[0].start() if own else len(text)
+            begin = len(text) if first is None else first
+        after = begin if last is None else last
         for part in PARTS:
-            wanted = _sentinel(index, part) in (turn["content"], turn.get("reasoning_content"))
-            if wanted and not any(found[2] == part for found in own):
+            wanted = _SENTINEL.fullmatch(turn.get(PARTS[part]) or "")
+            if wanted and not any(kind == part for _, kind in own):
                 raise _dropped(index, str(turn["role"]), part, text)
-        end = _end_of_turn(control, text, own[-1].end() if own else begin, turn)
+        end = _end_of_turn(control, text, after, turn)
         if end is None and turn["role"] == "assistant":
             raise Fault(
                 "T210",
                 f"the rendered answer messages[{index}] does not end with an end-of-turn token; the model would never "
                 "learn to stop.",
-                excerpt=json.dumps(text[own[-1].end() if own else begin :][:60], ensure_ascii=False),
+                excerpt=json.dumps(text[after:][:60], ensure_ascii=False),
                 fix="set base.template to a template that ends each answer with a control token of this vocabulary",
             )
-        if end is None:
-            end = own[-1].end() if own else begin
-        return cls(index, text, begin, own[0].start() if own else None, end)
+        return cls(index, text, begin, first, after if end is None else end)
 
 
 def _end_of_turn(control: re.Pattern[str], text: str, after: int, turn: Mapping[str, Any]) -> int | None:
@@ -299,11 +317,25 @@ def _end_of_turn(control: re.Pattern[str], text: str, after: int, turn: Mapping[
     return ends[-1] if turn.get("tool_calls") else ends[0]
 
 
-def _layout(text: str, count: int, answers: Sequence[_Through], control: re.Pattern[str]) -> Layout:
-    frames, slots, bounds, last = [], [], [0], 0
+def _slots(text: str, shown: Turns) -> list[tuple[re.Match[str], Slot]]:
+    """Each sentinel in a rendering and the text it stands for; of equal texts, the first stands for the first."""
+    owners: dict[str, list[int]] = {}
+    for index, ghost in enumerate(shown):
+        for key in PARTS.values():
+            if (sentinel := ghost.get(key)) and _SENTINEL.fullmatch(sentinel):
+                owners.setdefault(sentinel, []).append(index)
+    slots = []
     for found in _SENTINEL.finditer(text):
+        mine = owners.get(found[0], [len(shown)])
+        slots.append((found, (mine[0] if len(mine) == 1 else mine.pop(0), found[2])))
+    return slots
+
+
+def _layout(text: str, shown: Turns, answers: Sequence[_Through], control: re.Pattern[str]) -> Layout:
+    frames, slots, bounds, last = [], [], [0], 0
+    for found, slot in _slots(text, shown):
         frames.append(text[last : found.start()])
-        slots.append((int(found[1]), found[2]))
+        slots.append(slot)
         bounds.append(found.end())
         last = found.end()
     frames.append(text[last:])
@@ -315,7 +347,7 @@ def _layout(text: str, count: int, answers: Sequence[_Through], control: re.Patt
         segment = frame[tokens[-1].start() :] if tokens else None
         lead = None if through.first is None else through.text[through.begin : through.first]
         placed.append(Answer(through.message, begin, _place(bounds, through.end), lead, segment))
-    return Layout(count, tuple(frames), tuple(slots), tuple(placed))
+    return Layout(len(shown), tuple(frames), tuple(slots), tuple(placed))
 
 
 def _place(bounds: Sequence[int], offset: int) -> Place:
@@ -408,14 +440,6 @@ def _before_sentinel(text: str, message: int) -> str:
         if int(found[1]) == message:
             return text[: found.start()]
     raise _dropped(message, "assistant", "content", text)
-
-
-def _ghost(turn: Mapping[str, Any], index: int) -> dict[str, Any]:
-    ghost = dict(turn)
-    for part, key in PARTS.items():
-        if isinstance(ghost.get(key), str) and ghost[key].strip():
-            ghost[key] = _sentinel(index, part)
-    return ghost
 
 
 def _sentinel(message: int, part: str) -> str:

@@ -1,21 +1,19 @@
 """The one place where a row becomes token ids and loss weights, and a prompt becomes what the model sees.
 
 The supervised text of an answer is what the user wrote (with its reasoning and tool calls) plus the end-of-turn token.
-Prompts are found by comparing renderings as prefixes (`layout.py`), never by markers. Ids are those of the tokenizer on
-the whole rendered text; where a token would straddle the end of a prompt, prompt and answer are encoded apart, as
-inference sees them. `Renderer.prompt` gives exactly the ids that stand before the answer in training.
+Prompts are found by comparing renderings as prefixes (`layout.py`), never by markers; `weigh.py` finds the answers' tokens
+and proves them. `Renderer.prompt` gives exactly the ids that stand before the answer in training.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,39 +21,15 @@ from sartor.data.rows import Example, Message, Row, Text
 from sartor.errors import Problem, TokenError
 from sartor.tokens.batch import Rendered
 from sartor.tokens.controls import MARKS, Controls, any_of
-from sartor.tokens.layout import PARTS, Answer, Fault, Fit, Layout, Plan, Turns, alike, difference, plan, prompt, shape
+from sartor.tokens.layout import PARTS, Answer, Fault, Fit, Layout, Plan, Turns, alike, plan, prompt, shape
 from sartor.tokens.template import PLAIN, ChatTemplate, Refused
 from sartor.tokens.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
+from sartor.tokens.weigh import Draft, Ids, Notes, Span, Weigher
 
 LossOn = Literal["answers", "last_answer", "all"]
 Reasoning = Literal["all", "last", "none"]
-Ids = list[int]
-Offsets = list[tuple[int, int]]
-Encode = Callable[[str], tuple[Ids, Offsets]]
 
 _PLANS_KEPT = 1024
-_ANCHORS = ("\n", ".", "a", "1")
-
-
-@dataclass(frozen=True, slots=True)
-class Notes:
-    """What was noticed while one row was rendered; counts."""
-
-    expanded: bool = False
-    """The template rewrites earlier turns: one rendering per answer."""
-    controls: tuple[str, ...] = ()
-    """Control tokens found in the user's text, encoded as text."""
-    stripped: int = 0
-    """Messages whose outer whitespace the template removed."""
-    altered: int = 0
-    """Answers that read differently after the tokenizer's own normalisation."""
-    unknown: int = 0
-    """Supervised tokens that stand for characters the vocabulary does not have."""
-    apart: int = 0
-    """Answers encoded apart from their prompt because a token would have straddled the two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +38,6 @@ class Tokens:
 
     rendered: list[Rendered]
     notes: Notes
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """A supervised answer in a rendered text."""
-
-    begin: int
-    end: int
-    weight: float
-    segment: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A rendered text that waits for its ids. Offsets count the characters of `text`, marks as one character each."""
-
-    text: str
-    marked: bool
-    spans: tuple[_Span, ...]
-    base: tuple[int, int, float] | None
-    """Where and with which weight everything else counts (loss_on: all)."""
-    scaled: tuple[tuple[int, int, float], ...]
-    """Texts of other messages with a weight of their own."""
 
 
 class Renderer:
@@ -129,9 +80,9 @@ class Renderer:
         in_template = "\0".join(template.literals)
         framing = [text for text in vocabulary.added if text in special or (not text.isspace() and text in in_template)]
         self._controls = Controls(vocabulary, framing)
+        self._weigher = Weigher(self._controls)
         self._special = any_of(tuple(special))
         self._plans: OrderedDict[tuple[Any, ...], Plan | Fault | Refused] = OrderedDict()
-        self._segments: dict[str, Ids] = {}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -178,11 +129,13 @@ class Renderer:
                 continue
             own = [(draft, next(encoded)) for draft in entry[0]]
             try:
-                weighed = [self._weigh(draft, encoding, index) for draft, encoding in own]
+                weighed = [self._weigher.weigh(draft, encoding, index) for draft, encoding in own]
             except (Fault, TokenError) as fault:
                 results.append(_problem(fault, row))
                 continue
-            results.append(Tokens([one for one, _ in weighed], _add(entry[1], [seen for _, seen in weighed])))
+            results.append(
+                Tokens([one for ones, _ in weighed for one in ones], _add(entry[1], [seen for _, seen in weighed]))
+            )
         return results
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> np.ndarray:
@@ -198,7 +151,7 @@ class Renderer:
         except (Refused, Fault) as fault:
             raise TokenError(_problem(fault, None)) from fault
         marked = MARKS.search(json.dumps([turns, shown], ensure_ascii=False))
-        ids = self._controls.encode_marked(text)[0] if marked else self._encode(text)[0]
+        ids = self._controls.encode_marked(text)[0] if marked else self._weigher.encode(text)[0]
         return np.asarray(ids, dtype=np.int32)
 
     def _prompt_text(self, turns: Turns, tools: Sequence[Mapping[str, Any]]) -> str:
@@ -218,14 +171,14 @@ class Renderer:
         answer = layout.answers[0]
         segment = answer.segment if answer.segment is not None else layout.frames[answer.begin[0]][: answer.begin[1]]
         marked = self._controls.mark(text, self._special)
-        encode: Encode = self._controls.encode_marked if marked != text else self._encode
+        encode = self._weigher.encoder(marked != text)
         tail = (answer.lead or "") + marked + self._closing
         ids, offsets = encode(segment + tail)
-        before = self._segment(segment)
+        before = self._weigher.segment(segment)
         cut = len(before)
-        if ids[:cut] == before and cut < len(ids) and offsets[cut][0] >= len(segment):
+        if ids[:cut] == before and (not cut or offsets[cut - 1][1] <= len(segment)):
             return ids[cut:]
-        return self._continue(tail, encode)[0]
+        return self._weigher.go_on(tail, encode)[0]
 
     def text(self, ids: Sequence[int]) -> str:
         """What a person reads of generated ids: without end-of-turn, without the template's whitespace before an answer."""
@@ -235,14 +188,14 @@ class Renderer:
                 kept = kept[:place]
                 break
         before, after = self._around
-        return self._decode([kept])[0].removeprefix(before).removesuffix(after)
+        return self._weigher.decode([kept])[0].removeprefix(before).removesuffix(after)
 
     @cached_property
     def _around(self) -> tuple[str, str]:
         """Whitespace that template and tokenizer put before an answer, and between it and its end-of-turn."""
         ids = self.completion("x")
         ended = next((place for place, index in enumerate(ids) if index in self.stop_ids), len(ids))
-        before, _, after = self._decode([ids[:ended]])[0].partition("x")
+        before, _, after = self._weigher.decode([ids[:ended]])[0].partition("x")
         return before if before.isspace() else "", after
 
     @cached_property
@@ -261,7 +214,7 @@ class Renderer:
 
     # from rows to rendered texts
 
-    def _draft(self, row: Row) -> tuple[list[_Draft], Notes] | Problem:
+    def _draft(self, row: Row) -> tuple[list[Draft], Notes] | Problem:
         try:
             if isinstance(row, Text):
                 return self._draft_text(row)
@@ -271,14 +224,14 @@ class Renderer:
             return _problem(fault, row)
         raise TypeError(f"rows of kind {row.kind} are not rendered one by one")
 
-    def _draft_text(self, row: Text) -> tuple[list[_Draft], Notes]:
+    def _draft_text(self, row: Text) -> tuple[list[Draft], Notes]:
         bos, eos = (self.vocabulary.named.get(name, "") for name in ("bos_token", "eos_token"))
         body = self._controls.mark(row.text, self._special)
         text = bos + body + eos
         found = tuple(self._special.findall(row.text)) if body is not row.text else ()
-        return [_Draft(text, bool(found), (), (0, len(text), 1.0), ())], Notes(controls=found)
+        return [Draft(text, bool(found), (), (0, len(text), 1.0), ())], Notes(controls=found)
 
-    def _draft_chat(self, row: Example) -> tuple[list[_Draft], Notes]:
+    def _draft_chat(self, row: Example) -> tuple[list[Draft], Notes]:
         assistants = [index for index, message in enumerate(row.messages) if message.role == "assistant"]
         if not assistants:
             raise Fault("T201", "the row has no assistant turn, so there is nothing to learn")
@@ -293,7 +246,7 @@ class Renderer:
         tools = self._tools(row.tools)
         found = self._found(row.messages, row.tools)
         laid = self._plan(turns, tools, wanted)
-        drafts: list[_Draft] = []
+        drafts: list[Draft] = []
         stripped, before = 0, ""
         for layout in laid.layouts:
             text = self.template.render(turns[: layout.count], tools=tools, generation=False)
@@ -303,7 +256,7 @@ class Renderer:
             everything = self.loss_on == "all"
             base = (alike(before, text), len(text), 1.0) if everything else None
             scaled = _scaled(layout, fit, row.messages) if everything else ()
-            drafts.append(_Draft(text, bool(found), spans, base, scaled))
+            drafts.append(Draft(text, bool(found), spans, base, scaled))
             before = text
         return drafts, Notes(expanded=laid.expanded, controls=found, stripped=stripped)
 
@@ -317,13 +270,19 @@ class Renderer:
     def _turns(self, messages: Sequence[Message], *, last: int) -> list[dict[str, Any]]:
         """Messages for the template, control tokens in them marked; `last` is the last assistant turn."""
         turns = []
-        for index, message in enumerate(messages):
+        for index, given in enumerate(messages):
+            message = split_reasoning(given) if self._reasons else given
             turn = message.template()
             keep = self.reasoning == "all" or (self.reasoning == "last" and index == last)
             if not keep or not (message.reasoning or "").strip():
                 turn.pop("reasoning_content", None)
             turns.append(self._controls.mark_all(turn, self._pattern(message.role)))
         return turns
+
+    @cached_property
+    def _reasons(self) -> bool:
+        """Whether the template takes reasoning as a field of its own."""
+        return any(name in self.template.source for name in ("reasoning_content", "thinking"))
 
     def _pattern(self, role: str) -> Any:
         """Which tokens a role may not write. An answer may hold tokens such as <think>, which are not special."""
@@ -359,114 +318,14 @@ class Renderer:
             return laid
         raise laid
 
-    # from rendered texts to ids
 
-    def _weigh(self, draft: _Draft, encoding: Encoding, index: int) -> tuple[Rendered, Notes]:
-        """Put weights on the tokens of a text, cutting it where a token straddles prompt and answer, and prove them."""
-        ids, offsets = self._controls.encode_marked(draft.text) if draft.marked else (encoding.ids, encoding.offsets)
-        encode: Encode = self._controls.encode_marked if draft.marked else self._encode
-        at = (lambda place: len(self._controls.unmark(draft.text[:place]))) if draft.marked else (lambda place: place)
-        cuts = [span.begin for span in draft.spans if not self._parts_at(draft, span, ids, offsets, at(span.begin))]
-        if cuts:
-            ids, offsets = self._encode_apart(draft.text, cuts, encode)
-        starts = [start for start, _ in offsets]
-        weight = np.zeros(len(ids), dtype=np.float32)
-        marks = [draft.base] if draft.base else []
-        for begin, end, value in (*marks, *draft.scaled):
-            weight[bisect_left(starts, at(begin)) : bisect_left(starts, at(end))] = value
-        pieces, texts = [], []
-        for span in draft.spans:
-            first, behind = bisect_left(starts, at(span.begin)), bisect_left(starts, at(span.end))
-            weight[first:behind] = span.weight
-            pieces.append(ids[first:behind])
-            texts.append(draft.text[span.begin : span.end])
-        altered = self._prove(draft, pieces, texts, encode)
-        unknown = self.vocabulary.unknown_id
-        lost = 0 if unknown is None else sum(piece.count(unknown) for piece in pieces)
-        rendered = Rendered(np.asarray(ids, dtype=np.int32), weight, index)
-        if not rendered.supervised:
-            raise Fault("T201", "no token of this row is trained after template and mask")
-        return rendered, Notes(altered=altered, unknown=lost, apart=len(cuts))
-
-    def _parts_at(self, draft: _Draft, span: _Span, ids: Ids, offsets: Offsets, begin: int) -> bool:
-        """Whether the ids of the prompt alone are exactly those before the answer."""
-        first = bisect_left(offsets, (begin, -1))
-        if first and offsets[first - 1][1] > begin:
-            return False
-        if span.segment is None:
-            encode: Encode = self._controls.encode_marked if draft.marked else self._encode
-            return ids[:first] == encode(draft.text[: span.begin])[0]
-        alone = self._segment(span.segment)
-        return ids[max(0, first - len(alone)) : first] == alone
-
-    def _encode_apart(self, text: str, cuts: Sequence[int], encode: Encode) -> tuple[Ids, Offsets]:
-        ids: Ids = []
-        offsets: Offsets = []
-        shift = 0
-        for start, end in zip((0, *cuts), (*cuts, len(text)), strict=True):
-            piece = text[start:end]
-            more, places = self._continue(piece, encode) if start else encode(piece)
-            ids += more
-            offsets += [(first + shift, last + shift) for first, last in places]
-            shift += len(self._controls.unmark(piece))
-        return ids, offsets
-
-    def _continue(self, text: str, encode: Encode) -> tuple[Ids, Offsets]:
-        """Ids of a text that goes on, without the space that some tokenizers put before a text that begins."""
-        if not text or not self._prepends or self._controls.pattern.match(text):
-            return encode(text)
-        for anchor in _ANCHORS:
-            before = self._segment(anchor)
-            ids, offsets = encode(anchor + text)
-            cut = len(before)
-            if ids[:cut] == before and (cut == len(ids) or offsets[cut][0] >= len(anchor)):
-                return ids[cut:], [(start - len(anchor), end - len(anchor)) for start, end in offsets[cut:]]
-        return encode(text)
-
-    @cached_property
-    def _prepends(self) -> bool:
-        """Whether the tokenizer treats the beginning of a text in another way than its middle."""
-        return self._encode("\na")[0] != self._encode("\n")[0] + self._encode("a")[0]
-
-    def _segment(self, text: str) -> Ids:
-        if text not in self._segments:
-            self._segments[text] = self._encode(text)[0]
-        return self._segments[text]
-
-    def _encode(self, text: str) -> tuple[Ids, Offsets]:
-        (encoding,) = self.vocabulary.encodings([text])
-        return encoding.ids, encoding.offsets
-
-    # the proof
-
-    def _prove(self, draft: _Draft, pieces: Sequence[Ids], texts: Sequence[str], encode: Encode) -> int:
-        """Supervised ids read exactly as the supervised text; returns how many differ by the tokenizer's own doing."""
-        altered = 0
-        for ids, text, span, read in zip(pieces, texts, draft.spans, self._decode(pieces), strict=True):
-            wanted = self._controls.unmark(text) if draft.marked else text
-            if read == wanted:
-                continue
-            if ids not in self._own_encodings(text, span.segment, encode):
-                raise Fault("T215", "the trained tokens do not read as the answer:", excerpt=difference(wanted, read))
-            altered += 1
-        return altered
-
-    def _own_encodings(self, text: str, segment: str | None, encode: Encode) -> list[Ids]:
-        """What the tokenizer makes of a text that goes on, and of one that follows its prompt's last words."""
-        own = [self._continue(text, encode)[0]]
-        if segment is not None:
-            own.append(encode(segment + text)[0][len(self._segment(segment)) :])
-        return own
-
-    def _decode(self, rows: Sequence[Ids]) -> list[str]:
-        """Texts of ids that go on: nothing is stripped from their beginning."""
-        before, length = self._decode_anchor
-        return [text[length:] for text in self.vocabulary.decode_many([before + list(ids) for ids in rows])]
-
-    @cached_property
-    def _decode_anchor(self) -> tuple[Ids, int]:
-        ids = self._segment("a")
-        return ids, len(self.vocabulary.decode(ids))
+def split_reasoning(message: Message) -> Message:
+    """An answer that begins with `<think>...</think>` with its reasoning as a field, as reasoning templates take it."""
+    head, closed, answer = message.content.partition("</think>")
+    opened = head.lstrip()
+    if message.role != "assistant" or message.reasoning is not None or not closed or not opened.startswith("<think>"):
+        return message
+    return replace(message, reasoning=opened.removeprefix("<think>").strip("\n"), content=answer.lstrip("\n"))
 
 
 def _between(layout: Layout, answer: Answer) -> str:
@@ -476,8 +335,8 @@ def _between(layout: Layout, answer: Answer) -> str:
     return layout.frames[frame][start:offset]
 
 
-def _span(answer: Answer, fit: Fit, messages: Sequence[Message]) -> _Span:
-    return _Span(fit.at(answer.begin), fit.at(answer.end), messages[answer.message].loss_weight, answer.segment)
+def _span(answer: Answer, fit: Fit, messages: Sequence[Message]) -> Span:
+    return Span(fit.at(answer.begin), fit.at(answer.end), messages[answer.message].loss_weight, answer.segment)
 
 
 def _scaled(layout: Layout, fit: Fit, messages: Sequence[Message]) -> tuple[tuple[int, int, float], ...]:
