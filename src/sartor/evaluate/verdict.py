@@ -182,7 +182,7 @@ def _decide_score(gate: Gate, score: Score, *, share: bool) -> Decided:
     else:
         assert gate.at_most is not None
         passed, bound, limit, side = score.high <= gate.at_most, score.high, gate.at_most, "at most"
-    told = f"{side} {score_text(limit, share)} wanted, {score_text(bound, share)} shown at {gate.confidence:.0%}"
+    told = f"{side} {score_text(limit, share)} wanted, {score_text(bound, share)} shown at {100 * gate.confidence:g} %"
     note = f"{told} (measured {score_text(score.value, share)})"
     return Decided(gate.metric, _rule(gate), score.value, score.low, score.high, passed, note)
 
@@ -225,7 +225,8 @@ def _sentence(gates: Sequence[Decided], comparison: Comparison) -> str:
     if difference is not None and score is not None and before is not None:
         word = {"better": "better than", "worse": "worse than"}.get(difference.word, "not seen to differ from")
         figures = f"{main} {score_text(before.value, share)} → {score_text(score.value, share)}"
-        told = f"{name} is {word} {'its base' if other == 'base' else other} on {rows} it never saw: {figures}. "
+        seen = " it never saw" if subject == "tuned" else ""
+        told = f"{name} is {word} {'its base' if other == 'base' else other} on {rows}{seen}: {figures}. "
     gate_word = "gate" if len(gates) == 1 else "gates"
     if passed == len(gates):
         return f"{told}Passed {'the' if passed == 1 else f'all {passed}'} {gate_word}."

@@ -1,0 +1,168 @@
+"""Pictures of a report as inline SVG without scripts or styles of their own: learning curves, interval bars, shares.
+
+Colours come from the page by class, so that a dark page has dark pictures. Lengths are SVG user units.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from sartor.evaluate.numbers import score_text
+
+Points = Sequence[tuple[float, float]]
+
+MOST_POINTS = 240
+"""Points drawn of a curve; more are averaged in equal groups."""
+LOGARITHMIC_FROM = 30.0
+"""Ratio of the largest to the smallest bound from which a bar's axis is logarithmic."""
+
+
+def curve(
+    train: Points, validation: Points, *, chosen: int | None, turned: int | None, width: int, height: int
+) -> Markup:
+    """Training and validation loss over steps, the step whose weights were kept, and where validation turned.
+
+    Points are (step, loss); those without a finite loss are left out. Empty where there is nothing to draw.
+    """
+    steady, checked = _thin(_finite(train)), _finite(validation)
+    every = [*steady, *checked]
+    if not every:
+        return Markup("")
+    left, right, top, bottom = 44, 14, 26, 34
+    steps = _axis(min(x for x, _ in every), max(x for x, _ in every))
+    losses = _ticks(min(y for _, y in every), max(y for _, y in every), 4)
+    low, high = min(losses[0], min(y for _, y in every)), max(losses[-1], max(y for _, y in every))
+
+    def x(step: float) -> float:
+        return left + (width - left - right) * (step - steps[0]) / (steps[1] - steps[0])
+
+    def y(loss: float) -> float:
+        return height - bottom - (height - top - bottom) * (loss - low) / ((high - low) or 1)
+
+    parts = []
+    if turned is not None and steps[0] <= turned <= steps[1]:
+        parts.append(
+            _tag(
+                "rect", x=x(turned), y=top, width=x(steps[1]) - x(turned), height=height - top - bottom, class_="turned"
+            )
+        )
+    for loss in losses:
+        parts.append(_tag("line", x1=left, x2=width - right, y1=y(loss), y2=y(loss), class_="grid"))
+        parts.append(_tag("text", f"{loss:g}", x=left - 8, y=y(loss) + 4, class_="tick end"))
+    marks = [step for step in _ticks(*steps, 8 if width > 500 else 4) if steps[0] <= step <= steps[1]]
+    parts += [_tag("text", f"{step:,g}", x=x(step), y=height - bottom + 18, class_="tick middle") for step in marks]
+    parts.append(_tag("text", "step", x=width - right, y=height - 2, class_="tick end"))
+    if len(steady) > 1:
+        parts.append(_tag("polyline", points=_path((x(a), y(b)) for a, b in steady), class_="line train"))
+    if len(checked) > 1:
+        parts.append(_tag("polyline", points=_path((x(a), y(b)) for a, b in checked), class_="line validation"))
+    for a, b in [*checked, *(steady if len(steady) == 1 else [])]:
+        kind = "dot kept" if a == chosen else "dot"
+        parts.append(_tag("circle", cx=x(a), cy=y(b), r=5 if a == chosen else 3, class_=kind))
+    if chosen is not None and steps[0] <= chosen <= steps[1]:
+        parts.append(_tag("line", x1=x(chosen), x2=x(chosen), y1=top, y2=height - bottom, class_="kept"))
+        parts.append(_flag(x(chosen), left, width - right, top - 9, f"kept: step {chosen:,}"))
+    return _svg(width, height, parts, "Training and validation loss over optimiser steps")
+
+
+def bars(scores: Mapping[str, Mapping[str, Any]], *, share: bool, width: int = 240) -> Markup:
+    """One line per model: its interval with the value as a dot, all on one axis from the lowest to the highest bound."""
+    known = {
+        model: (score["low"], score["value"], score["high"])
+        for model, score in scores.items()
+        if None not in (score["low"], score["value"], score["high"])
+    }
+    if not known:
+        return Markup("")
+    low, high = min(min(bounds) for bounds in known.values()), max(max(bounds) for bounds in known.values())
+    if share:
+        low, high = 0.0, 1.0
+    logarithmic = low > 0 and high / low > LOGARITHMIC_FROM
+    scale = math.log if logarithmic else float
+    pad, row = 7, 14
+    reach = scale(high) - scale(low)
+
+    def x(value: float) -> float:
+        return pad + (width - 2 * pad) * ((scale(value) - scale(low)) / reach if reach else 0.5)
+
+    height = row * len(known) + 16
+    parts = [_tag("line", x1=pad, x2=width - pad, y1=height - 14, y2=height - 14, class_="grid")]
+    for index, (model, (lower, value, upper)) in enumerate(known.items()):
+        y = row * index + 8
+        kind = f"model-{index}" if model != "tuned" else "model-tuned"
+        parts.append(_tag("line", x1=x(lower), x2=x(upper), y1=y, y2=y, class_=f"whisker {kind}"))
+        parts.append(_tag("circle", cx=x(value), cy=y, r=4.5, class_=f"point {kind}"))
+    parts.append(_tag("text", score_text(low, share), x=pad, y=height - 2, class_="tick"))
+    middle = "logarithmic" if logarithmic else ""
+    parts.append(_tag("text", middle, x=width / 2, y=height - 2, class_="tick middle"))
+    parts.append(_tag("text", score_text(high, share), x=width - pad, y=height - 2, class_="tick end"))
+    named = ", ".join(f"{model} {score_text(value, share)}" for model, (_, value, _) in known.items())
+    return _svg(width, height, parts, f"Intervals: {named}")
+
+
+def shares(parts: Mapping[str, int], *, width: int = 640) -> Markup:
+    """One bar divided in the proportion of the counts."""
+    total = sum(parts.values())
+    if not total:
+        return Markup("")
+    drawn, start = [], 0.0
+    for index, count in enumerate(parts.values()):
+        size = width * count / total
+        drawn.append(_tag("rect", x=start, y=0, width=max(size - 2, 0), height=10, rx=2, class_=f"part part-{index}"))
+        start += size
+    return _svg(width, 10, drawn, ", ".join(f"{name} {count:,}" for name, count in parts.items()))
+
+
+def _finite(points: Points) -> list[tuple[float, float]]:
+    return [(step, loss) for step, loss in points if loss is not None and math.isfinite(loss)]
+
+
+def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    size = math.ceil(len(points) / MOST_POINTS)
+    if size <= 1:
+        return points
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(sum(a for a, _ in group) / len(group), sum(b for _, b in group) / len(group)) for group in groups]
+
+
+def _axis(low: float, high: float) -> tuple[float, float]:
+    return (low - 1, high + 1) if low == high else (low, high)
+
+
+def _ticks(low: float, high: float, count: int) -> list[float]:
+    """Round numbers that cover low to high in about `count` steps of 1, 2 or 5 times a power of ten."""
+    low, high = _axis(low, high)
+    rough = (high - low) / count
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+
+
+def _flag(at: float, left: float, right: float, y: float, text: str) -> Markup:
+    reach = 3.6 * len(text)
+    anchor = "end" if at + reach > right else "start" if at - reach < left else "middle"
+    return _tag("text", text, x=at, y=y, class_=f"flag {anchor}")
+
+
+def _svg(width: float, height: float, parts: Iterable[Markup], label: str) -> Markup:
+    inner = Markup("").join(parts)
+    return Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">{}</svg>').format(
+        round(width), round(height), round(width), round(height), label, inner
+    )
+
+
+def _tag(name: str, text: str = "", **attributes: float | str) -> Markup:
+    given = Markup(" ").join(
+        Markup('{}="{}"').format(key.rstrip("_"), f"{value:.1f}" if isinstance(value, float) else value)
+        for key, value in attributes.items()
+    )
+    return Markup("<{name} {given}>{text}</{name}>").format(name=name, given=given, text=escape(text))

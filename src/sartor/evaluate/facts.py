@@ -1,0 +1,107 @@
+"""What a report tells, as plain data: nothing here is computed, and everything can be read back from a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """How training went. Points are (step, mean loss)."""
+
+    train: Sequence[tuple[int, float]] = ()
+    validation: Sequence[tuple[int, float]] = ()
+    chosen: int | None = None
+    """The step whose weights were kept."""
+    turned: int | None = None
+    """The step from which validation rose while training still fell; None where it never did."""
+    ended: str = ""
+    """Why training ended, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One file as it was read."""
+
+    path: str
+    format: str
+    records: int
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Rows left out for one reason."""
+
+    rule: str
+    reason: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What the model was trained and tested on."""
+
+    files: Sequence[DataFile] = ()
+    rows: int = 0
+    """Rows kept."""
+    parts: Mapping[str, int] = field(default_factory=dict)
+    """train, validation, test -> rows"""
+    dropped: Sequence[Dropped] = ()
+    residual: Mapping[str, float] = field(default_factory=dict)
+    """Similarity left between the parts after splitting, 0 to 1: max and quantiles."""
+    findings: Sequence[Mapping[str, Any]] = ()
+    """`Problem.json()` of each finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One resolved value of the recipe and the sentence that explains it."""
+
+    key: str
+    value: Any
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One training row as the model saw it: pieces of text in order with their loss weight."""
+
+    title: str
+    pieces: Sequence[tuple[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFacts:
+    """Everything a report shows."""
+
+    title: str
+    verdict: Mapping[str, Any]
+    """`Verdict.json()`"""
+    comparison: Mapping[str, Any]
+    """`Comparison.json()`"""
+    statement: str = ""
+    """The goal in the user's words."""
+    task: str = ""
+    base: str = ""
+    """The base model as the recipe names it."""
+    method: str = ""
+    created: str = ""
+    """When, as text."""
+    curve: Curve = Curve()
+    data: DataFacts = DataFacts()
+    settings: Sequence[Setting] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    timing: Mapping[str, float] = field(default_factory=dict)
+    """stage -> seconds"""
+    memory_predicted: int | None = None
+    """bytes"""
+    memory_measured: int | None = None
+    """bytes"""
+    samples: Sequence[Sample] = ()
+    test_accesses: int | None = None
+    """How often the locked test rows were opened, this time included."""
+    notes: Sequence[str] = ()
+    """Downgrades, skips and alarms of the run."""

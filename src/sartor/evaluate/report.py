@@ -1,0 +1,123 @@
+"""The report: one HTML file without scripts and without network that opens with the verdict and then shows its evidence."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import unicodedata
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from sartor.evaluate import curves
+from sartor.evaluate.facts import ReportFacts
+from sartor.evaluate.numbers import difference_text, range_text, score_text
+
+LONGEST = 1200
+"""Characters of a user's text shown in full."""
+
+METRICS: Mapping[str, str] = {
+    "accuracy": "share of rows with the right label",
+    "bits_per_byte": "surprise per byte of the reference, in bits",
+    "bleu": "n-grams shared with the reference, 0 to 100",
+    "chrf": "character n-grams shared with the reference, 0 to 100",
+    "exact_match": "share of answers equal to the reference",
+    "field_f1": "F1 over the fields of the JSON answer",
+    "json_exact": "share of answers equal to the reference as JSON",
+    "json_valid": "share of answers that are JSON and nothing else",
+    "length": "characters too many or too few, relative",
+    "macro_f1": "F1 of each label, averaged",
+    "micro_f1": "F1 over all rows",
+    "normalised_match": "share equal but for case and punctuation",
+    "perplexity": "surprise per token of the reference; 1 is certainty",
+    "precision": "right among those given a label, averaged",
+    "recall": "found among those with a label, averaged",
+    "rouge1": "words shared with the reference",
+    "rouge2": "word pairs shared with the reference",
+    "rougeL": "longest common run of words",
+    "stop_rate": "share of answers that ended by themselves",
+    "token_f1": "F1 of the words of the answer",
+}
+
+
+def report(facts: ReportFacts) -> str:
+    """The whole page. Every text is escaped; control and bidirectional characters are shown as \\u202e."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "score": score_text,
+        "difference": difference_text,
+        "range": range_text,
+        "short": short,
+        "seconds": _seconds,
+        "size": _size,
+        "model": model_name,
+        "visible": visible,
+    }
+    style = _asset("report.css")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return environment.from_string(_asset("report.html.j2")).render(
+        facts=facts,
+        style=Markup(style),  # noqa: S704 - our own file
+        style_digest=digest,
+        meanings=METRICS,
+        bars=curves.bars,
+        curve=curves.curve,
+        shares=curves.shares,
+    )
+
+
+def visible(text: str) -> str:
+    """The text with characters that hide or reorder others written as escapes: U+202E becomes \\u202e."""
+    return "".join(_escape(character) if _hides(character) else character for character in text)
+
+
+def short(text: str, longest: int = LONGEST) -> str:
+    """The beginning of a long text, and how much is missing."""
+    return text if len(text) <= longest else f"{text[:longest]} … ({len(text) - longest:,} more characters)"
+
+
+def model_name(name: str) -> str:
+    """How a model is called in tables: few_shot becomes few-shot."""
+    return name.replace("_", "-")
+
+
+def _finalize(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+_JOINERS = "\u200c\u200d"
+
+
+def _hides(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in "\n\t" + _JOINERS
+
+
+def _escape(character: str) -> str:
+    point = ord(character)
+    return f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"
+
+
+def _asset(name: str) -> str:
+    return resources.files("sartor.evaluate").joinpath(name).read_text(encoding="utf-8")
+
+
+def _seconds(value: float) -> str:
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
+
+
+def _size(value: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"
