@@ -12,7 +12,7 @@ from typing import Any
 
 from sartor.errors import Problem, RecipeError
 from sartor.recipe import override, secrets, shape
-from sartor.recipe.check import check, widen
+from sartor.recipe.check import MOST, check, widen
 from sartor.recipe.node import Node, Place, Source, compose
 from sartor.recipe.schema import Recipe
 
@@ -162,7 +162,7 @@ def _neighbour(path: Path) -> str | None:
 def _secrets(text: str, name: str) -> tuple[str, list[Problem]]:
     masked, found = secrets.mask(text)
     source = Source(name, masked)
-    return masked, [_secret(source.place(start, end), kind) for start, end, kind in found]
+    return masked, [_secret(source.place(start, end), kind) for start, end, kind in found[:MOST]]
 
 
 def _secret(place: Place, kind: str) -> Problem:

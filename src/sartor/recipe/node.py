@@ -162,8 +162,9 @@ def compose(text: str, name: str) -> tuple[Node | None, list[Problem]]:
         while loader.check_event():
             builder.see(loader.get_event())  # type: ignore[no-untyped-call]
     except yaml.MarkedYAMLError as error:
-        unclosed = error.context_mark and _unclosed(error.problem or "")
-        mark = error.context_mark if unclosed else error.problem_mark or error.context_mark
+        said = error.problem or ""
+        earlier = error.context_mark and (_unclosed(said) or "could not find expected ':'" in said)
+        mark = error.context_mark if earlier else error.problem_mark or error.context_mark
         what, fix = _plainly(error.problem or error.context or "", text[mark.index : mark.index + 1] if mark else "")
         builder.stop(builder.source.place(mark.index if mark else 0), "R101", what, fix)
     except (ValueError, OverflowError):
@@ -174,7 +175,7 @@ def compose(text: str, name: str) -> tuple[Node | None, list[Problem]]:
 
 
 def _unclosed(said: str) -> bool:
-    return "expected ',' or" in said or "end of stream" in said or "but found '<stream end>'" in said
+    return any(part in said for part in ("expected ',' or", "end of stream", "but found '<stream end>'"))
 
 
 def _plainly(said: str, character: str) -> tuple[str, str | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -224,7 +223,6 @@ def _only_section(annotation: Any) -> bool:
     )
 
 
-@cache
 def homes() -> dict[str, tuple[str, ...]]:
     """Where each key name occurs, as dotted keys."""
     found: dict[str, list[str]] = {}
