@@ -188,15 +188,19 @@ class Renderer:
                 kept = kept[:place]
                 break
         before, after = self._around
-        return self._weigher.decode([kept])[0].removeprefix(before).removesuffix(after)
+        return self.decode([kept])[0].removeprefix(before).removesuffix(after)
 
     @cached_property
     def _around(self) -> tuple[str, str]:
         """Whitespace that template and tokenizer put before an answer, and between it and its end-of-turn."""
         ids = self.completion("x")
         ended = next((place for place, index in enumerate(ids) if index in self.stop_ids), len(ids))
-        before, _, after = self._weigher.decode([ids[:ended]])[0].partition("x")
+        before, _, after = self.decode([ids[:ended]])[0].partition("x")
         return before if before.isspace() else "", after
+
+    def decode(self, rows: Sequence[Ids]) -> list[str]:
+        """Texts of ids from the middle of rows: control tokens shown, nothing stripped."""
+        return self._weigher.decode(rows)
 
     @cached_property
     def _canonical(self) -> Layout:
@@ -317,6 +321,11 @@ class Renderer:
         if isinstance(laid, Plan):
             return laid
         raise laid
+
+
+def has_reasoning(row: Row) -> bool:
+    """Whether an answer of this row comes with reasoning, as a field or as `<think>...</think>` at its beginning."""
+    return isinstance(row, Example) and any(split_reasoning(message).reasoning for message in row.messages)
 
 
 def split_reasoning(message: Message) -> Message:
