@@ -28,6 +28,8 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS = "_.-=+*#@"
 LOG_SECONDS = 10.0
 DRAW_SECONDS = 0.2
+KEPT = "\n\t\u200c\u200d"
+"""Control characters that belong to text: a new line, a tab, and the joiners of Persian, Hindi and emoji."""
 STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
@@ -50,7 +52,7 @@ def printable(text: str) -> str:
 
 
 def _harmless(character: str) -> bool:
-    return character in "\n\t" or character.isprintable() or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
+    return character in KEPT or character.isprintable() or unicodedata.category(character) not in ("Cc", "Cf", "Cs")
 
 
 def table(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:

@@ -87,6 +87,8 @@ class ReportFacts:
     task: str = ""
     base: str = ""
     """The base model as the recipe names it."""
+    license: str = ""
+    """Of the base model, as its own card names it; empty where that is not known."""
     method: str = ""
     created: str = ""
     """When, as text."""

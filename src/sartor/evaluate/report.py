@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import unicodedata
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from sartor.console import printable
 from sartor.evaluate import curves
 from sartor.evaluate.facts import ReportFacts
 from sartor.evaluate.numbers import difference_text, range_text, score_text
@@ -56,7 +56,6 @@ def report(facts: ReportFacts) -> str:
         "seconds": _seconds,
         "size": _size,
         "model": model_name,
-        "visible": visible,
     }
     style = _asset("report.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -71,11 +70,6 @@ def report(facts: ReportFacts) -> str:
     )
 
 
-def visible(text: str) -> str:
-    """The text with characters that hide or reorder others written as escapes: U+202E becomes \\u202e."""
-    return "".join(_escape(character) if _hides(character) else character for character in text)
-
-
 def short(text: str, longest: int = LONGEST) -> str:
     """The beginning of a long text, and how much is missing."""
     return text if len(text) <= longest else f"{text[:longest]} … ({len(text) - longest:,} more characters)"
@@ -87,20 +81,7 @@ def model_name(name: str) -> str:
 
 
 def _finalize(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-_JOINERS = "\u200c\u200d"
-
-
-def _hides(character: str) -> bool:
-    category = unicodedata.category(character)
-    return category in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in "\n\t" + _JOINERS
-
-
-def _escape(character: str) -> str:
-    point = ord(character)
-    return f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _asset(name: str) -> str:

@@ -1,0 +1,166 @@
+"""The model card: what the model is for, what it was made of, and how it did, failures included; Markdown for people and hubs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from sartor import registry
+from sartor.console import printable
+from sartor.metrics._numbers import MISSING, difference_text, range_text, score_text
+
+if TYPE_CHECKING:
+    from sartor.evaluate.facts import ReportFacts
+
+SPECIAL = re.compile(r"([\\`*{}\[\]<>#|~$&]|(?<!\w)_|_(?!\w))")
+"""What Markdown would read as its own; an underscore inside a word is left alone by it."""
+LONGEST = 400
+"""Characters of a user's text in one place of the card."""
+
+
+def model_card(facts: ReportFacts) -> str:
+    """Markdown with YAML front matter as model hubs read it. No text of the user can break out of its place."""
+    blocks = [_front_matter(facts), f"# {text(facts.title)}", f"**{text(facts.verdict['sentence'])}**"]
+    blocks += ["## Intended use", _use(facts), "## Training data", *_data(facts), "## Evaluation", *_evaluation(facts)]
+    blocks += ["## Limits", _limits(facts), "## How to load", _load(facts), "## How it was made", _made(facts)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def text(value: object) -> str:
+    """The value on one line as plain Markdown text: special characters escaped, control characters shown, long text cut."""
+    line = " ".join(printable(str(value)).split())
+    line = line if len(line) <= LONGEST else f"{line[:LONGEST]} …"
+    return SPECIAL.sub(r"\\\1", line)
+
+
+def _adapter(facts: ReportFacts) -> bool:
+    name = facts.method.split(",")[0].strip()
+    return name in registry.names("method") and registry.component("method", name).SAVES == "adapter"
+
+
+def _front_matter(facts: ReportFacts) -> str:
+    fields: dict[str, Any] = {
+        "base_model": facts.base or None,
+        "base_model_relation": "adapter" if _adapter(facts) else "finetune",
+        "library_name": "peft" if _adapter(facts) else "transformers",
+        "pipeline_tag": "text-generation",
+        "license": facts.license or None,
+        "datasets": [PurePath(file.path).name for file in facts.data.files] or None,
+        "metrics": [metric["name"] for metric in facts.comparison["metrics"]],
+        "tags": ["sartor"],
+    }
+    known = {key: value for key, value in fields.items() if value is not None}
+    return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True).strip()}\n---"
+
+
+def _use(facts: ReportFacts) -> str:
+    told = (
+        text(facts.statement)
+        or f"A model for the task {text(facts.task) or 'of its training rows'}; no goal was written down."
+    )
+    return f"{told}\n\nIt was tuned from {text(facts.base) or 'a base model'} for this and measured on nothing else."
+
+
+def _data(facts: ReportFacts) -> Iterator[str]:
+    data = facts.data
+    parts = ", ".join(f"{count:,} {name}" for name, count in data.parts.items())
+    yield f"{data.rows:,} rows{f': {parts}' if parts else ''}. Near copies of a row always stay in the same part."
+    if data.files:
+        lines = [_line(text(f.path), text(f.format), f"{f.records:,}", f"{f.skipped:,}") for f in data.files]
+        yield "\n".join(["| file | read as | records | left out |", "|---|---|---:|---:|", *lines])
+    if data.dropped:
+        yield "Left out:"
+        yield "\n".join(f"- {entry.rows:,} rows, {text(entry.rule)}: {text(entry.reason)}" for entry in data.dropped)
+    if data.residual:
+        told = ", ".join(f"{text(name)} {score_text(value, False)}" for name, value in data.residual.items())
+        yield f"Similarity left between the parts, where 1 is a copy: {told}."
+
+
+def _evaluation(facts: ReportFacts) -> Iterator[str]:
+    comparison = facts.comparison
+    models, subject = comparison["models"], comparison["subject"]
+    others = [model for model in models if model != subject]
+    level = f"{100 * comparison['confidence']:g} %"
+    yield f"{comparison['rows']:,} test rows, {level} intervals, differences row by row."
+    head = ["metric", *models, *(f"{subject} − {model}" for model in others)]
+    lines = []
+    for metric in comparison["metrics"]:
+        cells = [_score(metric["scores"].get(model), metric["share"]) for model in models]
+        cells += [_difference(metric["differences"].get(model), metric["share"]) for model in others]
+        arrow = "↑" if metric["higher_is_better"] else "↓"
+        lines.append(_line(f"{text(metric['name'])} {arrow}", *cells))
+    yield "\n".join([_line(*map(text, head)), "|---" * len(head) + "|", *lines])
+    if facts.verdict["gates"]:
+        yield "Success was defined before training:"
+        yield "\n".join(
+            f"- {'passed' if gate['pass'] else '**failed**'}: {text(gate['metric'])} {text(gate['rule'].replace('_', ' '))}. "
+            f"{text(gate.get('note', ''))}"
+            for gate in facts.verdict["gates"]
+        )
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _score(score: Mapping[str, Any] | None, share: bool) -> str:
+    if score is None:
+        return MISSING
+    return f"{score_text(score['value'], share)} [{range_text(score['low'], score['high'], share)}]"
+
+
+def _difference(difference: Mapping[str, Any] | None, share: bool) -> str:
+    if difference is None:
+        return MISSING
+    low, high = difference_text(difference["low"], share), difference_text(difference["high"], share)
+    return f"{difference_text(difference['value'], share)} [{low} to {high}] {difference['word']}"
+
+
+def _limits(facts: ReportFacts) -> str:
+    comparison = facts.comparison
+    limits = [
+        "The scores hold for rows like the test rows; other uses, languages and groups of people were not measured."
+    ]
+    if comparison["small"]:
+        limits.append(f"Only {comparison['rows']} test rows: the numbers are a hint, not a measurement.")
+    if facts.test_accesses is not None and facts.test_accesses > 1:
+        limits.append(f"The test rows were opened {facts.test_accesses} times, so the scores may flatter.")
+    worse = [
+        f"{metric['name']} than {model}"
+        for metric in comparison["metrics"]
+        for model, difference in metric["differences"].items()
+        if difference["word"] == "worse"
+    ]
+    limits += [f"Worse in {text(entry)}." for entry in worse]
+    flips = comparison["flips"]
+    if flips and flips["worse_count"]:
+        limits.append(
+            f"{flips['worse_count']:,} of {comparison['rows']:,} test rows got worse by {text(flips['metric'])}; "
+            "the report shows them."
+        )
+    return "\n".join(f"- {limit}" for limit in limits)
+
+
+def _load(facts: ReportFacts) -> str:
+    plain = ["from transformers import AutoModelForCausalLM, AutoTokenizer", "", 'folder = "path/to/this/folder"']
+    if _adapter(facts):
+        plain[0] = "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer"
+    kind = "AutoPeftModelForCausalLM" if _adapter(facts) else "AutoModelForCausalLM"
+    plain += [f"model = {kind}.from_pretrained(folder)", "tokenizer = AutoTokenizer.from_pretrained(folder)"]
+    return (
+        "```python\n"
+        + "\n".join(plain)
+        + "\n```\n\nOr `sartor chat path/to/this/folder`. The chat template is part of the folder: use it."
+    )
+
+
+def _made(facts: ReportFacts) -> str:
+    made: dict[str, Any] = {"method": facts.method, "made": facts.created, "weights kept from step": facts.curve.chosen}
+    made |= {setting.key: setting.value for setting in facts.settings if setting.key.startswith(("train.", "method"))}
+    made |= facts.environment
+    lines = [_line(text(key), text(value)) for key, value in made.items() if value not in (None, "")]
+    return "\n".join(["| | |", "|---|---|", *lines])
