@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -90,11 +90,9 @@ class Resolution:
         known = {**self._choices, **self._notes}
         ending = [name for name in known if f".{name}".endswith(f".{key}")]
         for prefix in (key, *(ending if len(ending) == 1 else [])):
-            found = {
-                name: known[name] for name in known if name == prefix or name.startswith((f"{prefix}.", f"{prefix}["))
-            }
+            found = _below(known, prefix)
             if found:
-                return Reasons(found)
+                return Reasons({name: known[name] for name in found})
         if ending:
             said = f'"{key}" is the end of several keys: {", ".join(ending)}'
             raise RecipeError(Problem("R102", said, fix=f"--why {ending[0]}"))
@@ -128,13 +126,13 @@ class Resolution:
     def _component(self, key: str, kind: str, value: Any, why: str) -> dict[str, Choice]:
         name = value.name if isinstance(value, Component) else str(value)
         options = value.options if isinstance(value, Component) else registry.component(kind, name).Options()
-        below = {
-            inner: Choice(each, f"default: {about}")
-            for inner, each, about in _leaves(options, f"{key}.{name}.")
-            if isinstance(value, Component) or inner not in self._choices
-        }
-        kept = {inner: choice for inner, choice in self._choices.items() if inner.startswith(f"{key}.{name}.")}
-        return {key: Choice(name, why), **kept, **below}
+        new = {key: Choice(name, why)}
+        for inner, each, about in _leaves(options, f"{key}.{name}."):
+            if inner.rpartition(".")[2] in options.model_fields_set:
+                new[inner] = Choice(each, why)
+            else:
+                new[inner] = self._choices.get(inner, Choice(each, f"default: {about}"))
+        return new
 
     def _open_above(self, path: tuple[Step, ...], why: str) -> None:
         """`train.batch: auto` gives way to `train.batch.tokens`; `train.optimizer: auto` becomes the component named below."""
@@ -150,17 +148,19 @@ class Resolution:
                 self._replace(above, {shape.dotted(path): Choice(None, why)})
 
     def _replace(self, key: str, new: Mapping[str, Choice]) -> None:
-        """Put `new` where the key and all below it stood, in the order of the schema."""
+        """Put `new` where the key and all below it stood, in the order of the schema. Raises ValueError where nothing did."""
+        replaced = set(_below(self._choices, key))
+        if not replaced:
+            raise ValueError(f"the recipe has no key {key}")
         kept: dict[str, Choice] = {}
-        placed = False
         for name, choice in self._choices.items():
-            if name == key or name.startswith((f"{key}.", f"{key}[")):
-                if not placed:
-                    kept |= new
-                placed = True
-            else:
-                kept[name] = choice
-        self._choices = kept if placed else {**kept, **new}
+            kept |= new if name in replaced else {name: choice}
+        self._choices = kept
+
+
+def _below(keys: Iterable[str], key: str) -> list[str]:
+    """The key itself and those of the section it names."""
+    return [name for name in keys if name == key or name.startswith((f"{key}.", f"{key}["))]
 
 
 def _kind(path: tuple[Step, ...]) -> str | None:

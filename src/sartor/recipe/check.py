@@ -58,7 +58,6 @@ def check(node: Node) -> tuple[Recipe | None, list[Problem]]:
 def _problems(root: Node, faults: list[ErrorDetails]) -> Iterator[Problem]:
     located = [(fault, *_locate(root, fault)) for fault in faults]
     paths = {path for _, path, _ in located}
-    telling = {path for fault, path, _ in located if fault["type"] == "value_error"}
     likely = {
         near
         for fault, path, _ in located
@@ -71,8 +70,6 @@ def _problems(root: Node, faults: list[ErrorDetails]) -> Iterator[Problem]:
         kind = fault["type"]
         below = any(len(other) > len(path) and other[: len(path)] == path for other in paths)
         if path in said or (below and kind not in ("missing", "value_error")):
-            continue
-        if kind != "value_error" and path in telling:
             continue
         if kind == "missing" and path[-1] in likely:
             continue

@@ -54,7 +54,10 @@ class Loaded:
 
     def where(self, key: str) -> str | None:
         """`recipe.yaml:3` or `override 1: ...` for a key the user wrote, None for any other."""
-        return str(self._node(key).head) if key in self.given else None
+        if key not in self.given:
+            return None
+        place = self._node(key).head
+        return place.file if place.line is None else f"{Path(place.file).name}:{place.line}"
 
     def problem(self, code: str, key: str, what: str, **more: Any) -> Problem:
         """A problem located at a key, or at the nearest section above it that was written; keywords as in `Problem`."""

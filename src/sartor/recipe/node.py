@@ -56,9 +56,6 @@ class Place:
             **more,
         )
 
-    def __str__(self) -> str:
-        return self.file if self.line is None else f"{self.file}:{self.line}"
-
 
 @dataclass(slots=True)
 class Node:

@@ -310,9 +310,9 @@ class Validation(Options):
     """Validation during training."""
 
     every: Positive | Auto = "auto"
-    """Optimiser steps between validations; auto is about five per epoch and at least one."""
+    """Optimiser steps between validations; auto is about twenty in the run, at least one an epoch."""
     rows: Positive | Auto = "auto"
-    """Validation rows used each time; auto is all, at most 1,000 (a fixed sample)."""
+    """Validation rows used each time; auto is all, at most 500 (a fixed sample)."""
 
 
 _ON = Field(json_schema_extra={"enum": ["loss", "perplexity", "validation.loss", "validation.perplexity"]})
@@ -337,7 +337,7 @@ class Checkpoint(Options):
     """What is kept on disk to resume from."""
 
     every: Positive | Auto = "auto"
-    """Optimiser steps between checkpoints; auto saves at each validation and at least every ten minutes."""
+    """Optimiser steps between checkpoints; auto saves at each validation."""
     keep: Positive = 1
     """Newest checkpoints kept beside the best one."""
 
@@ -348,7 +348,7 @@ class Train(Options):
     objective: Objective | Auto = "auto"
     """What is minimised: sft or pretrain; auto follows the task."""
     epochs: Annotated[float, Field(gt=0)] | Auto = "auto"
-    """Passes over the training rows; auto aims at enough steps to learn, with early stopping. Not together with steps."""
+    """Passes over the training rows; auto aims at about 600 steps in 3 to 20 epochs, with early stopping. Not together with steps."""
     steps: Positive | None = None
     """Optimiser steps instead of epochs."""
     batch: BatchSize | Auto = "auto"
@@ -366,7 +366,7 @@ class Train(Options):
     gradient_checkpointing: bool | Auto = "auto"
     """Recompute activations to save memory; auto only when needed."""
     compile: bool | Auto = "auto"
-    """Compile the layers; auto only when the run is long enough to repay it."""
+    """Compile the layers; auto does not: it repays only in runs of hours."""
     validation: Validation = Validation()
     """How often and on how much to validate."""
     stop: Stop = Stop()

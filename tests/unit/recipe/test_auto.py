@@ -7,6 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sartor import registry
 from sartor.errors import RecipeError
 from sartor.recipe.auto import Resolution
 from sartor.recipe.load import parse
@@ -66,6 +67,15 @@ def test_a_component_brings_the_defaults_of_its_options() -> None:
     assert recipe.train.optimizer.options.model_dump()["learning_rate"] == 1e-3
 
 
+def test_a_component_can_be_given_with_options() -> None:
+    made = resolution()
+    options = registry.component("schedule", "linear").Options(warmup=0.2)
+    made.decide("train.schedule", Component(name="linear", options=options), "short runs")
+    assert made.json()["train.schedule.linear.warmup"] == {"value": 0.2, "why": "short runs"}
+    assert made.json()["train.schedule.linear.floor"]["why"].startswith("default")
+    assert "train.schedule.cosine.floor" not in made.json()
+
+
 def test_an_option_decides_the_component_above_it() -> None:
     made = resolution()
     made.decide("train.optimizer.sgd.momentum", 0.5, "a rule")
@@ -101,7 +111,7 @@ def test_going_against_the_user_is_said() -> None:
 
 
 def test_a_key_that_does_not_exist_cannot_be_decided() -> None:
-    for key in ("train.epoch", "steps", "data.sources[0].pth", "", "a..b"):
+    for key in ("train.epoch", "steps", "data.sources[0].pth", "data.sources[9].path", "", "a..b"):
         with pytest.raises(ValueError, match="no key"):
             resolution().decide(key, 1, "a rule")
 

@@ -77,7 +77,7 @@ def test_a_file_is_read_with_its_folder_as_root(tmp_path: Path) -> None:
     assert (loaded.path, loaded.root, loaded.recipe.seed) == (path, tmp_path, 4)
     assert loaded.text == path.read_text()
     assert loaded.overrides == ("seed=4",)
-    assert loaded.where("base.model") == f"{path}:1"
+    assert loaded.where("base.model") == "recipe.yaml:1"
     assert loaded.where("seed") == "override 1: seed=4"
     assert loaded.where("train.epochs") is None
 
