@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from sartor.console import printable
 from sartor.evaluate.numbers import score_text
 
 Points = Sequence[tuple[float, float]]
@@ -156,7 +157,7 @@ def _flag(at: float, left: float, right: float, y: float, text: str) -> Markup:
 def _svg(width: float, height: float, parts: Iterable[Markup], label: str) -> Markup:
     inner = Markup("").join(parts)
     return Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">{}</svg>').format(
-        round(width), round(height), round(width), round(height), label, inner
+        round(width), round(height), round(width), round(height), printable(label), inner
     )
 
 

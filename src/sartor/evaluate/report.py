@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
@@ -13,11 +13,13 @@ from markupsafe import Markup
 
 from sartor.console import printable
 from sartor.evaluate import curves
-from sartor.evaluate.facts import ReportFacts
+from sartor.evaluate.facts import ReportFacts, Sample
 from sartor.evaluate.numbers import difference_text, range_text, score_text
 
 LONGEST = 1200
 """Characters of a user's text shown in full."""
+LONGEST_SAMPLE = 4000
+"""Characters of a training row shown in full."""
 
 METRICS: Mapping[str, str] = {
     "accuracy": "share of rows with the right label",
@@ -52,6 +54,7 @@ def report(facts: ReportFacts) -> str:
         "score": score_text,
         "difference": difference_text,
         "range": range_text,
+        "pieces": pieces,
         "short": short,
         "seconds": _seconds,
         "size": _size,
@@ -73,6 +76,17 @@ def report(facts: ReportFacts) -> str:
 def short(text: str, longest: int = LONGEST) -> str:
     """The beginning of a long text, and how much is missing."""
     return text if len(text) <= longest else f"{text[:longest]} … ({len(text) - longest:,} more characters)"
+
+
+def pieces(sample: Sample) -> Iterator[tuple[str, float]]:
+    """The pieces of a sample up to `LONGEST_SAMPLE` characters, and how much is missing."""
+    left = LONGEST_SAMPLE
+    for text, weight in sample.pieces:
+        if left > 0:
+            yield text[:left], weight
+        left -= len(text)
+    if left < 0:
+        yield f" … ({-left:,} more characters)", 0.0
 
 
 def model_name(name: str) -> str:

@@ -32,9 +32,13 @@ def model_card(facts: ReportFacts) -> str:
 
 def text(value: object) -> str:
     """The value on one line as plain Markdown text: special characters escaped, control characters shown, long text cut."""
-    line = " ".join(printable(str(value)).split())
+    line = _one_line(value)
     line = line if len(line) <= LONGEST else f"{line[:LONGEST]} …"
     return SPECIAL.sub(r"\\\1", line)
+
+
+def _one_line(value: object) -> str:
+    return " ".join(printable(str(value)).split())
 
 
 def _adapter(facts: ReportFacts) -> bool:
@@ -44,17 +48,17 @@ def _adapter(facts: ReportFacts) -> bool:
 
 def _front_matter(facts: ReportFacts) -> str:
     fields: dict[str, Any] = {
-        "base_model": facts.base or None,
+        "base_model": _one_line(facts.base) or None,
         "base_model_relation": "adapter" if _adapter(facts) else "finetune",
         "library_name": "peft" if _adapter(facts) else "transformers",
         "pipeline_tag": "text-generation",
-        "license": facts.license or None,
-        "datasets": [PurePath(file.path).name for file in facts.data.files] or None,
-        "metrics": [metric["name"] for metric in facts.comparison["metrics"]],
+        "license": _one_line(facts.license) or None,
+        "datasets": [_one_line(PurePath(file.path).name) for file in facts.data.files] or None,
+        "metrics": [_one_line(metric["name"]) for metric in facts.comparison["metrics"]],
         "tags": ["sartor"],
     }
     known = {key: value for key, value in fields.items() if value is not None}
-    return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True).strip()}\n---"
+    return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=10_000).strip()}\n---"
 
 
 def _use(facts: ReportFacts) -> str:
@@ -70,7 +74,7 @@ def _data(facts: ReportFacts) -> Iterator[str]:
     parts = ", ".join(f"{count:,} {name}" for name, count in data.parts.items())
     yield f"{data.rows:,} rows{f': {parts}' if parts else ''}. Near copies of a row always stay in the same part."
     if data.files:
-        lines = [_line(text(f.path), text(f.format), f"{f.records:,}", f"{f.skipped:,}") for f in data.files]
+        lines = [_table_row(text(f.path), text(f.format), f"{f.records:,}", f"{f.skipped:,}") for f in data.files]
         yield "\n".join(["| file | read as | records | left out |", "|---|---|---:|---:|", *lines])
     if data.dropped:
         yield "Left out:"
@@ -92,8 +96,8 @@ def _evaluation(facts: ReportFacts) -> Iterator[str]:
         cells = [_score(metric["scores"].get(model), metric["share"]) for model in models]
         cells += [_difference(metric["differences"].get(model), metric["share"]) for model in others]
         arrow = "↑" if metric["higher_is_better"] else "↓"
-        lines.append(_line(f"{text(metric['name'])} {arrow}", *cells))
-    yield "\n".join([_line(*map(text, head)), "|---" * len(head) + "|", *lines])
+        lines.append(_table_row(f"{text(metric['name'])} {arrow}", *cells))
+    yield "\n".join([_table_row(*map(text, head)), "|---" * len(head) + "|", *lines])
     if facts.verdict["gates"]:
         yield "Success was defined before training:"
         yield "\n".join(
@@ -103,7 +107,7 @@ def _evaluation(facts: ReportFacts) -> Iterator[str]:
         )
 
 
-def _line(*cells: str) -> str:
+def _table_row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
@@ -162,5 +166,5 @@ def _made(facts: ReportFacts) -> str:
     made: dict[str, Any] = {"method": facts.method, "made": facts.created, "weights kept from step": facts.curve.chosen}
     made |= {setting.key: setting.value for setting in facts.settings if setting.key.startswith(("train.", "method"))}
     made |= facts.environment
-    lines = [_line(text(key), text(value)) for key, value in made.items() if value not in (None, "")]
+    lines = [_table_row(text(key), text(value)) for key, value in made.items() if value not in (None, "")]
     return "\n".join(["| | |", "|---|---|", *lines])
