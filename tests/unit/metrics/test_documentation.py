@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sartor import registry
+from sartor.evaluate.metrics import load
+from sartor.evaluate.report import METRICS
+from sartor.protocols import Outcome
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
+
+
+def test_every_metric_has_its_line_with_its_direction() -> None:
+    lines = dict(re.findall(r"^\| `(\w+)` \|.*\| (higher|lower) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    found = {name: registry.component("metric", name).METRIC.higher_is_better for name in registry.names("metric")}
+    assert lines == {name: "higher" if higher else "lower" for name, higher in found.items()}
+    assert set(METRICS) == set(found)
+
+
+def test_the_example_of_an_own_metric_runs(tmp_path: Path) -> None:
+    source = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert source is not None
+    (tmp_path / "metrics.py").write_text(source[1], encoding="utf-8")
+    (metric,) = load(["metrics.py:same_queue"], tmp_path)
+    rows = [Outcome("1", "", '{"queue": "a"}', '{"queue": "a"}'), Outcome("2", "", '{"queue": "a"}', "no")]
+    assert metric.stats(rows)[:, 0].tolist() == [1.0, 0.0]
