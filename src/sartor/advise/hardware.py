@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from sartor.options import Auto
 from sartor.store import environment
 
-GIB = 1 << 30
+Dtype = Literal["float32", "bfloat16"]
 NATIVE_BF16 = ("amx_bf16", "avx512_bf16", "bf16")
 SMALL_MODEL = 1_000_000
 """Parameters under which matrix products are not the cost, so that bf16 saves nothing."""
@@ -59,7 +61,7 @@ def _free_memory() -> int:
     return free
 
 
-def number_type(hardware: Hardware, parameters: int, wanted: str) -> tuple[str, str]:
+def number_type(hardware: Hardware, parameters: int, wanted: Dtype | Auto) -> tuple[Dtype, str]:
     """(dtype, reason) of the compute weights."""
     if wanted != "auto":
         return wanted, "set in the recipe"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sartor import registry
 from sartor.advise import memory
-from sartor.advise.hardware import Hardware, number_type
+from sartor.advise.hardware import Dtype, Hardware, number_type
 from sartor.errors import ModelError, Problem
 from sartor.recipe.schema import Component
 from sartor.tokens.source import StepSize, boundaries
@@ -37,7 +37,7 @@ class Settings:
     objective: Component
     optimizer: Component
     device: str
-    dtype: str
+    dtype: Dtype
     threads: int
     learning_rate: float
     size: StepSize

@@ -8,15 +8,16 @@ moves and swaps of clusters follow as long as they help.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 TOLERANCE = 0.01
-"""Balanced: each part within this of its share of all rows, and each stratum within this of its share of a part."""
-RARE_SHARE = 0.05
-"""Strata too small for every part go to training as long as they are together at most this share of the rows."""
+"""Balanced: each stratum within this of its share of a part, and each part within a third of it of its share of the rows."""
 MOVES = 400
+SHAKES, SHAKEN, FEW = 100, 3, 500
+SHARE_WEIGHT = 3.0
 SWAP_PAIRS = 1 << 20
 DENSE = 5_000_000
 
@@ -47,7 +48,7 @@ class Items:
 def whole_numbers(total: int, shares: NDArray[np.float64]) -> Counts:
     """[P] `total` divided by the shares with the largest remainders rounded up; at least 1 for each share above 0."""
     exact = total * shares / shares.sum()
-    counts = np.floor(exact + 1e-9).astype(np.int64)
+    counts: Counts = np.floor(exact + 1e-9).astype(np.int64)
     for part in np.argsort(-(exact - counts), kind="stable")[: total - counts.sum()]:
         counts[part] += 1
     for part in np.flatnonzero((shares > 0) & (counts == 0)):
@@ -71,10 +72,20 @@ def allocate(items: Items, shares: NDArray[np.float64], given: NDArray[np.int64]
     return board.part.astype(np.int8)
 
 
+class _State(NamedTuple):
+    imbalance: float
+    part: Counts
+    have: NDArray[np.float64]
+
+
+def _imbalance(state: _State) -> float:
+    return state.imbalance
+
+
 class _Board:
     def __init__(self, items: Items, shares: NDArray[np.float64], given: NDArray[np.int64]) -> None:
         self.items, self.shares, self.fixed = items, shares / shares.sum(), given >= 0
-        self.stratum = _pool(items)
+        self.stratum = items.stratum
         self.part = given.copy()
         self.totals = np.bincount(self.stratum, items.rows, minlength=1)
         self.sizes = items.sizes
@@ -123,23 +134,42 @@ class _Board:
         self.have[0] += np.bincount(self.stratum[self.first[rest]], minlength=len(self.totals))
 
     def mend(self) -> None:
-        """Move and swap clusters while a part is out of balance and it helps."""
+        """Move and swap clusters while a part is out of balance; stuck, shake a few and try again from there."""
         movable = np.flatnonzero(~self.fixed)
-        if self._balanced() or len(movable) * len(self.totals) > DENSE:
+        if self._imbalance() <= TOLERANCE or len(movable) * len(self.totals) > DENSE:
             return
         makeup = np.zeros((self.items.count, len(self.totals)))
         np.add.at(makeup, (self.items.cluster, self.stratum), self.items.rows)
         # The last column is the cluster's size: shares of parts are balanced like one more stratum, of all rows.
         makeup = np.column_stack([makeup[movable], self.sizes[movable]])
+        open_parts = np.flatnonzero(self.shares > 0)
+        best = self._descend(movable, makeup, self._state())
+        shakes = np.random.default_rng(len(movable))
+        for _ in range(SHAKES if len(movable) <= FEW else 0):
+            if best.imbalance <= TOLERANCE:
+                break
+            for cluster in shakes.choice(movable, min(SHAKEN, len(movable)), replace=False):
+                self._take(int(cluster))
+                self._put(int(cluster), int(shakes.choice(open_parts)))
+            best = self._descend(movable, makeup, min(best, self._state(), key=_imbalance))
+        self.part, self.have = best.part, best.have
+
+    def _descend(self, movable: Counts, makeup: NDArray[np.float64], best: _State) -> _State:
+        """Move and swap as long as the squared imbalance shrinks; the best state met on the way, or `best`."""
         weight = 1.0 / np.maximum(self.targets, 1)
         for _ in range(MOVES):
             off = np.column_stack([self.have - self.wanted, self.have.sum(1) - self.targets])
             step = self._best_move(movable, makeup, off, weight) or self._best_swap(movable, makeup, off, weight)
             if step is None:
-                return
+                break
             for cluster, part in step:
                 self._take(cluster)
                 self._put(cluster, part)
+            best = min(best, self._state(), key=_imbalance)
+        return best
+
+    def _state(self) -> _State:
+        return _State(self._imbalance(), self.part.copy(), self.have.copy())
 
     def leave_none_empty(self) -> None:
         """A part with a share gets at least its smallest possible cluster."""
@@ -161,13 +191,14 @@ class _Board:
         cells = slice(self.first[cluster], self.first[cluster + 1])
         np.subtract.at(self.have[self.part[cluster]], self.stratum[cells], self.items.rows[cells])
 
-    def _balanced(self) -> bool:
+    def _imbalance(self) -> float:
+        """The largest deviation of a stratum's share of a part, and of a part's share of the rows, which weighs more."""
         rows = max(1, int(self.sizes.sum()))
         parts = np.flatnonzero(self.targets)
-        share_off = np.abs(self.have.sum(1) - self.targets).max() / rows
-        inside = self.have[parts] / np.maximum(self.have[parts].sum(1, keepdims=True), 1)
-        stratum_off = np.abs(inside - self.totals / rows).max()
-        return bool(max(share_off, stratum_off) <= TOLERANCE)
+        share_off = float(np.abs(self.have.sum(1) - self.targets).max()) / rows
+        # Less than one row off is rounding.
+        off = np.clip(np.abs(self.have - self.wanted)[parts] - 1, 0, None) / self.targets[parts, None]
+        return max(SHARE_WEIGHT * share_off, float(off.max()))
 
     def _gains(
         self, makeup: NDArray[np.float64], off: NDArray[np.float64], weight: NDArray[np.float64], source: int, to: int
@@ -214,16 +245,6 @@ class _Board:
                     best = float(gains[at, bt])
                     step = [(int(movable[a[at]]), other), (int(movable[b[bt]]), one)]
         return step
-
-
-def _pool(items: Items) -> Counts:
-    """[m] strata renumbered; those with fewer than three rows are one stratum where they are many."""
-    totals = np.bincount(items.stratum, items.rows, items.strata)
-    rare = totals < 3
-    if totals[rare].sum() <= RARE_SHARE * totals.sum():
-        return items.stratum
-    names = np.where(rare, items.strata, np.arange(items.strata))
-    return np.unique(names[items.stratum], return_inverse=True)[1].astype(np.int64)
 
 
 def _quotas(want: NDArray[np.float64], room: Counts, need: int, *, backwards: bool) -> Counts:

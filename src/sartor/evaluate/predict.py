@@ -177,8 +177,8 @@ class Measurer:
         try:
             return self.renderer.prompt(with_shots(row, shots), row.tools)
         except TokenError as error:
-            where = {"file": row.origin.file, "line": row.origin.line}
-            raise TokenError(*(replace(problem, **where) for problem in error.problems)) from error
+            origin = row.origin
+            raise TokenError(*(replace(one, file=origin.file, line=origin.line) for one in error.problems)) from error
 
     def _likelihood(self, rows: Sequence[Row], asked: dict[int, _Asked]) -> tuple[np.ndarray, np.ndarray]:
         """(nll, tokens) of each row's text or last answer."""

@@ -29,7 +29,7 @@ from sartor.tokens.source import TokenSource
 
 if TYPE_CHECKING:
     from sartor.flow.prepare import Emit, Prepared
-    from sartor.protocols import Loss, Policy
+    from sartor.protocols import Loss, Policy, Watcher
     from sartor.tokens.store import TokenSet
 
 
@@ -86,12 +86,11 @@ def train(
     schedule = registry.component("schedule", recipe.train.schedule.name)
     held_out = prepared.tokens["validation"]
     batches = list(_fixed_sample(held_out, settings.validation_rows, recipe.seed, source.micro_tokens))
-    watch = {
-        "metric": recipe.train.stop.on,
-        "sign": -1.0,
-        "min_delta": recipe.train.stop.min_delta,
-        "patience": recipe.train.stop.patience,
-    }
+    stop = recipe.train.stop
+    watchers: list[Watcher] = [
+        module.build(stop.on, sign=-1.0, min_delta=stop.min_delta, patience=stop.patience)
+        for module in (best, early_stop, overfitting)
+    ]
     origin = prepared.rows.dataset.origin
     plan = Plan(
         seed=recipe.seed,
@@ -110,7 +109,7 @@ def train(
         updater,
         plan,
         validate=(lambda: mean_loss(policy, iter(batches))) if batches else None,
-        watchers=[best.build(**watch), early_stop.build(**watch), overfitting.build(**watch)] if batches else [],
+        watchers=watchers if batches else [],
         checkpoints=Checkpoints(folder / "checkpoints", emit, owner=owner),
         stop_asked=stop_asked,
     ):

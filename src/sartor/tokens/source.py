@@ -34,13 +34,14 @@ def boundaries(lengths: np.ndarray, size: StepSize) -> np.ndarray:
         ends = np.arange(size.examples, len(lengths) + size.examples, size.examples)
         return np.minimum(ends, len(lengths))
     assert size.tokens is not None
-    ends, total = [], 0
+    cuts: list[int] = []
+    total = 0
     for index, length in enumerate(lengths.tolist()):
         if total and total + length > size.tokens:
-            ends.append(index)
+            cuts.append(index)
             total = 0
         total += length
-    return np.asarray([*ends, len(lengths)])
+    return np.asarray([*cuts, len(lengths)])
 
 
 class TokenSource:

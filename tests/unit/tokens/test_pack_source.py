@@ -64,9 +64,9 @@ def test_each_epoch_sees_every_row_once():
 def test_fractional_epochs_and_fixed_steps():
     assert source(epochs=2.5).steps == 15
     assert source(steps=7).steps == 7
+    finished = source(steps=1)
+    finished.take()
     with pytest.raises(StopIteration):
-        finished = source(steps=1)
-        finished.take()
         finished.take()
 
 
