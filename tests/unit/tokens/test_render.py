@@ -310,6 +310,37 @@ def test_a_forced_straddle(tmp_path):
     assert [rendered.weight.tolist() for rendered in two] == [[0, 0, 1, 1], [0, 0, 0, 0, 0, 1, 1]]
 
 
+def test_a_prompt_that_is_cut_in_another_way_alone_is_encoded_apart():
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    from sartor.tokens.vocabulary import Vocabulary
+
+    tokenizer = Tokenizer(models.BPE(vocab={"<e>": 0, "q": 1, "qq": 2, "z": 3}, merges=[("q", "q")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("q+(?=z)|q"), "isolated")
+    tokenizer.add_special_tokens(["<e>"])
+    made = Vocabulary(tokenizer.to_str(), {"eos_token": "<e>"})
+    assert made.encode("qqz", special=True) == [2, 3]
+    source = "{% for m in messages %}{{ eos_token ~ ('qq' if m.role == 'assistant') ~ m.content }}{% endfor %}"
+    source += "{{ eos_token ~ ('qq' if add_generation_prompt) }}"
+    result = proven(Renderer(made, ChatTemplate(source, made.named)), chat("z", "z"))
+    assert result.notes.apart == 1
+    assert result.rendered[0].ids.tolist() == [0, 3, 0, 1, 1, 3, 0]
+
+
+def test_ids_of_another_text_do_not_pass_the_proof(model):
+    from sartor.tokens.controls import Controls
+    from sartor.tokens.layout import Fault
+    from sartor.tokens.weigh import Draft, Span, Weigher
+
+    vocabulary = model("bytes", "chatml").vocabulary
+    weigher = Weigher(Controls(vocabulary, tuple(vocabulary.special_tokens)))
+    draft = Draft("<|im_end|>yes<|im_end|>", False, (Span(10, 23, 1.0, "<|im_end|>"),), None, ())
+    right, wrong = vocabulary.encodings([draft.text, "<|im_end|>yep<|im_end|>"])
+    assert weigher.weigh(draft, right, 0)[0][0].weight.tolist() == [0, *[1] * (len(right.ids) - 1)]
+    with pytest.raises(Fault, match="do not read as the answer"):
+        weigher.weigh(draft, wrong, 0)
+
+
 @pytest.mark.parametrize("name", ["bytes", "fallback", "legacy"])
 def test_plain_template_for_models_without_one(model, name):
     made = model(name, "llama3")
