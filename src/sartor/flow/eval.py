@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sartor.console import printable, table
-from sartor.data.dataset import Dataset
+from sartor.data.dataset import INDEX, Dataset
+from sartor.data.dataset import ROWS as ROWS_FILE
 from sartor.data.findings import Findings
+from sartor.data.pipeline import MANIFEST
 from sartor.data.reading import expand, read
 from sartor.data.rows import Example, Row, Text
 from sartor.errors import DataError, Problem, raise_errors
 from sartor.evaluate import metrics as measures
 from sartor.evaluate.compare import SMALL, compare
-from sartor.evaluate.numbers import difference_text, range_text, score_text
+from sartor.evaluate.numbers import MISSING, difference_text, range_text, score_text
 from sartor.evaluate.shots import choose_shots, fit_shots
 from sartor.events import Event, Noted, Stage
 from sartor.flow.model import find, load
@@ -75,19 +78,21 @@ class Evaluated:
         shots = f", {self.shots} examples before each" if self.shots else ""
         console.print(printable(f" {self.data}: {self.rows:,} rows{sample}{shots}"))
         percent = f"{100 * self.confidence:g} %"
-        header = ["metric", "model", "score", percent, f"difference ({percent})", ""]
+        header = ["metric", "score", percent, f"difference to the first ({percent})", ""]
         lines = [line for metric in self.metrics for line in self._lines(metric)]
-        table(console, header if len(self.models) > 1 else header[:4], lines)
+        table(console, header if len(self.models) > 1 else header[:3], lines)
         if self.rows < SMALL:
             console.print(f" {self.rows} rows are too few for any interval to deserve trust")
 
     def _lines(self, metric: Mapping[str, Any]) -> Iterator[list[str]]:
-        share = metric["share"]
-        for place, model in enumerate(self.models):
+        share, several = metric["share"], len(self.models) > 1
+        if several:
+            yield [metric["name"], "", "", "", ""]
+        for model in self.models:
             score, difference = metric["scores"].get(model), metric["differences"].get(model)
-            line = [metric["name"] if place == 0 else "", model]
-            line += _pair(score, share) if score else ["–", ""]
-            if len(self.models) > 1:
+            line = [f"  {model}" if several else metric["name"]]
+            line += _pair(score, share) if score else [MISSING, ""]
+            if several:
                 bounds = range_text(difference["low"], difference["high"], share) if difference else ""
                 value = difference_text(difference["value"], share) if difference else ""
                 line += [f"{value} ({bounds})" if difference else "", difference["word"] if difference else ""]
@@ -145,6 +150,10 @@ def evaluate(
             max_new_tokens = _length(references, renderers)
         outcomes = {}
         for name, folder in folders.items():
+            known = _known(folder, dataset, indices)
+            if known:
+                what = f"{known:,} of {len(indices):,} rows ask what {name} was trained on; its scores are too good"
+                emit(Noted("warning", "E116", what))
             emit(Stage("measure", f"{name} on {len(indices):,} rows"))
             outcomes[name] = _measure(
                 folder, dataset, indices, name=name, labels=labels, shots=examples,
@@ -211,6 +220,21 @@ def _names(models: Sequence[str]) -> tuple[str, ...]:
         model if model not in models[:place] else f"{model} ({models[:place].count(model) + 1})"
         for place, model in enumerate(models)
     )
+
+
+def _known(folder: ModelFolder, dataset: Dataset, indices: Sequence[int]) -> int:
+    """How many of the rows ask something that the training rows of the model's own run ask as well."""
+    data = folder.path.parent / "data"
+    if not all((data / name).is_file() for name in (MANIFEST, ROWS_FILE, INDEX)):
+        return 0
+    parts = [row["part"] for row in json.loads((data / MANIFEST).read_text(encoding="utf-8"))["rows"]]
+    seen = Dataset.open(data).index
+    if len(parts) != len(seen.prompt):
+        return 0
+    trained = np.array([part == "train" for part in parts])
+    rows = np.asarray(indices, dtype=np.int64)
+    asked = np.isin(dataset.index.prompt[rows], seen.prompt[trained]) & (dataset.index.prompt[rows] != 0)
+    return int((asked | np.isin(dataset.index.text[rows], seen.text[trained])).sum())
 
 
 def _measure(

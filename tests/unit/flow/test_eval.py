@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import sartor
 from sartor.cli.main import run
+from sartor.data.dataset import Dataset
+from sartor.data.findings import Findings
+from sartor.data.reading import read
 from sartor.errors import DataError, ModelError, RecipeError
 from sartor.events import Event, Noted, Stage
 from sartor.flow.eval import Evaluated, evaluate
@@ -103,6 +108,18 @@ def test_different_vocabularies_are_compared_by_bytes(byte_model: Path, other_vo
     call([byte_model, other_vocabulary], chat, events, metrics=["perplexity"])
     assert [event.code for event in events if isinstance(event, Noted)] == ["E114"]
     assert [event.name for event in events if isinstance(event, Stage)] == ["data", "measure", "measure"]
+
+
+def test_rows_that_a_run_was_trained_on_are_counted(byte_model: Path, chat: Path, tmp_path: Path) -> None:
+    shutil.copytree(byte_model, tmp_path / "run/model")
+    rows = list(read(chat, findings=Findings()))
+    Dataset.write([replace(row, columns={"other": 1}) for row in rows[:6]], tmp_path / "run/data")
+    parts = ["train", "train", "test", "train", "validation", "train"]
+    (tmp_path / "run/data/manifest.json").write_text(json.dumps({"rows": [{"part": part} for part in parts]}))
+    events: list[Event] = []
+    call([tmp_path / "run/model"], chat, events, metrics=["perplexity"])
+    (note,) = [event for event in events if isinstance(event, Noted)]
+    assert (note.code, note.message[:12]) == ("E116", "4 of 14 rows")
 
 
 def test_faults_are_told_before_anything_is_measured(byte_model: Path, chat: Path, tmp_path: Path) -> None:
