@@ -93,14 +93,17 @@ class Evaluated:
             line = [f"  {model}" if several else metric["name"]]
             line += _pair(score, share) if score else [MISSING, ""]
             if several:
-                bounds = range_text(difference["low"], difference["high"], share) if difference else ""
-                value = difference_text(difference["value"], share) if difference else ""
-                line += [f"{value} ({bounds})" if difference else "", difference["word"] if difference else ""]
+                line += _change(difference, share) if difference else ["", ""]
             yield line
 
 
 def _pair(score: Mapping[str, Any], share: bool) -> list[str]:
     return [score_text(score["value"], share), range_text(score["low"], score["high"], share)]
+
+
+def _change(difference: Mapping[str, Any], share: bool) -> list[str]:
+    value, low, high = (difference_text(difference[name], share) for name in ("value", "low", "high"))
+    return [f"{value} [{low}, {high}]", difference["word"]]
 
 
 def evaluate(
