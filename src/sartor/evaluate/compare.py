@@ -55,7 +55,7 @@ class _Measured:
     resampled: np.ndarray
     """[B]"""
     right: np.ndarray | None
-    """[n] bool, where the metric is a plain share of rows that are right"""
+    """[n] bool, where on these rows the metric is a plain share of rows that are right"""
 
     def interval(self, confidence: float) -> intervals.Interval:
         if self.right is not None:
@@ -255,9 +255,9 @@ def detectable(outcomes: Sequence[Outcome], metrics: Sequence[Metric], *, confid
 def _measure(metric: Metric, stats: np.ndarray, resampled: np.ndarray) -> _Measured:
     total = stats.sum(axis=0)
     without = metric.combine(total - stats) if len(stats) > 1 else np.empty(0)
-    is_share = stats.shape[1] == 2 and bool((stats[:, 1] == 1).all() and np.isin(stats[:, 0], (0, 1)).all())
-    right = stats[:, 0] == 1 if is_share else None
-    return _Measured(float(metric.combine(total)), metric.combine(stats), without, resampled, right)
+    value, each = float(metric.combine(total)), metric.combine(stats)
+    is_share = bool(np.isin(each, (0.0, 1.0)).all()) and math.isclose(value, each.mean(), abs_tol=1e-12)
+    return _Measured(value, each, without, resampled, each == 1 if is_share else None)
 
 
 def _aligned(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, list[Outcome]]:

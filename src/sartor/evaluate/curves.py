@@ -19,7 +19,7 @@ Points = Sequence[tuple[float, float]]
 MOST_POINTS = 240
 """Points drawn of a curve; more are averaged in equal groups."""
 LOGARITHMIC_FROM = 30.0
-"""Ratio of the largest to the smallest bound from which a bar's axis is logarithmic."""
+"""Ratio of the largest to the smallest value from which an axis is logarithmic."""
 
 
 def curve(
@@ -35,14 +35,17 @@ def curve(
         return Markup("")
     left, right, top, bottom = 44, 14, 26, 34
     steps = _axis(min(x for x, _ in every), max(x for x, _ in every))
-    losses = _ticks(min(y for _, y in every), max(y for _, y in every), 4)
-    low, high = min(losses[0], min(y for _, y in every)), max(losses[-1], max(y for _, y in every))
+    lowest, highest = min(y for _, y in every), max(y for _, y in every)
+    logarithmic = lowest > 0 and highest / lowest > LOGARITHMIC_FROM
+    scale = math.log if logarithmic else float
+    losses = _decades(lowest, highest) if logarithmic else _ticks(lowest, highest, 4)
+    low, high = scale(losses[0]), scale(losses[-1])
 
     def x(step: float) -> float:
         return left + (width - left - right) * (step - steps[0]) / (steps[1] - steps[0])
 
     def y(loss: float) -> float:
-        return height - bottom - (height - top - bottom) * (loss - low) / ((high - low) or 1)
+        return height - bottom - (height - top - bottom) * (scale(loss) - low) / (high - low)
 
     parts = []
     if turned is not None and steps[0] <= turned <= steps[1]:
@@ -56,6 +59,7 @@ def curve(
         parts.append(_tag("text", f"{loss:g}", x=left - 8, y=y(loss) + 4, class_="tick end"))
     marks = [step for step in _ticks(*steps, 8 if width > 500 else 4) if steps[0] <= step <= steps[1]]
     parts += [_tag("text", f"{step:,g}", x=x(step), y=height - bottom + 18, class_="tick middle") for step in marks]
+    parts.append(_tag("text", "loss, logarithmic" if logarithmic else "loss", x=left, y=height - 2, class_="tick"))
     parts.append(_tag("text", "step", x=width - right, y=height - 2, class_="tick end"))
     if len(steady) > 1:
         parts.append(_tag("polyline", points=_path((x(a), y(b)) for a, b in steady), class_="line train"))
@@ -142,6 +146,16 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten that cover low to high; only the powers where there would be more than nine."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    marks = [round(factor * 10.0**power, 12 - power) for power in powers for factor in (1, 2, 5)]
+    first = max(index for index, mark in enumerate(marks) if mark <= low * (1 + 1e-9))
+    last = min(index for index, mark in enumerate(marks) if mark >= high * (1 - 1e-9))
+    found = marks[first : last + 1]
+    return found if len(found) <= 9 else [10.0**power for power in powers]
 
 
 def _path(points: Iterable[tuple[float, float]]) -> str:

@@ -64,6 +64,11 @@ class Setting:
     value: Any
     why: str = ""
 
+    @property
+    def usual(self) -> bool:
+        """Whether nobody and nothing decided it: the default of the recipe."""
+        return self.why.startswith("default")
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -104,6 +109,6 @@ class ReportFacts:
     """bytes"""
     samples: Sequence[Sample] = ()
     test_accesses: int | None = None
-    """How often the locked test rows were opened, this time included."""
+    """How often a model was measured on the locked test rows; once for each model is the least."""
     notes: Sequence[str] = ()
     """Downgrades, skips and alarms of the run."""

@@ -55,7 +55,9 @@ def report(facts: ReportFacts) -> str:
         "difference": difference_text,
         "range": range_text,
         "pieces": pieces,
+        "sentence": sentence,
         "short": short,
+        "spread": spread,
         "seconds": _seconds,
         "size": _size,
         "model": model_name,
@@ -87,6 +89,24 @@ def pieces(sample: Sample) -> Iterator[tuple[str, float]]:
         left -= len(text)
     if left < 0:
         yield f" … ({-left:,} more characters)", 0.0
+
+
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning and a full stop at its end."""
+    return text and text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def spread(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Facts of the environment as lines: inner facts on the line of the outer one, bytes as sizes."""
+    for name, value in facts.items():
+        if name.endswith("_bytes") and isinstance(value, int):
+            yield name.removesuffix("_bytes"), _size(value)
+        elif isinstance(value, Mapping):
+            yield name, ", ".join(f"{key} {entry}" for key, entry in value.items()) or "none"
+        elif isinstance(value, list | tuple):
+            yield name, ", ".join(str(entry) for entry in value) or "none"
+        else:
+            yield name, str(value)
 
 
 def model_name(name: str) -> str:

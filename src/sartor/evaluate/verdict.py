@@ -191,6 +191,7 @@ def _decide_difference(gate: Gate, difference: Difference, *, higher: bool, shar
     worst = difference.low if higher else -difference.high
     if gate.drop_at_most is None:
         passed = worst > 0
+        other = other.replace("_", "-")
         note = {"better": f"better than {other}", "worse": f"worse than {other}"}.get(
             difference.word, f"no difference to {other} seen"
         )

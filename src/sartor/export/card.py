@@ -131,8 +131,8 @@ def _limits(facts: ReportFacts) -> str:
     ]
     if comparison["small"]:
         limits.append(f"Only {comparison['rows']} test rows: the numbers are a hint, not a measurement.")
-    if facts.test_accesses is not None and facts.test_accesses > 1:
-        limits.append(f"The test rows were opened {facts.test_accesses} times, so the scores may flatter.")
+    if facts.test_accesses is not None and facts.test_accesses > len(comparison["models"]):
+        limits.append("The test rows were opened more than once for each model, so the scores may flatter.")
     worse = [
         f"{metric['name']} than {model}"
         for metric in comparison["metrics"]
@@ -162,9 +162,13 @@ def _load(facts: ReportFacts) -> str:
     )
 
 
+def _plain(value: object) -> object:
+    return ", ".join(f"{key} {entry}" for key, entry in value.items()) if isinstance(value, Mapping) else value
+
+
 def _made(facts: ReportFacts) -> str:
     made: dict[str, Any] = {"method": facts.method, "made": facts.created, "weights kept from step": facts.curve.chosen}
     made |= {setting.key: setting.value for setting in facts.settings if setting.key.startswith(("train.", "method"))}
-    made |= facts.environment
-    lines = [_table_row(text(key), text(value)) for key, value in made.items() if value not in (None, "")]
+    made |= {key: _plain(value) for key, value in facts.environment.items()}
+    lines = [_table_row(text(key), text(value)) for key, value in made.items() if value not in (None, "", [])]
     return "\n".join(["| | |", "|---|---|", *lines])

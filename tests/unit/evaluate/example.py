@@ -105,7 +105,7 @@ def facts(**changes: Any) -> ReportFacts:
                  ('{"queue":', 1.0), (' "billing",', 1.0), (' "urgent": false}', 1.0), ("<|end|>", 1.0), ("\n", 0.0)],
             )
         ],
-        "test_accesses": 1,
+        "test_accesses": 3,
         "notes": ["bfloat16 is slow on this processor; trained in float32"],
     }  # fmt: skip
     return ReportFacts(**(given | changes))

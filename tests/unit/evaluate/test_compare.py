@@ -198,3 +198,20 @@ def test_json_is_plain_and_finite() -> None:
     assert [entry["name"] for entry in body["metrics"]] == ["bleu", "accuracy"]
     assert body["metrics"][1]["share"] is True
     assert set(body["metrics"][0]["differences"]) == {"base"}
+
+
+def test_a_perfect_or_hopeless_result_is_not_certainty_whatever_the_metric() -> None:
+    wrong = rows(["no"] * 20, reference='{"a": 1}')
+    right = rows(['{"a": 1}'] * 20, reference='{"a": 1}')
+    result = compare({"base": wrong, "tuned": right}, [metric("field_f1"), metric("macro_f1")])
+    for name in result.metrics:
+        best, worst = result.score(name, "tuned"), result.score(name, "base")
+        assert best is not None
+        assert worst is not None
+        assert (best.value, worst.value) == (1.0, 0.0)
+        assert best.low == pytest.approx(0.839, abs=0.001)
+        assert worst.high == pytest.approx(0.161, abs=0.001)
+    half = [replace(row, prediction='{"a": 1, "b": 2, "c": 3}') for row in right]
+    steady = compare({"base": half}, [metric("field_f1")]).score("field_f1", "base")
+    assert steady is not None
+    assert steady.low == steady.value == steady.high == 0.5

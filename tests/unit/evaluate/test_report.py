@@ -15,7 +15,7 @@ import pytest
 
 from sartor.evaluate import curves
 from sartor.evaluate.facts import Curve, DataFacts, DataFile, Dropped, ReportFacts, Sample, Setting
-from sartor.evaluate.report import LONGEST, report, short
+from sartor.evaluate.report import LONGEST, report, sentence, short, spread
 
 example = runpy.run_path(str(Path(__file__).with_name("example.py")))
 facts: Callable[..., ReportFacts] = example["facts"]
@@ -73,7 +73,7 @@ def test_opens_with_the_verdict_and_holds_every_part() -> None:
         "Kept the weights of step 100. Validation turned at step 110",
         "data/tickets.jsonl:15",
         "same as data/tickets.jsonl:3",
-        "test rows opened 1 time",
+        "test rows opened 3 times, for 3 models",
         "max 0.740",
         "empty answer",
         "LoRA of rank 16 on 6.5M parameters",
@@ -195,7 +195,7 @@ def test_one_model_or_few_rows_or_nothing_measured() -> None:
 
 
 def test_opened_more_than_once_is_told() -> None:
-    assert "have been used 3 times" in page(test_accesses=3).words
+    assert "opened more than once for each model" in page(test_accesses=4).words
 
 
 def test_long_texts_are_cut_and_say_so() -> None:
@@ -263,3 +263,49 @@ def test_a_classification_shows_its_labels(tmp_path: Path) -> None:
     flips = {**given.comparison["flips"], "decided": True}
     words = Page(report(replace(given, comparison={**given.comparison, "flips": flips}))).words
     assert "Wrong before, right now: " in words
+
+
+def test_defaults_stand_behind_what_was_decided() -> None:
+    settings = [
+        Setting("a.b", 3, "set in recipe.yaml:2"),
+        Setting("c", None, "default: nothing"),
+        Setting("d", 1, "default"),
+    ]
+    html = report(facts(settings=settings))
+    decided, usual = html.split("2 more at their default")
+    assert "a.b" in decided
+    assert "a.b" not in usual
+    assert "<code>–</code>" in usual
+
+
+def test_facts_of_the_environment_are_spread_on_lines() -> None:
+    given = {"memory_bytes": 25_276_502_016, "libraries": {"torch": "2.13", "numpy": "2.4"}, "gpus": [], "cores": 2}
+    assert list(spread(given)) == [
+        ("memory", "25.28 GB"),
+        ("libraries", "torch 2.13, numpy 2.4"),
+        ("gpus", "none"),
+        ("cores", "2"),
+    ]
+    assert [sentence(text) for text in ("took every step", "Done.", "")] == ["Took every step.", "Done.", ""]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.05, 8.3), (0.1, 5.0), (1e-9, 3.0), (2.0, 90.0)])
+def test_decades_cover_and_are_few(low: float, high: float) -> None:
+    marks = curves._decades(low, high)
+    assert marks[0] <= low
+    assert marks[-1] >= high
+    assert marks == sorted(marks)
+    assert 2 <= len(marks) <= 12
+
+
+def test_a_long_fall_is_drawn_on_a_logarithmic_axis() -> None:
+    def heights(last: float) -> list[float]:
+        drawn = picture(
+            curves.curve([(1, 10.0), (2, 1.0), (3, last)], [], chosen=None, turned=None, width=700, height=300)
+        )
+        return coordinates(next(e for e in drawn if e.tag == "polyline"))[1::2]
+
+    first, second, third = heights(0.1)
+    assert second - first == pytest.approx(third - second, abs=0.3)
+    first, second, third = heights(0.5)
+    assert second - first > 5 * (third - second)

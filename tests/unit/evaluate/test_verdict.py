@@ -109,7 +109,7 @@ def test_json_is_the_contract() -> None:
     [
         (
             comparison(),
-            "The tuned model is better than its base on 100 test rows it never saw: exact_match 20 % → 90 %.",
+            "The tuned model is better than its base on 100 test rows it never saw: exact_match 20.0 % → 90.0 %.",
         ),
         (comparison(base=0.9, tuned=0.2), "The tuned model is worse than its base"),
         (comparison(base=0.5, tuned=0.5), "The tuned model is not seen to differ from its base"),
