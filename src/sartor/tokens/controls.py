@@ -130,7 +130,7 @@ class Controls:
                     chr(_FRAME + index),
                     lstrip=flags[text].get("lstrip", False),
                     rstrip=flags[text].get("rstrip", False),
-                    normalized=False,
+                    normalized=flags[text].get("normalized", False),
                 )
                 for text, index in self._number.items()
             ]

@@ -53,7 +53,7 @@ class Renderer:
             prompt. A row with reasoning always begins at the generation prompt.
 
     Raises:
-        TokenError: T210, the template needs an end-of-text token that the vocabulary does not have; T217.
+        TokenError: T210, the plain template needs an end-of-text token that the vocabulary does not have; T227.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Renderer:
         in_template = "\0".join(template.literals)
         framing = [text for text in vocabulary.added if text in special or (not text.isspace() and text in in_template)]
         self._controls = Controls(vocabulary, framing)
+        _check_recognised(vocabulary, [text for text in framing if text in in_template], template.label)
         self._weigher = Weigher(self._controls)
         self._special = any_of(tuple(special))
         self._plans: OrderedDict[tuple[Any, ...], Plan | Fault | Refused] = OrderedDict()
@@ -226,7 +227,7 @@ class Renderer:
                 return self._draft_chat(row)
         except (Fault, Refused, TokenError) as fault:
             return _problem(fault, row)
-        raise TypeError(f"rows of kind {row.kind} are not rendered one by one")
+        return _problem(Fault("T201", f"a row of kind {row.kind} holds no single answer to learn"), row)
 
     def _draft_text(self, row: Text) -> tuple[list[Draft], Notes]:
         bos, eos = (self.vocabulary.named.get(name, "") for name in ("bos_token", "eos_token"))
@@ -321,6 +322,15 @@ class Renderer:
         if isinstance(laid, Plan):
             return laid
         raise laid
+
+
+def _check_recognised(vocabulary: Vocabulary, tokens: Sequence[str], label: str) -> None:
+    """The tokenizer must make one id of each control token that the template writes."""
+    for text, encoding in zip(tokens, vocabulary.encodings(tokens), strict=True):
+        if vocabulary.added[text] not in encoding.ids:
+            what = f'the tokenizer does not recognise the control token "{text}" that the chat template writes'
+            fix = "give it normalized: false in tokenizer.json, as all control tokens have"
+            raise TokenError(Problem("T227", what, file=label, fix=fix))
 
 
 def has_reasoning(row: Row) -> bool:

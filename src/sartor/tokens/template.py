@@ -61,6 +61,7 @@ class ChatTemplate:
         special_tokens: names and texts the template may use: bos_token, eos_token ...
         options: further variables, e.g. {"enable_thinking": False}.
         label: name for messages, e.g. the path of the file.
+        now: what `strftime_now` tells; one moment for all renderings, so that rows do not change at midnight.
 
     Raises:
         TokenError: T218, the source is not valid Jinja.
@@ -73,12 +74,13 @@ class ChatTemplate:
         options: Mapping[str, Any] | None = None,
         *,
         label: str = "chat template",
+        now: datetime | None = None,
     ) -> None:
         self.source, self.label = source, label
         self.special_tokens, self.options = dict(special_tokens), dict(options or {})
         self._context = {**self.special_tokens, **self.options}
         try:
-            self._template = _environment().from_string(source)
+            self._template = _environment(now or datetime.now()).from_string(source)
             self.literals = tuple(_literals(source))
         except (jinja2.TemplateSyntaxError, RecursionError) as fault:
             line = getattr(fault, "lineno", None)
@@ -213,21 +215,17 @@ def _raise_exception(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
-def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form)
-
-
-def _environment() -> _Environment:
+def _environment(now: datetime) -> _Environment:
     environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols])
     environment.filters["tojson"] = _tojson
     environment.globals.update(
-        raise_exception=_raise_exception, strftime_now=_strftime_now, dict=_Dict(), namespace=_Namespace
+        raise_exception=_raise_exception, strftime_now=now.strftime, dict=_Dict(), namespace=_Namespace
     )
     return environment
 
 
 def _literals(source: str) -> Iterator[str]:
-    tree = _environment().parse(source)
+    tree = _environment(datetime.now()).parse(source)
     for data in tree.find_all(nodes.TemplateData):
         yield data.data
     for constant in tree.find_all(nodes.Const):

@@ -59,6 +59,7 @@ class Vocabulary:
         late = _late_tokens(config)
         self._tokenizer.add_tokens([AddedToken(**token) for token in late])
         self.templates, self.files = dict(templates or {}), files
+        self._tokenizer.add_special_tokens(_special_words(config, self._tokenizer))
         self.named = {name: text for name in NAMES if (text := _text(config.get(name))) is not None}
         """bos_token, eos_token ... as far as the vocabulary has them: the variables of chat templates."""
         decoder = sorted(self._tokenizer.get_added_tokens_decoder().items())
@@ -221,6 +222,15 @@ def _text(token: Any) -> str | None:
     if isinstance(token, Mapping):
         token = token.get("content")
     return token if isinstance(token, str) else None
+
+
+def _special_words(config: Mapping[str, Any], tokenizer: Tokenizer) -> list[str]:
+    """Control tokens that the configuration names, and that tokenizer.json has as ordinary words only."""
+    extra = [config.get(name) or () for name in ("extra_special_tokens", "additional_special_tokens")]
+    more = [token for tokens in extra for token in (tokens.values() if isinstance(tokens, Mapping) else tokens)]
+    texts = [_text(token) for token in (*(config.get(name) for name in NAMES), *more)]
+    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    return [text for text in texts if text and text not in added and tokenizer.token_to_id(text) is not None]
 
 
 def _late_tokens(config: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -452,6 +452,34 @@ def test_a_row_without_anything_to_learn_is_refused(model):
         Renderer(made.vocabulary, made.template).render(silent, 0)
 
 
+def test_a_control_token_that_the_tokenizer_does_not_see_is_refused():
+    import json
+
+    from unit.tokens.families import _trained
+
+    from sartor.tokens.vocabulary import Vocabulary
+
+    body = json.loads(_trained("legacy"))
+    token = {"id": 900, "content": "<|end|>", "single_word": False, "lstrip": False, "rstrip": False, "special": True}
+    body["added_tokens"].append(token | {"normalized": True})
+    made = Vocabulary(json.dumps(body), {"eos_token": "<|end|>"})
+    source = "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
+    with pytest.raises(TokenError, match="T227"):
+        Renderer(made, ChatTemplate(source, made.named))
+
+
+def test_rows_without_a_single_answer_are_refused(model):
+    from sartor.data.rows import Preference
+
+    made = model("bytes", "chatml")
+    turn = (Message("user", "a"),)
+    (result,) = Renderer(made.vocabulary, made.template).render_many(
+        [(0, Preference(origin=HERE, prompt=turn, chosen=turn, rejected=turn))]
+    )
+    assert isinstance(result, Problem)
+    assert (result.code, result.line) == ("T201", 7)
+
+
 def test_a_vocabulary_that_makes_control_tokens_of_text_is_refused():
     from tokenizers import Tokenizer, models, pre_tokenizers
 

@@ -83,6 +83,15 @@ def test_a_template_that_misbehaves_is_refused(source, word):
         ChatTemplate(source, NAMED).render([{"role": "user", "content": "x"}], generation=False)
 
 
+def test_one_moment_for_all_renderings():
+    from datetime import datetime
+
+    template = ChatTemplate("{{ strftime_now('%d %b %Y %f') }}", {}, now=datetime(2024, 7, 26))
+    assert template.render([], generation=False) == "26 Jul 2024 000000"
+    running = ChatTemplate("{{ strftime_now('%f') }}", {})
+    assert len({running.render([], generation=False) for _ in range(20)}) == 1
+
+
 def test_broken_source_names_file_and_line():
     with pytest.raises(TokenError) as caught:
         ChatTemplate("a\n{% if %}", {}, label="mine.jinja")

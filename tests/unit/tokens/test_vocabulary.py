@@ -36,6 +36,27 @@ def test_plain_encoding_is_what_a_vocabulary_without_the_token_gives(model):
         assert made.vocabulary.encode(text, special=False) == naked.encode(text).ids
 
 
+@pytest.mark.parametrize("kind", ["bytes", "fallback", "legacy", "unigram"])
+def test_the_second_tokenizer_differs_in_nothing_else(kind):
+    from tokenizers import AddedToken, Tokenizer
+    from unit.tokens.families import _trained
+
+    tokenizer = Tokenizer.from_str(_trained(kind))
+    tokenizer.add_tokens(
+        [
+            AddedToken("<l>", lstrip=True, special=True, normalized=False),
+            AddedToken("<r>", rstrip=True, special=True, normalized=False),
+            AddedToken("<n>", special=True, normalized=True),
+            AddedToken("<word>", special=False),
+        ]
+    )
+    vocabulary = Vocabulary(tokenizer.to_str(), {})
+    for text in ("a  <l>  b", "a \n<r> \n b<n> c", "<r><l>", "  <n>  ", "x<word> y <word>", "<r>\n\n<l> the weather"):
+        ids, offsets = vocabulary.controls.encode_marked(text)
+        (same,) = vocabulary.encodings([text])
+        assert (ids, offsets) == (same.ids, same.offsets)
+
+
 def test_truncation_padding_and_template_of_the_file_do_not_act(tmp_path):
     from tokenizers import Tokenizer, processors
 
@@ -92,6 +113,23 @@ def test_tokens_that_only_the_config_lists_are_added(tmp_path):
     assert after.encode("a<|late|>", special=True)[-1] == after.pad_id == before.size
     assert after.size == before.size + 1
     assert after.fingerprint != before.fingerprint
+
+
+def test_control_tokens_that_are_ordinary_words_of_the_file_are_cut_out(tmp_path):
+    from transformers import PreTrainedTokenizerFast
+
+    folder = write_model(tmp_path, "fallback", FAMILIES["zephyr"])
+    body = json.loads((folder / "tokenizer.json").read_text())
+    ids = {token["content"]: token["id"] for token in body["added_tokens"]}
+    body["model"]["vocab"] |= ids
+    body["added_tokens"] = []
+    (folder / "tokenizer.json").write_text(json.dumps(body))
+    vocabulary = Vocabulary.load(folder)
+    text = "<s>yes</s> no"
+    assert vocabulary.encode(text, special=True)[0] == ids["<s>"]
+    theirs = PreTrainedTokenizerFast.from_pretrained(folder)
+    assert vocabulary.encode(text, special=True) == theirs.encode(text, add_special_tokens=False)
+    assert not {ids["<s>"], ids["</s>"]} & set(vocabulary.encode(text, special=False))
 
 
 def test_a_folder_without_tokenizer_json_names_the_command(tmp_path):
