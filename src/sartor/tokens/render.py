@@ -326,7 +326,7 @@ class Renderer:
 
 def _check_recognised(vocabulary: Vocabulary, tokens: Sequence[str], label: str) -> None:
     """The tokenizer must make one id of each control token that the template writes."""
-    for text, encoding in zip(tokens, vocabulary.encodings(tokens), strict=True):
+    for text, encoding in zip(tokens, vocabulary.encodings(["a" + text for text in tokens]), strict=True):
         if vocabulary.added[text] not in encoding.ids:
             what = f'the tokenizer does not recognise the control token "{text}" that the chat template writes'
             fix = "give it normalized: false in tokenizer.json, as all control tokens have"
