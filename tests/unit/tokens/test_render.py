@@ -288,6 +288,16 @@ def test_straddling_tokens_are_encoded_apart(model):
         assert made.vocabulary.decode(pieces(rendered)[0]) == answer + "<|im_end|>"
 
 
+def test_a_space_before_the_answer_stays_with_the_answer(model):
+    made = model("bytes", "chatml")
+    source = "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+    renderer = Renderer(made.vocabulary, ChatTemplate(source, made.vocabulary.named))
+    (rendered,) = proven(renderer, chat("Hi", "yes")).rendered
+    assert made.vocabulary.decode(renderer.prompt([Message("user", "Hi")])).endswith("<|im_start|>assistant:")
+    assert made.vocabulary.decode(pieces(rendered)[0]) == " yes<|im_end|>"
+    assert renderer.text(renderer.completion("yes")) == "yes"
+
+
 def test_a_forced_straddle(tmp_path):
     from tokenizers import Tokenizer, models
 
