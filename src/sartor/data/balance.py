@@ -2,7 +2,7 @@
 
 Clusters of several rows go first, each to the part that is emptiest of its kind of rows; single rows then fill what is
 missing, stratum by stratum, with the rounding error carried over. Where large clusters leave a part out of balance,
-moves and swaps of clusters follow as long as they help.
+clusters are moved as long as that helps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ TOLERANCE = 0.01
 MOVES = 400
 SHAKES, SHAKEN, FEW = 100, 3, 500
 SHARE_WEIGHT = 3.0
-SWAP_PAIRS = 1 << 20
 DENSE = 5_000_000
 
 Counts = NDArray[np.int64]
@@ -121,10 +120,11 @@ class _Board:
         kept = np.minimum(left, self.have[0] == 0)
         for turn, part in enumerate(np.flatnonzero(self.shares[1:] > 0) + 1):
             need = int(self.targets[part] - self.have[part].sum())
-            quota = _quotas(self.wanted[part] - self.have[part], left - used - kept, need, backwards=turn % 2 == 1)
-            short = need - int(quota.sum())
-            if short > 0:
-                quota += _quotas(left - used - quota, left - used - quota, short, backwards=False)
+            quota = np.zeros_like(left)
+            for reserved in (kept, kept, 0):
+                room = left - used - quota - reserved
+                want = self.wanted[part] - self.have[part] if not quota.any() else room
+                quota += _quotas(want, room, need - int(quota.sum()), backwards=turn % 2 == 1)
             for at in np.flatnonzero(quota):
                 self.part[pool[at][used[at] : used[at] + quota[at]]] = part
             used += quota
@@ -134,7 +134,7 @@ class _Board:
         self.have[0] += np.bincount(self.stratum[self.first[rest]], minlength=len(self.totals))
 
     def mend(self) -> None:
-        """Move and swap clusters while a part is out of balance; stuck, shake a few and try again from there."""
+        """Move clusters while a part is out of balance; stuck, shake a few and try again from there."""
         movable = np.flatnonzero(~self.fixed)
         if self._imbalance() <= TOLERANCE or len(movable) * len(self.totals) > DENSE:
             return
@@ -155,11 +155,11 @@ class _Board:
         self.part, self.have = best.part, best.have
 
     def _descend(self, movable: Counts, makeup: NDArray[np.float64], best: _State) -> _State:
-        """Move and swap as long as the squared imbalance shrinks; the best state met on the way, or `best`."""
+        """Move one by one as long as the squared imbalance shrinks; the best state met on the way, or `best`."""
         weight = 1.0 / np.maximum(self.targets, 1)
         for _ in range(MOVES):
             off = np.column_stack([self.have - self.wanted, self.have.sum(1) - self.targets])
-            step = self._best_move(movable, makeup, off, weight) or self._best_swap(movable, makeup, off, weight)
+            step = self._best_move(movable, makeup, off, weight)
             if step is None:
                 break
             for cluster, part in step:
@@ -224,26 +224,6 @@ class _Board:
                 at = int(np.argmin(gains))
                 if gains[at] < best:
                     best, step = float(gains[at]), [(int(movable[here[at]]), to)]
-        return step
-
-    def _best_swap(
-        self, movable: Counts, makeup: NDArray[np.float64], off: NDArray[np.float64], weight: NDArray[np.float64]
-    ) -> list[tuple[int, int]] | None:
-        best, step = -1e-9, None
-        open_parts = [int(part) for part in np.flatnonzero(self.shares > 0)]
-        for number, one in enumerate(open_parts):
-            for other in open_parts[:number]:
-                a, b = (np.flatnonzero(self.part[movable] == part) for part in (one, other))
-                if not len(a) or not len(b) or len(a) * len(b) > SWAP_PAIRS:
-                    continue
-                leave = self._gains(makeup[a], off, weight, one, other)[:, None]
-                enter = self._gains(makeup[b], off, weight, other, one)[None, :]
-                both = 2 * (weight[one] ** 2 + weight[other] ** 2) * (makeup[a] @ makeup[b].T)
-                gains = leave + enter - both
-                at, bt = np.unravel_index(int(np.argmin(gains)), gains.shape)
-                if gains[at, bt] < best:
-                    best = float(gains[at, bt])
-                    step = [(int(movable[a[at]]), other), (int(movable[b[bt]]), one)]
         return step
 
 

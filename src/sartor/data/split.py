@@ -94,7 +94,6 @@ def split(
 
     part = given.copy()
     owner = _owners(clusters, given, free)
-    part[(given == OUT) & (owner[clusters.of] > 0)] = OUT
     ours = np.flatnonzero(free & (owner[clusters.of] <= 0))
     key = mixed(dataset.index.content[:, 0], seed)
     if len(ours):

@@ -247,7 +247,7 @@ def test_a_long_common_instruction_does_not_make_twins_of_all_rows() -> None:
     source = random.Random(1)
     frame = sentence(source, 150)
     rows = [talk(f"{frame}: {sentence(source, 8)}", sentence(source, 4), n) for n in range(200)]
-    twin = talk(f"{frame}: {rows[17].prompt_text().split(': ')[1]}", f"{rows[17].answer_text()} indeed", 999)
+    twin = talk(f"{rows[17].prompt_text()} please", rows[17].answer_text(), 999)
     splits, _ = divide([*rows, twin])
     assert len(splits.clusters.large) == 1
     assert splits.clusters.count == 200
@@ -269,6 +269,15 @@ def test_one_prompt_for_all_rows_identifies_none() -> None:
     source = random.Random(1)
     rows = [talk("Write a line.", sentence(source, 12), n) for n in range(100)]
     assert Counter(parts(rows)) == {"train": 80, "validation": 10, "test": 10}
+
+
+def test_copies_stay_together_where_prompts_say_nothing() -> None:
+    source = random.Random(1)
+    answers = [sentence(source, 12) for _ in range(60)]
+    for prompt in ("Write a line.", ""):
+        found = parts([talk(prompt, answer, columns={"n": n}) for answer in answers for n in range(2)])
+        assert found[::2] == found[1::2]
+        assert len(set(found)) == 3
 
 
 def test_system_turns_do_not_hide_or_make_twins() -> None:
