@@ -243,3 +243,19 @@ def test_mail_addresses_are_counted_by_file() -> None:
 def test_long_runs_without_a_sign_are_scanned_quickly() -> None:
     text = "a" * 300_000 + "@" * 20_000
     assert found("secrets", [Text(origin=Origin("t", 1), text=text)]) == []
+
+
+def test_a_cluster_that_decides_the_split_is_a_warning() -> None:
+    source = random.Random(1)
+    rows = [talk(sentence(source), "x", line, group="one" if line > 30 else None) for line in range(1, 51)]
+    (problem,) = found("clustering", rows)
+    assert (problem.code, problem.level, problem.line) == ("D156", "warning", 31)
+    assert problem.what.startswith("20 rows (40 %) must stay together")
+    assert found("clustering", [talk(row.prompt_text(), "x", line) for line, row in enumerate(rows)]) == []
+
+
+def test_a_common_frame_is_told() -> None:
+    source = random.Random(1)
+    frame = sentence(source, 150)
+    (problem,) = found("clustering", [talk(f"{frame} {sentence(source, 8)}", "x", line) for line in range(1, 51)])
+    assert (problem.code, problem.level, problem.line, len(problem.rows)) == ("D158", "info", 1, 49)
