@@ -1,6 +1,6 @@
 """Predicted against measured peak memory of training, each shape in its own process.
 
-    python benchmarks/memory.py [--json]
+python benchmarks/memory.py [--json]
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from sartor.recipe.auto import Resolution
     from sartor.recipe.schema import Recipe
 
-TARGET_STEPS = 600
+TARGET_STEPS = {"pretrain": 200}
+USUAL_STEPS = 600
 EPOCHS = (3, 20)
 VALIDATIONS = 20
 ROW_CAP = {"validation": 500, "test": 1000}
@@ -105,6 +106,8 @@ def decide(
 
     rank = getattr(recipe.method.options, "rank", None)
     trainable = memory.lora_parameters(form, rank) if rank else form.parameters
+    if rank and getattr(recipe.method.options, "alpha", None) == "auto":
+        resolution.decide(f"method.{recipe.method.name}.alpha", 2.0 * rank, "twice the rank")
     rate = getattr(optimizer.options, "learning_rate", "auto")
     if rate == "auto":
         rate, why = learning_rate(recipe.method.name, form.parameters, rank, optimizer.name)
@@ -116,8 +119,9 @@ def decide(
     if steps is None:
         epochs = train.epochs
         if epochs == "auto":
-            epochs = float(min(max(math.ceil(TARGET_STEPS / per_epoch), EPOCHS[0]), EPOCHS[1]))
-            why = f"about {TARGET_STEPS} steps of {per_epoch} an epoch, {EPOCHS[0]} to {EPOCHS[1]} epochs; stops early"
+            target = TARGET_STEPS.get(task, USUAL_STEPS)
+            epochs = float(min(max(math.ceil(target / per_epoch), EPOCHS[0]), EPOCHS[1]))
+            why = f"about {target} steps of {per_epoch} an epoch, {EPOCHS[0]} to {EPOCHS[1]} epochs; stops early"
             resolution.decide("train.epochs", epochs, why)
         steps = max(1, round(epochs * per_epoch))
 
@@ -134,7 +138,7 @@ def decide(
     compiled = train.compile
     if compiled == "auto":
         compiled = False
-        why = "compiling takes half a minute and repays it only in runs of hours (benchmarks/train.py)"
+        why = "compiling takes about half a minute; set it to true for runs of hours"
         resolution.decide("train.compile", compiled, why)
     return Settings(
         task=task,

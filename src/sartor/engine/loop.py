@@ -238,10 +238,14 @@ class _Fit:
         yield Saved(step, str(path), best)
 
     def finish(self) -> Iterator[Event]:
-        best = self.checkpoints.best() if self.validate is not None else None
         best_step = self.progress.step
-        if best is not None:
-            best_step = read_state(best, self.updater, None).step
+        if self.validate is not None:
+            best = self.checkpoints.best()
+            if best is not None:
+                best_step = read_state(best, self.updater, None).step
+            else:
+                what = f"the checkpoint of the best step, {self.progress.best_step}, is lost; the last weights are kept"
+                yield Noted("warning", "N412", what, best_step)
         self.policy.eval()
         progress = self.progress
         yield Finished(

@@ -15,9 +15,9 @@ from sartor.data.rows import Example
 from sartor.errors import DataError, Problem, RecipeError, raise_errors
 from sartor.evaluate import metrics as metric_files
 from sartor.evaluate.outcomes import collect
-from sartor.evaluate.predict import predict
 from sartor.evaluate.shots import choose_shots, fit_shots
 from sartor.evaluate.verdict import check as check_gates
+from sartor.events import Noted
 
 if TYPE_CHECKING:
     from sartor.flow.prepare import Emit, Prepared
@@ -66,15 +66,18 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
         )
     else:
         names = list(wanted.metrics)
+    names = list(dict.fromkeys([*names, *(gate.metric for gate in recipe.goal.success)]))
     metrics = metric_files.load(names, prepared.loaded.root)
-    known = [metric.name for metric in metrics]
-    problems = check_gates(recipe.goal.success, against=wanted.against, metrics=known, rows=len(test))
-    raise_errors(RecipeError, problems)
     most = min(len(test), MOST_ROWS)
     if wanted.rows == "auto":
         resolution.decide("evaluate.rows", most, f"all {len(test):,} test rows, at most {MOST_ROWS:,}")
     else:
         most = min(len(test), wanted.rows)
+    known = [metric.name for metric in metrics]
+    problems = check_gates(recipe.goal.success, against=wanted.against, metrics=known, rows=most)
+    raise_errors(RecipeError, problems)
+    for problem in problems:
+        emit(Noted(problem.level, problem.code, problem.what))
     indices = np.sort(np.random.default_rng([recipe.seed, 2]).permutation(test)[:most])
     new_tokens = _new_tokens(prepared)
     return Bench(
@@ -143,6 +146,8 @@ def measure(
 
     Every time the test rows are opened is written down. `policy` may be None where the file is finished.
     """
+    from sartor.evaluate.predict import predict
+
     path = run.folder / "predictions" / f"{name}.jsonl"
     if not path.exists():
         _count_access(run, name, len(tools.indices))
