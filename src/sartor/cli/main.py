@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -45,8 +46,13 @@ def run(args: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+SPINS = "10000"
+"""How long OpenMP threads spin before they sleep: on a busy machine endless spinning takes the cores from those at work."""
+
+
 def main() -> None:
     """The `sartor` command."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
