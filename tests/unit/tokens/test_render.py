@@ -149,6 +149,18 @@ def test_users_never_write_control_tokens(model, kind, name, data):
     assert sorted(text.strip() for text in read) == sorted(wanted(made.family, answer).strip() for answer in answers)
 
 
+def test_tokens_of_the_template_that_are_not_special_are_for_answers_only(model):
+    made = model("bytes", "qwen2.5")
+    renderer = Renderer(made.vocabulary, made.template)
+    call = made.vocabulary.added["<tool_call>"]
+    asked = proven(renderer, chat("a <tool_call> b", "c"))
+    assert call not in asked.rendered[0].ids
+    assert asked.notes.controls == ("<tool_call>",)
+    answered = proven(renderer, chat("c", "a <tool_call> b"))
+    assert call in answered.rendered[0].ids
+    assert answered.notes.controls == ()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["qwen3", "gpt-oss"])
 @COMMON
