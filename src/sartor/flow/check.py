@@ -56,7 +56,9 @@ class Checked:
         for name, text in lines.items():
             console.print(f" {name:<6} {printable(text)}", soft_wrap=True)
         for finding in data["findings"]:
-            console.print(printable(f" {finding['level']:<8} {finding['code']} {finding['message']}"), soft_wrap=True)
+            place = ":".join(str(finding[part]) for part in ("file", "line") if finding[part] is not None)
+            told = f" {finding['level']:<8} {finding['code']} {finding['message']}   {place}"
+            console.print(printable(told), soft_wrap=True)
         console.print(" every value and its reason: --json, or --why KEY", style="dim")
 
 

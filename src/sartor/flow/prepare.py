@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sartor import registry
 from sartor.advise.hardware import survey
 from sartor.advise.settings import Settings, decide, longest_row
 from sartor.data.pipeline import Prepared as Rows
 from sartor.data.pipeline import prepare as prepare_rows
 from sartor.data.rows import Example
-from sartor.errors import DataError, ModelError, Problem, raise_errors
+from sartor.errors import DataError, ModelError, Problem, RecipeError, raise_errors
 from sartor.events import Event
 from sartor.models.catalog import ModelFolder, resolve
 from sartor.recipe.auto import Resolution
@@ -99,6 +100,15 @@ def prepare(loaded: Loaded, folder: Path, emit: Emit) -> Prepared:
     recipe = loaded.recipe
     resolution = Resolution(loaded)
     base = resolve(recipe.base.model, loaded.root, revision=recipe.base.revision)
+    if base.base is not None:
+        raise ModelError(
+            loaded.problem(
+                "M107",
+                "base.model",
+                f"{recipe.base.model} is an adapter; training starts from a whole model",
+                fix=f"base: {base.base.reference}",
+            )
+        )
     rows = prepare_rows(recipe.data, root=loaded.root, folder=folder, emit=emit)
     task = rows.task
     if recipe.goal.task == "auto":
@@ -148,7 +158,35 @@ def prepare(loaded: Loaded, folder: Path, emit: Emit) -> Prepared:
         validation_rows=len(tokens["validation"]),
         hardware=survey(),
     )
+    _require_rows(loaded, settings.objective.name, rows.dataset[0].kind)
+    _judge_rate(loaded, settings, rows)
     return Prepared(loaded, resolution, base, renderer.vocabulary, renderer, rows, tokens, settings, max_tokens)
+
+
+def _require_rows(loaded: Loaded, objective: str, kind: str) -> None:
+    """Raises RecipeError R106 where an objective cannot learn from rows of this kind."""
+    if kind in registry.component("objective", objective).ROWS:
+        return
+    fitting = [name for name in registry.names("objective") if kind in registry.component("objective", name).ROWS]
+    raise RecipeError(
+        loaded.problem(
+            "R106",
+            "train.objective",
+            f"{objective} does not learn from {kind} rows",
+            fix=f"train.objective: {' or '.join(fitting)}, or leave it out",
+        )
+    )
+
+
+def _judge_rate(loaded: Loaded, settings: Settings, rows: Rows) -> None:
+    """A warning R150 where the learning rate is outside of what the method is known to bear."""
+    method, optimizer = loaded.recipe.method.name, settings.optimizer.name
+    low, high = registry.component("method", method).LEARNING_RATE
+    key = f"train.optimizer.{optimizer}.learning_rate"
+    if optimizer == "sgd" or low <= settings.learning_rate <= high or key not in loaded.given:
+        return
+    told = f"learning_rate {settings.learning_rate:g} is outside of the usual for {method} ({low:g} to {high:g})"
+    rows.findings.add(loaded.problem("R150", key, told, level="warning", fix="learning_rate: auto"))
 
 
 def _reasons(rows: Rows) -> bool:
