@@ -80,7 +80,8 @@ class Renderer:
         in_template = "\0".join(template.literals)
         framing = [text for text in vocabulary.added if text in special or (not text.isspace() and text in in_template)]
         self._controls = Controls(vocabulary, framing)
-        _check_recognised(vocabulary, [text for text in framing if text in in_template], template.label)
+        ends = {vocabulary.named.get("bos_token"), vocabulary.named.get("eos_token")}
+        _check_recognised(vocabulary, [text for text in framing if text in in_template or text in ends], template.label)
         self._weigher = Weigher(self._controls)
         self._special = any_of(tuple(special))
         self._plans: OrderedDict[tuple[Any, ...], Plan | Fault | Refused] = OrderedDict()

@@ -46,7 +46,7 @@ def test_the_second_tokenizer_differs_in_nothing_else(kind):
         [
             AddedToken("<l>", lstrip=True, special=True, normalized=False),
             AddedToken("<r>", rstrip=True, special=True, normalized=False),
-            AddedToken("<n>", special=True, normalized=True),
+            AddedToken("<n>", special=True, normalized=kind != "legacy"),  # T227 refuses that combination
             AddedToken("<word>", special=False),
         ]
     )
