@@ -17,6 +17,7 @@ from sartor.flow.signals import Stop
 from sartor.models.catalog import resolve
 from sartor.recipe.load import Loaded, load
 from sartor.store import environment
+from sartor.store.atomic import remove
 from sartor.store.fingerprint import Fingerprint, compare, take
 from sartor.store.run import Run
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = Path("runs")
 FINGERPRINT = "fingerprint.json"
+OPTIMIZER = "recipe.train.optimizer."
 LIBRARIES = ("sartor", "torch", "transformers", "tokenizers", "peft", "numpy")
 
 
@@ -135,6 +137,25 @@ def _fingerprint(loaded: Loaded) -> Fingerprint:
     )
 
 
+def _held(old: Fingerprint, new: Fingerprint) -> list[Problem]:
+    """Changes nobody can allow, because the checkpoints would not fit: of the base, the method and the kind of optimiser."""
+    changed = [
+        key for key in sorted(old.fields.keys() | new.fields.keys()) if old.fields.get(key) != new.fields.get(key)
+    ]
+    held = [key for key in changed if key.startswith(("recipe.method.", "base."))]
+    optimizers = [{key.split(".")[3] for key in each.fields if key.startswith(OPTIMIZER)} for each in (old, new)]
+    if optimizers[0] != optimizers[1]:
+        held.append("recipe.train.optimizer")
+    return [
+        Problem(
+            "F120",
+            f"{key.removeprefix('recipe.')} has changed, and what was trained so far would not fit it",
+            fix="change it back, or start a new run with another --out",
+        )
+        for key in held
+    ]
+
+
 def _finished(folder: Run) -> Ran:
     verdict, comparison = folder.read_json("verdict.json"), folder.read_json("comparison.json")
     if verdict is None or comparison is None:
@@ -187,9 +208,12 @@ class _Session:
             return
         problems = compare(Fingerprint(old), self.fingerprint, allow=self.allow)
         raise_errors(RunError, problems)
+        raise_errors(RunError, _held(Fingerprint(old), self.fingerprint))
         for problem in problems:
             self.emit(Noted(problem.level, problem.code, problem.what))
-        if self.allow:
+        if any(problem.code == "F122" for problem in problems):
+            if (self.run.folder / "predictions").exists():
+                remove(self.run.folder / "predictions")
             self.run.write_json(FINGERPRINT, self.fingerprint.json())
 
     @contextmanager
@@ -242,14 +266,18 @@ class _Session:
                 )
                 self.stop.training = False
                 self.run.write_json("training.json", asdict(finished))
-                publish_model(prepared, policy, model)
+                publish_model(prepared, policy, model, best_step=finished.best_step)
+                if self.stop.asked():
+                    raise KeyboardInterrupt
         del policy
         gc.collect()
         with self._stage("evaluate", "tuned"):
             settings = prepared.settings
             tuned = None
             if not kept(self.run.folder, "tuned"):
-                tuned = load_model(resolve(str(model), Path("/")), dtype=settings.dtype, device=settings.device)
+                tuned = load_model(
+                    resolve(str(model.resolve()), Path("/")), dtype=settings.dtype, device=settings.device
+                )
             outcomes["tuned"] = measure("tuned", tuned, tools, prepared, self.run, self.emit)
         return outcomes
 

@@ -117,6 +117,10 @@ def train(
         if isinstance(event, Finished):
             finished = event
     assert finished is not None
+    if batches and finished.best_step == 0:
+        emit(
+            Noted("warning", "N413", "no step was better on validation than the start; the tuned model equals its base")
+        )
     return finished
 
 
@@ -143,12 +147,13 @@ def _fixed_sample(rows: TokenSet, most: int, seed: int, micro_tokens: int | None
         yield collate([rows[int(chosen[member])] for member in members])
 
 
-def publish_model(prepared: Prepared, policy: CausalPolicy, folder: Path) -> None:
+def publish_model(prepared: Prepared, policy: CausalPolicy, folder: Path, *, best_step: int) -> None:
     """Write the tuned model folder, whole or not at all."""
     facts = {
-        "base": prepared.base.reference,
+        "base": _findable(prepared),
         "base_path": str(prepared.base.path),
         "method": prepared.loaded.recipe.method.name,
+        "best_step": best_step,
         "task": prepared.settings.task,
         "max_tokens": prepared.max_tokens,
         "thinks": prepared.renderer.thinks,
@@ -166,6 +171,13 @@ def publish_model(prepared: Prepared, policy: CausalPolicy, folder: Path) -> Non
             facts=facts,
         )
         atomic.publish(folder, {file.name: partial(_move, file) for file in sorted(made.iterdir())}, about=facts)
+
+
+def _findable(prepared: Prepared) -> str:
+    """The base as it is found from any folder: by its name, or by its path where it is local or of one revision."""
+    reference, base = prepared.base.reference, prepared.loaded.recipe.base
+    local = (prepared.loaded.root / Path(reference).expanduser()).is_dir()
+    return str(prepared.base.path) if local or base.revision is not None else reference
 
 
 def _move(file: Path, to: Path) -> None:

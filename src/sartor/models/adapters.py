@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def adapter_base(folder: Path) -> str:
 def load_adapter(policy: CausalPolicy, folder: Path, *, trainable: bool = False) -> None:
     """Put the adapter of `folder` on the policy's model. Every key of the file must find its place.
 
-    Raises ModelError M121 when keys are missing or left over, M122 when the adapter changes nothing.
+    Raises ModelError M121 when keys are missing or left over, M122 when the adapter changes nothing although it should.
     """
     adapter = PeftModel.from_pretrained(policy.model, str(folder), is_trainable=trainable, autocast_adapter_dtype=False)
     wanted = {name for name in adapter.state_dict() if ".lora_" in name}
@@ -80,7 +81,7 @@ def load_adapter(policy: CausalPolicy, folder: Path, *, trainable: bool = False)
             )
         )
     updates = [tensor for name, tensor in adapter.state_dict().items() if ".lora_B." in name]
-    if updates and not any(bool(tensor.any()) for tensor in updates):
+    if updates and not any(bool(tensor.any()) for tensor in updates) and not _stayed_at_base(folder):
         raise ModelError(
             Problem(
                 "M122",
@@ -90,6 +91,12 @@ def load_adapter(policy: CausalPolicy, folder: Path, *, trainable: bool = False)
             )
         )
     policy.adapter = adapter
+
+
+def _stayed_at_base(folder: Path) -> bool:
+    """Whether a run of ours found no step better than its start, so that an adapter without effect is what it made."""
+    facts = folder / "sartor.json"
+    return facts.exists() and json.loads(facts.read_text(encoding="utf-8")).get("best_step") == 0
 
 
 def _saved_keys(folder: Path) -> list[str]:

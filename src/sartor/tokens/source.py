@@ -121,5 +121,7 @@ class TokenSource:
         return {"epoch": self.epoch, "cursor": self.cursor, "done": self.done}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state` was taken."""
+        """Continue where `state` was taken; with the next epoch where there are fewer rows now than then."""
         self.epoch, self.cursor, self.done = state["epoch"], state["cursor"], state["done"]
+        if self.cursor >= len(self._order(self.epoch)[1]):
+            self.epoch, self.cursor = self.epoch + 1, 0
