@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +14,14 @@ from sartor.advise.hardware import survey
 from sartor.advise.settings import Settings, decide, longest_row
 from sartor.data.pipeline import Prepared as Rows
 from sartor.data.pipeline import prepare as prepare_rows
-from sartor.data.rows import Example
 from sartor.errors import DataError, ModelError, Problem, RecipeError, raise_errors
 from sartor.events import Event
 from sartor.models.catalog import ModelFolder, resolve
 from sartor.recipe.auto import Resolution
 from sartor.tokens.contract import supervise
-from sartor.tokens.render import Renderer
+from sartor.tokens.render import Renderer, has_reasoning
 from sartor.tokens.template import PLAIN, ChatTemplate
-from sartor.tokens.vocabulary import Vocabulary
+from sartor.tokens.vocabulary import Vocabulary, check_size
 
 if TYPE_CHECKING:
     from sartor.recipe.load import Loaded
@@ -47,23 +47,18 @@ class Prepared:
     max_tokens: int
 
 
-def renderer_for(folder: ModelFolder, *, template: Path | None = None, **options: Any) -> Renderer:
+def renderer_for(
+    folder: ModelFolder, *, template: Path | None = None, now: datetime | None = None, **options: Any
+) -> Renderer:
     """The renderer of a model: its own vocabulary and template, or the plain one, or the given file's.
 
-    What a model was trained with (sartor.json beside it) is used again unless `options` say otherwise.
+    What a model was trained with (sartor.json beside it) is used again unless `options` say otherwise. `now` is what a
+    template that prints the date is told.
     """
     home = folder.path if (folder.path / "tokenizer.json").exists() else folder.root.path
     vocabulary = Vocabulary.load(home)
-    size = folder.root.vocabulary
-    if size is not None and vocabulary.size > size:
-        raise ModelError(
-            Problem(
-                "T220",
-                f"the tokenizer gives ids up to {vocabulary.size - 1}, the embedding has {size} rows",
-                file=str(home),
-                fix="use the tokenizer that belongs to this model",
-            )
-        )
+    if folder.root.vocabulary is not None:
+        raise_errors(ModelError, check_size(vocabulary, folder.root.vocabulary, str(home)))
     if template is not None:
         source, label = _read_template(template), str(template)
     elif vocabulary.template is not None:
@@ -71,7 +66,7 @@ def renderer_for(folder: ModelFolder, *, template: Path | None = None, **options
     else:
         source, label = PLAIN, "the plain template"
     return Renderer(
-        vocabulary, ChatTemplate(source, vocabulary.named, label=label), **(_trained_with(folder) | options)
+        vocabulary, ChatTemplate(source, vocabulary.named, label=label, now=now), **(_trained_with(folder) | options)
     )
 
 
@@ -92,7 +87,7 @@ def _trained_with(folder: ModelFolder) -> dict[str, Any]:
     return {key: facts[key] for key in ("thinks", "reasoning") if key in facts}
 
 
-def prepare(loaded: Loaded, folder: Path, emit: Emit) -> Prepared:
+def prepare(loaded: Loaded, folder: Path, emit: Emit, *, now: datetime | None = None) -> Prepared:
     """Read, split, render and prove all rows, and fill in every `auto`. Working files go into `folder`.
 
     Raises InputError with every problem found.
@@ -127,9 +122,10 @@ def prepare(loaded: Loaded, folder: Path, emit: Emit) -> Prepared:
     renderer = renderer_for(
         base,
         template=loaded.root / recipe.base.template if recipe.base.template else None,
+        now=now,
         loss_on=recipe.data.loss_on,
         reasoning=recipe.data.reasoning,
-        thinks=recipe.data.reasoning != "none" and _reasons(rows),
+        thinks=recipe.data.reasoning != "none" and any(has_reasoning(row) for row in rows.dataset),
     )
     max_tokens = longest_row(recipe, base, resolution)
     tokens = {
@@ -187,10 +183,3 @@ def _judge_rate(loaded: Loaded, settings: Settings, rows: Rows) -> None:
         return
     told = f"learning_rate {settings.learning_rate:g} is outside of the usual for {method} ({low:g} to {high:g})"
     rows.findings.add(loaded.problem("R150", key, told, level="warning", fix="learning_rate: auto"))
-
-
-def _reasons(rows: Rows) -> bool:
-    """Whether any assistant turn of the data carries reasoning."""
-    return any(
-        message.reasoning is not None for row in rows.dataset if isinstance(row, Example) for message in row.messages
-    )
