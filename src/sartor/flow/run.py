@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,7 +228,8 @@ class _Session:
         from sartor.flow.measure import bench
 
         with self._stage("data"):
-            prepared = prepare(self.loaded, self.run.folder / "data", self.emit)
+            began = datetime.fromtimestamp(self.run.created)
+            prepared = prepare(self.loaded, self.run.folder / "data", self.emit, now=began)
             tools = bench(prepared, self.emit)
             self.run.write_text("resolved.yaml", prepared.resolution.to_yaml())
             prepared.rows.write(self.run.folder / "data")

@@ -34,7 +34,7 @@ class RunList:
     def render(self, console: Console) -> None:
         """A table, one line per run."""
         if not self.runs:
-            console.print(f" no runs in {self.root}/ yet   begin one: sartor run recipe.yaml")
+            console.print(f" no runs in {self.root}/ yet   begin one: sartor run recipe.yaml", soft_wrap=True)
             return
         header = ("run", "state", "base", "method", "objective", "verdict", "metric", "tuned", "time")
         table(console, header, [_cells(run) for run in self.runs])
