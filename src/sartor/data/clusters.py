@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ LARGE_SHARE = 0.2
 """Rows that resemble each other are taken apart once they are more than this share of all different rows ..."""
 LARGE_ROWS = 8
 """... and more than this many: then it is a common frame or a chain that links them, not a copy."""
+FRAME = 0.3
+"""Words that most rows share are a frame, if they make up this part of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Clusters:
     large: tuple[Rows, ...]
     """Groups of near-duplicates so large that only closer likeness was let count in them."""
     shingles: Shingles
+    """What the rows are compared by: all their shingles, or those outside a frame that most rows share."""
 
     @property
     def count(self) -> int:
@@ -75,7 +79,8 @@ def cluster(dataset: Dataset, near_duplicates: float, *, seen: Callable[[int], N
 
     _, first, text = np.unique(index.text[order], return_index=True, return_inverse=True)
     speakers = order[np.sort(first)]
-    near = _near(shingles, speakers, near_duplicates)
+    own = _own(shingles, speakers, dataset.folder)
+    near = _near(shingles, own, speakers, near_duplicates)
 
     by_text = Forest(len(dataset))
     by_text.join(order, order[first][text])
@@ -90,7 +95,7 @@ def cluster(dataset: Dataset, near_duplicates: float, *, seen: Callable[[int], N
         near=near.linked,
         apart=near.apart,
         large=tuple(near.large),
-        shingles=shingles,
+        shingles=shingles if own is None else own,
     )
 
 
@@ -117,35 +122,48 @@ class _Near:
     """Groups that were linked but are too large to be copies; their links are among `apart`."""
 
 
-def _near(shingles: Shingles, rows: Rows, threshold: float) -> _Near:
+def _own(shingles: Shingles, rows: Rows, folder: Path) -> Shingles | None:
+    """All sets less the frame that most of `rows` share; None where there is no frame worth the name."""
+    if len(rows) <= LARGE_ROWS:
+        return None
+    frame = shingles.frame(rows)
+    if len(frame) < FRAME * float(np.median(shingles.sizes[rows])):
+        return None
+    return shingles.without(np.arange(len(shingles)), frame, folder)
+
+
+def _near(shingles: Shingles, own: Shingles | None, rows: Rows, threshold: float) -> _Near:
     """Link `rows`; what is too large to be copies is linked again without its common frame, then more and more closely."""
     limit = max(LARGE_ROWS, int(LARGE_SHARE * len(rows)))
-    whole = _link(shingles, rows, threshold, limit)
+    whole = _link(shingles, rows, threshold, limit, own)
     linked, apart, pending = [whole.linked], [whole.apart], whole.large
     for level in dict.fromkeys((threshold, (1 + threshold) / 2, (3 + threshold) / 4)):
         large = []
         for group in pending:
-            part = _link(shingles.without(group, shingles.frame(group)), np.arange(len(group)), level, limit)
+            bare = shingles.without(group, shingles.frame(group))
+            part = _link(bare, np.arange(len(group)), level, limit, None)
             linked.append(part.linked.named(group))
             apart.append(part.apart.named(group))
             large += [group[members] for members in part.large]
         pending = large
-    return _Near(_measured(shingles, Pairs.join(linked)), _measured(shingles, Pairs.join(apart)), whole.large)
+    told = shingles if own is None else own
+    return _Near(_measured(told, Pairs.join(linked)), _measured(told, Pairs.join(apart)), whole.large)
 
 
-def _link(shingles: Shingles, rows: Rows, threshold: float, limit: int) -> _Near:
-    found = links(shingles, rows, threshold)
-    linked = found.similarity >= threshold
+def _link(shingles: Shingles, rows: Rows, threshold: float, limit: int, own: Shingles | None) -> _Near:
+    near, close = links(shingles, rows, threshold, own=own)
     forest = Forest(len(shingles))
-    forest.join(found.first[linked], found.second[linked])
+    forest.join(near.first, near.second)
     roots = forest.roots()
     large = np.flatnonzero(np.bincount(roots, minlength=len(shingles)) > limit)
-    settled = linked & ~np.isin(roots[found.first], large)
-    return _Near(found.where(settled), found.where(~settled), [rows[roots[rows] == root] for root in large])
+    chained = np.isin(roots[near.first], large)
+    return _Near(
+        near.where(~chained), Pairs.join([close, near.where(chained)]), [rows[roots[rows] == root] for root in large]
+    )
 
 
 def _measured(shingles: Shingles, pairs: Pairs) -> Pairs:
-    """The pairs with the similarity of their whole texts."""
+    """The pairs with their similarity in these sets."""
     return Pairs(pairs.first, pairs.second, shingles.jaccard(pairs.first, pairs.second))
 
 

@@ -100,7 +100,9 @@ def recognise(
 def records(path: Path, *, format: str = "auto", max_line_bytes: int = 4 << 20) -> Iterator[Record | Problem]:
     """The records of a file as they stand there, whatever their form. Raises DataError for faults of the whole file."""
     source, _ = _source(path, format)
-    found: Iterator[Record | Problem] = registry.component("source", source).records(path, max_line_bytes=max_line_bytes)
+    found: Iterator[Record | Problem] = registry.component("source", source).records(
+        path, max_line_bytes=max_line_bytes
+    )
     return found
 
 

@@ -26,6 +26,8 @@ WORD = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\
 
 CLOSE = 0.5
 """Pairs at least this alike are remembered although they are not linked."""
+OWN = 0.6
+"""How alike copies must be in what is their own, where most of their words are a common frame."""
 WINDOW = 24
 """Neighbours of the same band that a row is compared with; only buckets larger than this are not compared in full."""
 MISSED = 0.001
@@ -81,21 +83,29 @@ class Shingles:
     @classmethod
     def of(cls, texts: Iterable[str], folder: Path | None = None, *, seen: Callable[[int], None] = silent) -> Self:
         """Shingle every text. `seen` is told how many are done."""
-        sizes: list[NDArray[np.int64]] = []
-        done = 0
-        with tempfile.TemporaryFile(dir=folder) as file:
+
+        def pieces() -> Iterator[tuple[Rows, NDArray[np.uint32]]]:
+            done = 0
             for chunk in _chunks(texts):
                 owner, code = _shingle(chunk)
-                file.write(code.tobytes())
-                sizes.append(np.bincount(owner, minlength=len(chunk)))
+                yield np.bincount(owner, minlength=len(chunk)), code
                 done += len(chunk)
                 seen(done)
+
+        return cls._spool(pieces(), folder)
+
+    @classmethod
+    def _spool(cls, pieces: Iterable[tuple[Rows, NDArray[np.uint32]]], folder: Path | None) -> Self:
+        """From (sizes of the next rows' sets, their shingles)."""
+        sizes = [np.zeros(1, np.int64)]
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for size, code in pieces:
+                sizes.append(size)
+                file.write(code.tobytes())
             file.flush()
-            offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes))]) if sizes else np.zeros(1, np.int64)
-            flat: NDArray[np.uint32] = np.zeros(0, np.uint32)
-            if offsets[-1]:
-                flat = np.memmap(file, np.uint32, "r")
-        return cls(flat, offsets.astype(np.int64))
+            offsets = np.cumsum(np.concatenate(sizes))
+            flat = np.memmap(file, np.uint32, "r") if offsets[-1] else np.zeros(0, np.uint32)
+        return cls(flat, offsets)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -107,15 +117,16 @@ class Shingles:
         start = np.repeat(self.offsets[rows] - (np.cumsum(sizes) - sizes), sizes)
         return owner, self._flat[start + np.arange(len(owner))]
 
-    def without(self, rows: Rows, frame: NDArray[np.uint32]) -> Shingles:
-        """The rows' sets less the shingles of `frame`, in memory."""
-        owners, codes = [], []
-        for at, owner, code in self.chunks(rows):
-            own = ~np.isin(code, frame)
-            owners.append(owner[own] + at)
-            codes.append(code[own])
-        sizes = np.bincount(np.concatenate(owners), minlength=len(rows))
-        return Shingles(np.concatenate(codes), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+    def without(self, rows: Rows, frame: NDArray[np.uint32], folder: Path | None = None) -> Shingles:
+        """The sets of `rows` less the shingles of `frame`."""
+
+        def pieces() -> Iterator[tuple[Rows, NDArray[np.uint32]]]:
+            for begin, end in _pieces(self.sizes[rows], CHUNK_SHINGLES):
+                owner, code = self.gather(rows[begin:end])
+                own = ~np.isin(code, frame)
+                yield np.bincount(owner[own], minlength=end - begin), code[own]
+
+        return Shingles._spool(pieces(), folder)
 
     def chunks(self, rows: Rows) -> Iterator[tuple[int, Rows, NDArray[np.uint32]]]:
         """`gather` in pieces of bounded size, each with the position of its first row."""
@@ -143,18 +154,19 @@ class Shingles:
         return result
 
 
-def links(shingles: Shingles, rows: Rows, threshold: float, *, seen: Callable[[int], None] = silent) -> Pairs:
-    """Pairs of `rows` at least `CLOSE` alike that were found on the way to linking all pairs at or above `threshold`.
+def links(shingles: Shingles, rows: Rows, threshold: float, *, own: Shingles | None = None) -> tuple[Pairs, Pairs]:
+    """Pairs of `rows` that link all that is at or above `threshold`, and other pairs met that are at least `CLOSE` alike.
 
-    Of rows that are linked already, directly or through others, not every pair is listed. The result depends on the
-    order of `rows` only; give them in an order of their content. `seen` is told how many bands are done.
+    Of rows that are linked already, directly or through others, not every pair is listed. With `own`, what is not part of
+    a common frame, a pair must be at least `OWN` alike in that as well. The result depends on the order of `rows` only;
+    give them in an order of their content.
     """
     if len(rows) < 2:
-        return Pairs.join([])
+        return Pairs.join([]), Pairs.join([])
     forest = Forest(len(rows))
-    bands = _bands(shingles, rows, threshold)
+    bands = _bands(shingles, rows, threshold) if own is None else _bands(own, rows, min(OWN, threshold))
     rejected = np.zeros(0, np.uint64)
-    found = []
+    near, close = [], []
     for number in range(len(bands)):
         apart: list[NDArray[np.uint64]] = []
         for first, second in _candidates(bands[number], bands[(number + 1) % len(bands)]):
@@ -163,15 +175,16 @@ def links(shingles: Shingles, rows: Rows, threshold: float, *, seen: Callable[[i
             fresh = (roots[first] != roots[second]) & ~_contains(rejected, key)
             fresh &= _could_reach(shingles.sizes[rows[first]], shingles.sizes[rows[second]], min(CLOSE, threshold))
             first, second, key = first[fresh], second[fresh], key[fresh]
-            similarity = shingles.jaccard(rows[first], rows[second])
-            linked = similarity >= threshold
+            found = Pairs(rows[first], rows[second], shingles.jaccard(rows[first], rows[second]))
+            linked = found.similarity >= threshold
+            if own is not None:
+                linked &= own.jaccard(found.first, found.second) >= OWN
             forest.join(first[linked], second[linked])
+            near.append(found.where(linked))
+            close.append(found.where(~linked & (found.similarity >= CLOSE)))
             apart.append(key[~linked])
-            close = linked | (similarity >= CLOSE)
-            found.append(Pairs(rows[first[close]], rows[second[close]], similarity[close]))
         rejected = np.unique(np.concatenate([rejected, *apart]))
-        seen(number + 1)
-    return Pairs.join(found)
+    return Pairs.join(near), Pairs.join(close)
 
 
 class Forest:
@@ -249,7 +262,8 @@ def mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
 def _shape(threshold: float) -> tuple[int, int]:
     """(bands, hashes per band) so that a pair at the threshold shares a band but for a chance of `MISSED`."""
-    width = max(1, min(10, math.floor(math.log(0.25) / math.log(threshold)))) if threshold < 1 else 10
+    ideal = math.log(0.25) / math.log(threshold) if threshold < 1 else 10
+    width = int(min(10, max(ideal, 3 if threshold >= CLOSE else 1)))
     collide = min(threshold**width, 1 - 1e-9)
     return max(4, math.ceil(math.log(MISSED) / math.log(1 - collide))), width
 

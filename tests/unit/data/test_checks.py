@@ -256,6 +256,7 @@ def test_a_cluster_that_decides_the_split_is_a_warning() -> None:
 
 def test_a_common_frame_is_told() -> None:
     source = random.Random(1)
-    frame = sentence(source, 150)
-    (problem,) = found("clustering", [talk(f"{frame} {sentence(source, 8)}", "x", line) for line in range(1, 51)])
-    assert (problem.code, problem.level, problem.line, len(problem.rows)) == ("D158", "info", 1, 49)
+    frames = sentence(source, 150), sentence(source, 150)
+    one, other = found("clustering", [talk(f"{frames[n % 2]} {sentence(source, 8)}", "x", n) for n in range(60)])
+    assert {one.line, other.line} == {0, 1}
+    assert (one.code, one.level, len(one.rows)) == ("D158", "info", 29)

@@ -50,8 +50,8 @@ def test_links_join_what_is_alike_and_nothing_else(threshold: float) -> None:
     texts = [" ".join(source.choices(words, k=source.randint(3, 30))) for _ in range(150)]
     texts += [" ".join(dict.fromkeys([*text.split(), source.choice(words)])) for text in texts[:50]]
     shingles = Shingles.of(texts)
-    found = links(shingles, np.arange(len(texts)), threshold)
-    near = found.where(found.similarity >= threshold)
+    near, close = links(shingles, np.arange(len(texts)), threshold)
+    assert close.similarity.max(initial=0) < threshold
     assert near.similarity == pytest.approx(
         [likeness(texts[a], texts[b]) for a, b in zip(near.first, near.second, strict=True)]
     )

@@ -243,16 +243,30 @@ def test_one_utterance_files_do_not_chain_into_one_cluster() -> None:
     assert Counter(splits.part.tolist())[2] == pytest.approx(0.1 * len(rows), abs=1)
 
 
-def test_a_long_common_instruction_does_not_make_twins_of_all_rows() -> None:
+@pytest.mark.parametrize(("frames", "large"), [(1, 0), (3, 3)])
+def test_a_long_common_instruction_does_not_make_twins_of_all_rows(frames: int, large: int) -> None:
     source = random.Random(1)
-    frame = sentence(source, 150)
-    rows = [talk(f"{frame}: {sentence(source, 8)}", sentence(source, 4), n) for n in range(200)]
+    frame = [sentence(source, 150) for _ in range(frames)]
+    rows = [talk(f"{frame[n % frames]}: {sentence(source, 8)}", sentence(source, 4), n) for n in range(200)]
     twin = talk(f"{rows[17].prompt_text()} please", rows[17].answer_text(), 999)
     splits, _ = divide([*rows, twin])
-    assert len(splits.clusters.large) == 1
+    assert len(splits.clusters.large) == large
     assert splits.clusters.count == 200
     assert splits.part[17] == splits.part[-1]
     assert Counter(splits.part.tolist()) == {0: 161, 1: 20, 2: 20}
+
+
+def test_a_short_instruction_does_not_hide_twins() -> None:
+    source = random.Random(1)
+    frame = sentence(source, 20)
+    rows: list[Row] = []
+    for line in range(150):
+        text = sentence(source, 8)
+        rows.append(talk(f"{frame}: {text}", "yes", line))
+        rows.append(talk(f"{frame}: {near(text, source)}", "yes", line))
+    splits, _ = divide(rows)
+    assert splits.part[::2].tolist() == splits.part[1::2].tolist()
+    assert splits.clusters.sizes.max() <= 4
 
 
 def test_a_chain_is_cut_where_it_is_weakest() -> None:
