@@ -25,6 +25,8 @@ TARGET_STEPS = {"pretrain": 200}
 USUAL_STEPS = 600
 EPOCHS = (3, 20)
 VALIDATIONS = 20
+SMALL_MODEL = 50_000_000
+"""Parameters under which the whole model is tuned by default."""
 ROW_CAP = {"validation": 500, "test": 1000}
 MICRO_TOKENS = {"cpu": 8192, "cuda": 32768}
 LONGEST = 2048
@@ -35,6 +37,7 @@ class Settings:
     """A recipe with nothing left open."""
 
     task: str
+    method: Component
     objective: Component
     optimizer: Component
     device: str
@@ -104,13 +107,16 @@ def decide(
         resolution.decide("base.dtype", dtype, why)
     threads = _auto(resolution, "train.threads", train.threads, hardware.cores, "every core this process may use")
 
-    rank = getattr(recipe.method.options, "rank", None)
+    method, why = choose_method(recipe, form.parameters)
+    if recipe.method == "auto":
+        resolution.decide("method", method.name, why)
+    rank = getattr(method.options, "rank", None)
     trainable = memory.lora_parameters(form, rank) if rank else form.parameters
-    if rank and getattr(recipe.method.options, "alpha", None) == "auto":
-        resolution.decide(f"method.{recipe.method.name}.alpha", 2.0 * rank, "twice the rank")
+    if rank and getattr(method.options, "alpha", None) == "auto":
+        resolution.decide(f"method.{method.name}.alpha", 2.0 * rank, "twice the rank")
     rate = getattr(optimizer.options, "learning_rate", "auto")
     if rate == "auto":
-        rate, why = learning_rate(recipe.method.name, form.parameters, rank, optimizer.name)
+        rate, why = learning_rate(method.name, form.parameters, rank, optimizer.name)
         resolution.decide(f"train.optimizer.{optimizer.name}.learning_rate", rate, why)
 
     size = _step_size(recipe, resolution, task)
@@ -142,6 +148,7 @@ def decide(
         resolution.decide("train.compile", compiled, why)
     return Settings(
         task=task,
+        method=method,
         objective=objective,
         optimizer=optimizer,
         device=hardware.device,
@@ -168,6 +175,16 @@ def _auto(resolution: Resolution, key: str, wanted: int | Auto, value: int, why:
         return wanted
     resolution.decide(key, value, why)
     return value
+
+
+def choose_method(recipe: Recipe, parameters: int) -> tuple[Component, str]:
+    """(method, reason): the recipe's, or every weight of a small model and adapters on a large one."""
+    if recipe.method != "auto":
+        return recipe.method, "set in the recipe"
+    name = "full" if parameters < SMALL_MODEL else "lora"
+    size = f"{parameters / 1e6:.1f}M parameters"
+    why = f"{size}: an adapter would save little" if name == "full" else f"{size}: adapters save memory and forget less"
+    return Component(name=name, options=registry.component("method", name).Options()), why
 
 
 def learning_rate(method: str, parameters: int, rank: int | None, optimizer: str) -> tuple[float, str]:

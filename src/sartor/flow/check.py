@@ -86,7 +86,7 @@ def examine(loaded: Loaded, emit: Emit) -> Checked:
             "task": settings.task,
         }
         plan = {
-            "method": loaded.recipe.method.name,
+            "method": settings.method.name,
             "objective": settings.objective.name,
             "steps": settings.steps,
             "steps_per_epoch": settings.steps_per_epoch,

@@ -40,7 +40,7 @@ def report_facts(
         statement=recipe.goal.statement or "",
         task=prepared.settings.task,
         base=recipe.base.model,
-        method=recipe.method.name,
+        method=prepared.settings.method.name,
         created=time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
         curve=_curve(events, finished),
         data=_data(prepared),

@@ -176,7 +176,7 @@ def _require_rows(loaded: Loaded, objective: str, kind: str) -> None:
 
 def _judge_rate(loaded: Loaded, settings: Settings, rows: Rows) -> None:
     """A warning R150 where the learning rate is outside of what the method is known to bear."""
-    method, optimizer = loaded.recipe.method.name, settings.optimizer.name
+    method, optimizer = settings.method.name, settings.optimizer.name
     low, high = registry.component("method", method).LEARNING_RATE
     key = f"train.optimizer.{optimizer}.learning_rate"
     if optimizer == "sgd" or low <= settings.learning_rate <= high or key not in loaded.given:

@@ -82,8 +82,7 @@ def run(path: Path, out: Path | None, overrides: Sequence[str], allow: Sequence[
     loaded = load(path, overrides)
     fingerprint = _fingerprint(loaded)
     name = loaded.recipe.name or path.stem
-    about = {"base": loaded.recipe.base.model, "method": loaded.recipe.method.name, "goal": loaded.recipe.goal.task}
-    _rehearse(loaded, emit, _existing(out, name, fingerprint))
+    about = {} if _existing(out, fingerprint) else _rehearse(loaded, emit)
     folder = (
         Run.into(out, name, fingerprint.digest, about=about)
         if out
@@ -95,20 +94,22 @@ def run(path: Path, out: Path | None, overrides: Sequence[str], allow: Sequence[
         return _Session(folder, loaded, fingerprint, tuple(allow), emit).go()
 
 
-def _existing(out: Path | None, name: str, fingerprint: Fingerprint) -> bool:
+def _existing(out: Path | None, fingerprint: Fingerprint) -> bool:
     """Whether this recipe has a folder already, so that its inputs were found good before."""
     if out is not None:
         return (out / FINGERPRINT).exists()
     return any(found.parent.name.endswith(fingerprint.digest[:8]) for found in ROOT.glob(f"*/{FINGERPRINT}"))
 
 
-def _rehearse(loaded: Loaded, emit: Emit, known: bool) -> None:
-    """Prepare everything once in a temporary folder, so that faulty input is refused before a run folder exists."""
-    if known:
-        return
+def _rehearse(loaded: Loaded, emit: Emit) -> dict[str, str]:
+    """What the history shows of this run, from preparing everything once in a temporary folder.
+
+    Faulty input is refused here, before a run folder exists.
+    """
     from sartor.flow.check import examine
 
-    examine(loaded, emit)
+    plan = examine(loaded, emit).plan
+    return {"base": loaded.recipe.base.model, "method": plan["method"], "objective": plan["objective"]}
 
 
 def _fingerprint(loaded: Loaded) -> Fingerprint:

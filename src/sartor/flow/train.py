@@ -46,8 +46,8 @@ def open_base(prepared: Prepared, emit: Emit) -> CausalPolicy:
 def attach(prepared: Prepared, policy: CausalPolicy) -> None:
     """Put the recipe's method on the base model: where training begins."""
     recipe, settings = prepared.loaded.recipe, prepared.settings
-    method = registry.component("method", recipe.method.name)
-    method.attach(policy, recipe.method.options, dropout=recipe.train.dropout, seed=recipe.seed)
+    method = registry.component("method", settings.method.name)
+    method.attach(policy, settings.method.options, dropout=recipe.train.dropout, seed=recipe.seed)
     if settings.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if settings.compile:
@@ -152,7 +152,7 @@ def publish_model(prepared: Prepared, policy: CausalPolicy, folder: Path, *, bes
     facts = {
         "base": _findable(prepared),
         "base_path": str(prepared.base.path),
-        "method": prepared.loaded.recipe.method.name,
+        "method": prepared.settings.method.name,
         "best_step": best_step,
         "task": prepared.settings.task,
         "max_tokens": prepared.max_tokens,

@@ -421,8 +421,8 @@ class Recipe(Options):
     """The rows."""
     goal: Goal = Goal()
     """The purpose and the gates."""
-    method: Method = Field(default="lora", validate_default=True)
-    """Which weights move: full or lora, with options."""
+    method: Method | Auto = "auto"
+    """Which weights move: full or lora, with options; auto is full for models under 50 million parameters, lora above."""
     train: Train = Field(default_factory=Train)
     """Training."""
     evaluate: Evaluate = Evaluate()

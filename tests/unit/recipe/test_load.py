@@ -20,7 +20,7 @@ def test_the_smallest_recipe_has_careful_defaults() -> None:
     recipe = parse(SMALL).recipe
     assert recipe.base.model == "sartor/nano"
     assert [source.path for source in recipe.data.sources] == ["tickets.jsonl"]
-    assert recipe.method.name == "lora"
+    assert recipe.method == "auto"
     assert recipe.train.schedule.name == "cosine"
     assert recipe.train.optimizer == "auto"
     assert recipe.data.split == Split()
