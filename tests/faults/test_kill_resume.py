@@ -18,7 +18,7 @@ from job import Done, finish
 from sartor.flow.run import run
 
 METHODS = ("lora", "full")
-STEPS = 150
+STEPS = 80
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_killed_five_times_at_any_moment(method: str, seed: int, unbroken: dict[
             moment = f"{(pause := dice.uniform(0.3, 6.0)):.3f} s after the start"
             time.sleep(pause)
         else:
-            goal = min(STEPS - 1, job.steps_taken(out) + dice.randint(1, 30))
+            goal = min(STEPS - 1, job.steps_taken(out) + dice.randint(1, 16))
             moment = f"{(pause := dice.uniform(0, 0.1)):.3f} s after step {goal}"
             until = time.monotonic() + 120
             while process.poll() is None and job.steps_taken(out) < goal and time.monotonic() < until:

@@ -19,7 +19,7 @@ from job import Done, finish
 
 from sartor.errors import DataError, InputError, Interrupted, ModelError, RecipeError, RunError
 from sartor.flow.check import check
-from sartor.flow.run import run
+from sartor.flow.run import _fingerprint, run
 from sartor.recipe.load import load
 from sartor.store import atomic
 from sartor.store.run import Run, find
@@ -563,7 +563,7 @@ class TestCommandLine:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["orders.jsonl", "recipe.yaml"]
 
     def test_ctrl_c_saves_and_the_same_command_ends_bit_identical(self, model: Path, tmp_path: Path) -> None:
-        body = job.recipe(model, train={"steps": 150, "validation": {"every": 50}}, evaluate={"against": ["base"]})
+        body = job.recipe(model, train={"steps": 80, "validation": {"every": 40}}, evaluate={"against": ["base"]})
         unbroken = finish(tmp_path / "a", body)
         recipe, out = job.write(tmp_path / "b", body), tmp_path / "b/out"
         process = subprocess.Popen(
@@ -578,10 +578,10 @@ class TestCommandLine:
         assert "Traceback" not in stderr
         assert Run.open(out).state == "interrupted"
         stopped = max(event["step"] for event in lines(out / "events.jsonl") if event["event"] == "step")
-        assert 7 <= stopped < 150
+        assert 7 <= stopped < 80
         run(recipe, out, (), (), quiet)
         taken = [event["step"] for event in lines(out / "events.jsonl") if event["event"] == "step"]
-        assert taken == list(range(1, 151)), "what was saved is not taken again"
+        assert taken == list(range(1, 81)), "what was saved is not taken again"
         assert weights(out) == weights(unbroken.folder)
 
 
@@ -603,3 +603,9 @@ def test_every_architecture_from_recipe_to_verdict_to_reload(name: str, method: 
     else:
         theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder)
     assert torch.allclose(look.theirs(theirs), look.ours(done.folder), atol=1e-4)
+
+
+def test_components_without_options_still_tell_runs_apart(model: Path, tmp_path: Path) -> None:
+    recipe = job.write(tmp_path, job.recipe(model))
+    digests = {_fingerprint(load(recipe, (f"train.objective={name}",))).digest for name in ("sft", "pretrain")}
+    assert len(digests) == 2

@@ -129,8 +129,11 @@ def weights(folder: Path) -> list[Path]:
 
 
 def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and their plain values. A component {name, options} becomes ``key: name`` and ``key.name.option``."""
-    if isinstance(value, Mapping):
+    """Dotted keys and their plain values. A component {name, options} becomes ``key: name`` and ``key.name.option``.
+
+    An empty mapping is a value, so that a component without options keeps its name: ``method.full: {}``.
+    """
+    if isinstance(value, Mapping) and value:
         if value.keys() == {"name", "options"}:
             yield key, value["name"]
             yield from flatten(value["options"], f"{key}.{value['name']}")

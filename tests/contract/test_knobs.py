@@ -1,0 +1,658 @@
+"""No dead knobs: every key of the recipe has a probe here that fails where the key has no effect. A new key needs one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import job
+import pytest
+import torch
+import yaml
+
+from sartor.errors import InputError, SartorError
+from sartor.flow import train as training
+from sartor.flow.check import check
+from sartor.flow.measure import bench
+from sartor.flow.prepare import Prepared, prepare
+from sartor.flow.run import Ran, run
+from sartor.recipe.load import load
+from sartor.recipe.shape import knobs
+
+
+def quiet(event: object) -> None:
+    """Shows nothing."""
+
+
+class Workbench:
+    """A recipe over a tiny model, with changes, taken as far as a probe needs."""
+
+    def __init__(self, root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root, self.model, self.patch, self.count = root, model, monkeypatch, 0
+        train = {"steps": 2, "schedule": {"constant": {"warmup": 0.0}}}
+        self.recipe(train=train, evaluate={"against": ["base"], "metrics": ["perplexity"]})
+
+    def recipe(self, rows: Sequence[Any] | None = None, **changes: Any) -> None:
+        """Start from another recipe or from other rows."""
+        self.path = job.write(self.root, job.recipe(self.model, **changes), rows)
+
+    def without(self, *sections: str) -> None:
+        """Leave keys of the file to their defaults: `train`, `train.batch`."""
+        body = yaml.safe_load(self.path.read_text())
+        for key in sections:
+            *above, last = key.split(".")
+            section = body
+            for name in above:
+                section = section[name]
+            del section[last]
+        self.path.write_text(yaml.safe_dump(body, sort_keys=False))
+
+    def _new(self) -> Path:
+        self.count += 1
+        return self.root / f"out-{self.count}"
+
+    def checked(self, *overrides: str) -> dict[str, Any]:
+        """What `sartor check --json` says, apart from the values themselves."""
+        told = check(self.path, overrides, quiet).json()
+        return {"plan": told["plan"], "data": told["data"]}
+
+    def prepared(self, *overrides: str) -> Prepared:
+        """The recipe with its rows as tokens."""
+        folder = self._new()
+        folder.mkdir()
+        return prepare(load(self.path, overrides), folder, quiet)
+
+    def bench(self, *overrides: str) -> Any:
+        """What models are measured with."""
+        return bench(self.prepared(*overrides), quiet)
+
+    def trained(self, *overrides: str) -> Trained:
+        """Train without measuring."""
+        prepared = self.prepared(*overrides)
+        policy = training.open_base(prepared, quiet)
+        training.attach(prepared, policy)
+        events: list[Any] = []
+        folder = self._new()
+        training.train(prepared, policy, folder, events.append, owner="x", stop_asked=lambda: False)
+        steps = sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
+        return Trained({name: p.detach().clone() for name, p in policy.trainable().items()}, events, steps)
+
+    def ran(self, *overrides: str) -> Ran:
+        """The whole run."""
+        return run(self.path, self._new(), overrides, (), quiet)
+
+    def refused(self, *overrides: str) -> str:
+        """What is said when these changes are refused."""
+        with pytest.raises(InputError) as caught:
+            self.bench(*overrides)
+        return str(caught.value)
+
+
+@dataclass
+class Trained:
+    """What training gave."""
+
+    weights: dict[str, torch.Tensor]
+    events: list[Any]
+    checkpoints: list[str]
+
+    def of(self, kind: str) -> list[Any]:
+        return [event for event in self.events if event.kind == kind]
+
+    def same(self, other: Trained) -> bool:
+        if self.weights.keys() != other.weights.keys():
+            return False
+        return all(torch.equal(tensor, other.weights[name]) for name, tensor in self.weights.items())
+
+
+Probe = Callable[[Workbench], None]
+
+
+def moves(*overrides: str, before: Sequence[str] = (), **recipe: Any) -> Probe:
+    """Training with the change ends at other weights."""
+
+    def probe(at: Workbench) -> None:
+        if recipe:
+            at.recipe(**recipe)
+        assert not at.trained(*before, *overrides).same(at.trained(*before))
+
+    return probe
+
+
+def plans(override: str, place: str, before: Sequence[str] = (), drop: Sequence[str] = ()) -> Probe:
+    """`sartor check` says something else at `place`."""
+
+    def probe(at: Workbench) -> None:
+        at.without(*drop)
+        told = [at.checked(*before, *more) for more in ((), (override,))]
+        for step in place.split("."):
+            told = [each[step] for each in told]
+        assert told[0] != told[1]
+
+    return probe
+
+
+def measures(override: str, field: str, before: Sequence[str] = (), drop: Sequence[str] = ()) -> Probe:
+    """Models are measured with another `field` of the bench."""
+
+    def probe(at: Workbench) -> None:
+        at.without(*drop)
+        one, two = (getattr(at.bench(*before, *more), field) for more in ((), (override,)))
+        assert one != two
+
+    return probe
+
+
+def settles(override: str, field: str) -> Probe:
+    """The plan of training has another `field`."""
+
+    def probe(at: Workbench) -> None:
+        at.without(f"train.{override.partition('=')[0].split('.')[1]}") if override.startswith("train.batch") else None
+        one, two = (getattr(at.prepared(*more).settings, field) for more in ((), (override,)))
+        assert one != two
+
+    return probe
+
+
+def tells(override: str, file: str, wanted: str) -> Probe:
+    """A file of the run folder contains `wanted` with the change, and does not without."""
+
+    def probe(at: Workbench) -> None:
+        plain, changed = ((at.ran(*more).folder / file).read_text() for more in ((), (override,)))
+        assert wanted in changed
+        assert wanted not in plain
+
+    return probe
+
+
+def says(override: str, wanted: str, rows: Sequence[Any] | None = None) -> Probe:
+    """The change is refused with a reason, and the recipe works without it."""
+
+    def probe(at: Workbench) -> None:
+        if rows is not None:
+            at.recipe(rows)
+        at.checked()
+        assert wanted in at.refused(override)
+
+    return probe
+
+
+def gates(one: str, other: str) -> Probe:
+    """Of two gates on the same run the first passes and the second fails."""
+
+    def probe(at: Workbench) -> None:
+        gates = f"goal.success=[{{{one}}}, {{{other}}}]"
+        assert tuple(each["pass"] for each in at.ran(gates, *EASY).verdict["gates"]) == (True, False)
+
+    return probe
+
+
+EASY = ("train.steps=8", "method=full", "train.optimizer.adamw.learning_rate=0.02")
+"""Eight steps after which the model is clearly better."""
+
+
+def a_gate_asks_for_its_confidence(at: Workbench) -> None:
+    rule = "metric: perplexity, better_than: base, confidence"
+    decided = at.ran(f"goal.success=[{{{rule}: 0.6}}, {{{rule}: 0.99}}]").verdict["gates"]
+    widths = [each["high"] - each["low"] for each in decided]
+    assert widths[0] < widths[1]
+
+
+def a_name_is_in_the_folder(at: Workbench) -> None:
+    at.patch.chdir(at.root)
+    ran = run(at.path, None, ("name=triage", "train.steps=1"), (), quiet)
+    assert "_triage_" in ran.folder.name
+
+
+def the_seed_decides_order_start_and_examples(at: Workbench) -> None:
+    moves("seed=5", before=["method=full"])(at)
+    moves("seed=5")(at)
+    many = ["evaluate.against=[base, few_shot]", "evaluate.rows=5"]
+    one, two = at.bench(*many), at.bench(*many, "seed=5")
+    assert one.indices != two.indices
+    assert one.shots != two.shots
+
+
+def another_base_is_another_plan(at: Workbench) -> None:
+    other = job.save_model(at.root / "other", seed=3)
+    moves(f"base.model={other}")(at)
+
+
+def bfloat16_halves_the_weights(at: Workbench) -> None:
+    plain, short = (at.trained("method=full", f"base.dtype={name}") for name in ("float32", "bfloat16"))
+    assert {tensor.dtype for tensor in plain.weights.values()} == {torch.float32}
+    assert {tensor.dtype for tensor in short.weights.values()} == {torch.bfloat16}
+
+
+def a_template_of_ones_own_is_used_and_saved(at: Workbench) -> None:
+    own = job.CHATML.replace("assistant", "clerk").replace(
+        "message.role", "message.role | replace('assistant', 'clerk')"
+    )
+    (at.root / "own.jinja").write_text(own)
+    assert at.checked("base.template=own.jinja")["data"]["tokens"] != at.checked()["data"]["tokens"]
+    ran = at.ran("base.template=own.jinja")
+    assert "clerk" in (ran.folder / "model/chat_template.jinja").read_text()
+
+
+def paths_are_read(at: Workbench) -> None:
+    job.write_rows(at.root / "more.jsonl", job.orders(90))
+    assert at.checked("data.sources[0].path=more.jsonl")["data"]["files"][0]["records"] == 90
+
+
+def a_format_is_obeyed(at: Workbench) -> None:
+    assert at.checked()["data"]["files"][0]["format"] == "prompt_completion"
+    assert "orders.jsonl" in at.refused("data.sources[0].format=messages")
+
+
+def columns_are_mapped(at: Workbench) -> None:
+    at.recipe([{"q": row["prompt"], "reply": row["completion"]} for row in job.orders()])
+    assert at.refused()
+    told = at.checked("data.sources[0].format=prompt_completion", "data.sources[0].map={prompt: q, completion: reply}")
+    assert told["data"]["files"][0]["records"] == 72
+
+
+def groups_stay_together(at: Workbench) -> None:
+    at.recipe([{**row, "customer": index % 9} for index, row in enumerate(job.orders())])
+    counts = [
+        at.checked(*more)["data"]["split"]["clusters"]["count"] for more in ((), ("data.sources[0].group=customer",))
+    ]
+    assert counts == [72, 9]
+
+
+def ids_name_the_rows(at: Workbench) -> None:
+    at.recipe([{**row, "ticket": f"t{index}"} for index, row in enumerate(job.orders())])
+    assert "t1" in (at.ran("data.sources[0].id=ticket").folder / "predictions/base.jsonl").read_text()
+    at.recipe([{**row, "ticket": "same"} for row in job.orders()])
+    assert at.refused("data.sources[0].id=ticket")
+
+
+def roles_place_whole_files(at: Workbench) -> None:
+    job.write_rows(at.root / "exam.jsonl", [{**row, "prompt": f"Please: {row['prompt']}!"} for row in job.orders(20)])
+    sources = "data.sources=[{path: orders.jsonl}, {path: exam.jsonl, role: test}]"
+    rows = at.checked(sources)["data"]["split"]["rows"]
+    assert rows["test"] >= 20 > at.checked()["data"]["split"]["rows"]["test"]
+
+
+def bad_rows_are_skipped_only_when_asked(at: Workbench) -> None:
+    at.recipe([*job.orders(), {"prompt": "no answer"}])
+    assert "orders.jsonl:73" in at.refused()
+    assert at.checked("data.on_bad=skip")["data"]["files"][0]["skipped"] == 1
+
+
+def long_rows_are_treated_as_asked(at: Workbench) -> None:
+    long = {"prompt": f"{' '.join(str(n) for n in range(200))} end", "completion": "yes"}
+    at.recipe([*job.orders(), long, {**long, "prompt": long["prompt"][::-1]}])
+    limit = "data.max_tokens=100"
+    assert "100" in at.refused(limit)
+    dropped, cut = (at.prepared(limit, f"data.too_long={how}") for how in ("drop", "cut_prompt"))
+    kept = [sum(len(tokens) for tokens in each.tokens.values()) for each in (dropped, cut)]
+    assert kept == [72, 74]
+
+
+def reasoning_is_kept_as_asked(at: Workbench) -> None:
+    def chat(index: int, row: dict[str, str]) -> dict[str, Any]:
+        thought = {"role": "assistant", "content": row["completion"], "reasoning_content": f"It says {index}."}
+        return {"messages": [{"role": "user", "content": row["prompt"]}, thought] * 2}
+
+    template = job.CHATML.replace(
+        "{{ message.content }}",
+        "{% if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif %}{{ message.content }}",
+    )
+    at.model = job.save_model(at.root / "thinking", template=template)
+    at.recipe([chat(index, row) for index, row in enumerate(job.orders())])
+    learnt = [at.checked(f"data.reasoning={which}")["data"]["supervised_tokens"] for which in ("all", "last", "none")]
+    assert learnt[0] > learnt[1] > learnt[2]
+
+
+def answers_are_learnt_as_asked(at: Workbench) -> None:
+    at.recipe(job.chats())
+    told = {which: at.checked(f"data.loss_on={which}")["data"] for which in ("answers", "last_answer", "all")}
+    learnt = {which: each["supervised_tokens"] for which, each in told.items()}
+    assert learnt["last_answer"] < learnt["answers"] < learnt["all"]
+
+
+def shares_are_kept(share: str, at: Workbench) -> None:
+    shares = {"train": 0.4, "validation": 0.3, "test": 0.3} | {share: 0.5}
+    other = "test" if share != "test" else "validation"
+    shares[other] = round(1 - sum(value for name, value in shares.items() if name != other), 3)
+    told = at.checked(f"data.split={json.dumps(shares)}")["data"]["split"]["rows"]
+    assert all(abs(told[name] / 72 - value) < 0.06 for name, value in shares.items())
+
+
+def strata_are_kept(at: Workbench) -> None:
+    at.recipe([{**row, "rare": "yes" if index % 12 == 0 else "no"} for index, row in enumerate(job.orders())])
+
+    def rare(*more: str) -> list[list[int]]:
+        parts = []
+        for seed in range(3):
+            made = at.prepared(f"data.split.seed={seed}", *more)
+            rows = made.rows.dataset
+            parts.append(
+                [
+                    sum(rows[int(i)].columns["rare"] == "yes" for i in made.rows.splits.indices(part))
+                    for part in ("train", "validation", "test")
+                ]
+            )
+        return parts
+
+    kept = rare("data.split.stratify=rare")
+    assert all(1 <= part[1] <= 2 and 1 <= part[2] <= 2 for part in kept)
+    assert rare() != kept
+
+
+def near_duplicates_are_taken_together(at: Workbench) -> None:
+    said = "please send this order as soon as you can to our house in the old town near the river thank you"
+    twins = [{"prompt": f"{said} {row['prompt'] if index % 2 else row['prompt'][:-5]}", "completion": row["completion"]}
+             for index, row in enumerate(job.orders(12))]  # fmt: skip
+    at.recipe([*job.orders(), *twins])
+    counts = [
+        at.checked(f"data.split.near_duplicates={level}")["data"]["split"]["clusters"]["count"] for level in (0.3, 1.0)
+    ]
+    assert counts[0] < counts[1]
+
+
+def the_split_follows_its_seed(at: Workbench) -> None:
+    one, two = (at.prepared(*more).rows.splits.part.tolist() for more in ((), ("data.split.seed=8",)))
+    assert one != two
+
+
+def tasks_are_held_against_the_rows(at: Workbench) -> None:
+    assert "D180" in at.refused("goal.task=classify")
+    assert "D180" in at.refused("goal.task=pretrain")
+    at.recipe(job.labelled())
+    at.without("evaluate.metrics")
+    names = [[metric.name for metric in at.bench(f"goal.task={task}").metrics] for task in ("classify", "generate")]
+    assert names[0] != names[1]
+
+
+def a_method_moves_other_weights(at: Workbench) -> None:
+    assert at.trained("method=full").weights.keys() != at.trained("method=lora").weights.keys()
+
+
+def clipping_bounds_the_step(at: Workbench) -> None:
+    sgd = ["train.optimizer={sgd: {learning_rate: 0.01}}", "method=full"]
+    moves("train.clip_norm=0.01", before=sgd)(at)
+
+
+def dropout_acts_or_is_refused(at: Workbench) -> None:
+    at.model = job.save_model(at.root / "gpt2", "gpt2")
+    moves("train.dropout=0.5", before=["method=full"], train={"steps": 2})(at)
+
+
+def activations_are_recomputed(at: Workbench) -> None:
+    for wanted in (True, False):
+        prepared = at.prepared(f"train.gradient_checkpointing={str(wanted).lower()}", "method=full")
+        policy = training.open_base(prepared, quiet)
+        training.attach(prepared, policy)
+        assert policy.model.is_gradient_checkpointing is wanted
+
+
+def layers_are_compiled(at: Workbench) -> None:
+    compiled: list[Any] = []
+    at.patch.setattr(training, "compile_layers", compiled.append)
+    for wanted in (False, True):
+        prepared = at.prepared(f"train.compile={str(wanted).lower()}")
+        training.attach(prepared, training.open_base(prepared, quiet))
+        assert len(compiled) == wanted
+
+
+def validations(*overrides: str, drop: str = "train.validation") -> Callable[[Workbench], list[int]]:
+    def steps(at: Workbench) -> list[int]:
+        return [event.step for event in at.trained("train.steps=6", *overrides).of("validation")]
+
+    return steps
+
+
+def validation_comes_as_often_as_asked(at: Workbench) -> None:
+    assert validations("train.validation.every=2")(at) == [0, 2, 4, 6]
+    assert validations("train.validation.every=3")(at) == [0, 3, 6]
+
+
+def validation_takes_as_many_rows(at: Workbench) -> None:
+    few, all_rows = (
+        at.trained("train.steps=1", *more).of("validation")[0].metrics["loss"]
+        for more in (("train.validation.rows=2",), ())
+    )
+    assert few != all_rows
+
+
+PATIENT = ("train.steps=8", "train.validation.every=1", "train.stop.min_delta=1000000")
+"""Nothing counts as an improvement, so that patience decides."""
+
+
+def patience_ends_training(at: Workbench) -> None:
+    ends = [at.trained(*PATIENT, f"train.stop.patience={count}").of("finished")[0].step for count in (2, 5, 0)]
+    assert ends == [3, 6, 8] or ends == [2, 5, 8]
+
+
+def a_small_gain_does_not_count(at: Workbench) -> None:
+    plain, strict = (
+        at.trained(*EASY, f"train.stop.min_delta={least}").of("finished")[0].best_step for least in (0, 1000)
+    )
+    assert plain > strict == 0
+
+
+def the_metric_that_steers_is_the_one_asked_for(at: Workbench) -> None:
+    """A gain of 50 is much for a loss, and little for a perplexity that falls from 400."""
+    best = [at.trained(*EASY, "train.stop.min_delta=50", f"train.stop.on={name}").of("finished")[0].best_step
+            for name in ("loss", "perplexity")]  # fmt: skip
+    assert best[0] == 0 < best[1]
+
+
+def checkpoints_come_as_often_as_asked(at: Workbench) -> None:
+    steps = [
+        [
+            event.step
+            for event in at.trained("train.steps=6", "train.validation.every=6", f"train.checkpoint.every={every}").of(
+                "saved"
+            )
+        ]
+        for every in (2, 3)
+    ]
+    assert {2, 4} <= set(steps[0])
+    assert 3 in steps[1]
+    assert 2 not in steps[1]
+
+
+def as_many_checkpoints_are_kept(at: Workbench) -> None:
+    counts = [
+        len(at.trained("train.steps=8", "train.validation.every=1", f"train.checkpoint.keep={keep}").checkpoints)
+        for keep in (1, 4)
+    ]
+    assert counts == [2, 5]
+
+
+def spikes_are_treated_as_asked(at: Workbench) -> None:
+    """One batch whose loss is not a number."""
+    from sartor.objectives import sft
+    from sartor.protocols import Loss
+
+    def poisoned() -> Callable[..., Loss]:
+        calls: list[int] = []
+
+        def loss(policy: Any, batch: Any, options: Any) -> Loss:
+            calls.append(1)
+            total = policy.nll(batch) * (float("nan") if len(calls) == 2 else 1.0)
+            return Loss(total=total, weight=batch.weight.sum())
+
+        return loss
+
+    at.patch.setattr(sft, "loss", poisoned())
+    with pytest.raises(SartorError, match="N401"):
+        at.trained("train.steps=4")
+    at.patch.setattr(sft, "loss", poisoned())
+    assert [event.code for event in at.trained("train.steps=4", "train.on_spike=skip").of("note")].count("N402") == 1
+
+
+def threads_are_set(at: Workbench) -> None:
+    set_to: list[int] = []
+    at.patch.setattr(torch, "set_num_threads", set_to.append)
+    training.open_base(at.prepared("train.threads=3"), quiet)
+    assert set_to == [3]
+
+
+def rivals_are_those_asked_for(at: Workbench) -> None:
+    scores = [set(at.ran(f"evaluate.against=[{names}]").verdict["scores"]) for names in ("base", "base, few_shot")]
+    assert scores == [{"base", "tuned"}, {"base", "few_shot", "tuned"}]
+
+
+def intervals_are_as_wide_as_asked(at: Workbench) -> None:
+    told = [at.ran(f"evaluate.confidence={level}").comparison["metrics"][0]["scores"]["base"] for level in (0.6, 0.99)]
+    assert told[0]["high"] - told[0]["low"] < told[1]["high"] - told[1]["low"]
+
+
+def resamples_are_drawn(at: Workbench) -> None:
+    told = [
+        at.ran(f"evaluate.resamples={count}").comparison["metrics"][0]["differences"]["base"] for count in (200, 999)
+    ]
+    assert told[0]["p"] != told[1]["p"] or told[0]["low"] != told[1]["low"]
+
+
+LORA = ("train.steps=3",)
+DROPPED = partial(moves, before=LORA)
+ADAM, ADAMW, SGD = (f"train.optimizer.{name}" for name in ("adam", "adamw", "sgd"))
+
+
+def with_optimizer(name: str, option: str) -> Probe:
+    """An option of an optimiser moves the weights elsewhere."""
+    return moves(
+        f"train.optimizer={{{name}: {{learning_rate: 0.01, {option}}}}}",
+        before=["train.steps=3", "method=full", f"train.optimizer={{{name}: {{learning_rate: 0.01}}}}"],
+    )
+
+
+def with_schedule(name: str, option: str) -> Probe:
+    """An option of a schedule changes the rates."""
+
+    def probe(at: Workbench) -> None:
+        told = [
+            [
+                event.learning_rate
+                for event in at.trained("train.steps=6", f"train.schedule={{{name}: {{{given}}}}}").of("step")
+            ]
+            for given in ("", option)
+        ]
+        assert told[0] != told[1]
+
+    return probe
+
+
+PROBES: dict[str, Probe] = {
+    "version": says("version=2", "version"),
+    "name": a_name_is_in_the_folder,
+    "seed": the_seed_decides_order_start_and_examples,
+    "base.model": another_base_is_another_plan,
+    "base.revision": says("base.revision=v2", "no effect on a local folder"),
+    "base.dtype": bfloat16_halves_the_weights,
+    "base.template": a_template_of_ones_own_is_used_and_saved,
+    "data.sources[].path": paths_are_read,
+    "data.sources[].format": a_format_is_obeyed,
+    "data.sources[].map": columns_are_mapped,
+    "data.sources[].group": groups_stay_together,
+    "data.sources[].id": ids_name_the_rows,
+    "data.sources[].role": roles_place_whole_files,
+    "data.on_bad": bad_rows_are_skipped_only_when_asked,
+    "data.too_long": long_rows_are_treated_as_asked,
+    "data.max_tokens": says("data.max_tokens=20", "20"),
+    "data.loss_on": answers_are_learnt_as_asked,
+    "data.reasoning": reasoning_is_kept_as_asked,
+    "data.split.train": partial(shares_are_kept, "train"),
+    "data.split.validation": partial(shares_are_kept, "validation"),
+    "data.split.test": partial(shares_are_kept, "test"),
+    "data.split.stratify": strata_are_kept,
+    "data.split.near_duplicates": near_duplicates_are_taken_together,
+    "data.split.seed": the_split_follows_its_seed,
+    "data.max_line_mb": says("data.max_line_mb=0.00005", "orders.jsonl"),
+    "goal.task": tasks_are_held_against_the_rows,
+    "goal.statement": tells("goal.statement=Words become tidy records", "report.html", "Words become tidy records"),
+    "goal.success[].metric": gates("metric: perplexity, at_most: 300", "metric: bits_per_byte, at_least: 300"),
+    "goal.success[].at_least": gates("metric: perplexity, at_least: 0", "metric: perplexity, at_least: 9999"),
+    "goal.success[].at_most": gates("metric: perplexity, at_most: 9999", "metric: perplexity, at_most: 1"),
+    "goal.success[].better_than": gates("metric: perplexity, better_than: base", "metric: perplexity, at_most: 1"),
+    "goal.success[].drop_at_most": gates(
+        "metric: perplexity, drop_at_most: 1", "metric: perplexity, drop_at_most: -9999"
+    ),
+    "goal.success[].confidence": a_gate_asks_for_its_confidence,
+    "method": a_method_moves_other_weights,
+    "method.lora.rank": DROPPED("method.lora.rank=4"),
+    "method.lora.alpha": DROPPED("method.lora.alpha=7"),
+    "method.lora.dropout": DROPPED("method.lora.dropout=0.5"),
+    "method.lora.target_modules": DROPPED("method.lora.target_modules=[q_proj]"),
+    "method.lora.rslora": DROPPED("method.lora.rslora=true"),
+    "train.objective": says("train.objective=pretrain", "pretrain does not learn from example rows"),
+    "train.epochs": plans("train.epochs=3", "plan.steps", drop=["train.steps"]),
+    "train.steps": plans("train.steps=5", "plan.steps"),
+    "train.batch.tokens": plans("train.batch={tokens: 200}", "plan.steps_per_epoch"),
+    "train.batch.examples": plans("train.batch.examples=4", "plan.steps_per_epoch"),
+    "train.micro_batch_tokens": plans("train.micro_batch_tokens=128", "plan.micro_batch_tokens"),
+    "train.optimizer": moves("train.optimizer={sgd: {learning_rate: 0.02}}"),
+    **{f"{ADAM}.{name}": with_optimizer("adam", f"{name}: {value}")
+       for name, value in {"learning_rate": 0.5, "weight_decay": 0.5, "betas": [0.5, 0.6], "eps": 0.5}.items()
+       if name != "learning_rate"},
+    **{f"{ADAMW}.{name}": with_optimizer("adamw", f"{name}: {value}")
+       for name, value in {"weight_decay": 0.5, "betas": [0.5, 0.6], "eps": 0.5}.items()},
+    **{f"{SGD}.{name}": with_optimizer("sgd", f"{name}: {value}")
+       for name, value in {"weight_decay": 0.5, "momentum": 0.1, "nesterov": "true"}.items()},
+    f"{ADAM}.learning_rate": moves("train.optimizer={adam: {learning_rate: 0.3}}", before=["train.optimizer=adam"]),
+    f"{ADAMW}.learning_rate": plans(f"{ADAMW}.learning_rate=0.3", "plan.learning_rate"),
+    f"{SGD}.learning_rate": moves("train.optimizer={sgd: {learning_rate: 0.3}}", before=["train.optimizer=sgd"]),
+    "train.schedule": with_schedule("linear", "floor: 0.5"),
+    "train.schedule.constant.warmup": with_schedule("constant", "warmup: 0.5"),
+    "train.schedule.cosine.warmup": with_schedule("cosine", "warmup: 0.5"),
+    "train.schedule.cosine.floor": with_schedule("cosine", "floor: 0.7"),
+    "train.schedule.linear.warmup": with_schedule("linear", "warmup: 0.5"),
+    "train.schedule.linear.floor": with_schedule("linear", "floor: 0.7"),
+    "train.clip_norm": clipping_bounds_the_step,
+    "train.dropout": dropout_acts_or_is_refused,
+    "train.gradient_checkpointing": activations_are_recomputed,
+    "train.compile": layers_are_compiled,
+    "train.validation.every": validation_comes_as_often_as_asked,
+    "train.validation.rows": validation_takes_as_many_rows,
+    "train.stop.on": the_metric_that_steers_is_the_one_asked_for,
+    "train.stop.patience": patience_ends_training,
+    "train.stop.min_delta": a_small_gain_does_not_count,
+    "train.checkpoint.every": checkpoints_come_as_often_as_asked,
+    "train.checkpoint.keep": as_many_checkpoints_are_kept,
+    "train.on_spike": spikes_are_treated_as_asked,
+    "train.threads": threads_are_set,
+    "evaluate.metrics": measures("evaluate.metrics=[bleu]", "metrics"),
+    "evaluate.against": rivals_are_those_asked_for,
+    "evaluate.shots": measures("evaluate.shots=1", "shots", before=["evaluate.against=[base, few_shot]"]),
+    "evaluate.max_new_tokens": measures("evaluate.max_new_tokens=5", "max_new_tokens"),
+    "evaluate.rows": measures("evaluate.rows=3", "indices"),
+    "evaluate.batch": measures("evaluate.batch=3", "batch"),
+    "evaluate.confidence": intervals_are_as_wide_as_asked,
+    "evaluate.resamples": resamples_are_drawn,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return job.save_model(tmp_path_factory.mktemp("knobs") / "model")
+
+
+def test_every_knob_has_a_probe_and_every_probe_a_knob() -> None:
+    assert sorted(PROBES) == sorted(knobs())
+
+
+@pytest.mark.parametrize("key", sorted(PROBES))
+def test_a_knob_acts(key: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    PROBES[key](Workbench(tmp_path, model, monkeypatch))
+
+
+def test_a_dead_knob_would_be_seen(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that changes nothing fails each kind of probe."""
+    dead: list[Probe] = [
+        moves("goal.statement=Words become tidy records"),
+        plans("train.steps=2", "plan.steps"),
+        measures("evaluate.batch=auto", "batch"),
+        with_schedule("linear", "floor: 0.0"),
+    ]
+    for number, probe in enumerate(dead):
+        with pytest.raises(AssertionError):
+            probe(Workbench(tmp_path / str(number), model, monkeypatch))
