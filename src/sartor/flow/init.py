@@ -212,7 +212,7 @@ def recipe_text(seen: Seen, folder: Path, *, goal: str | None, task: str, base: 
         f"    - {gate}",
         f"base: {_quoted(base)}   # or a Hugging Face folder, a hub id, a run folder",
         *_sources(data, seen.columns),
-        "# method: lora            # or full: every weight moves",
+        "# method: auto            # full moves every weight, lora adds a small adapter",
         "# train: {epochs: auto}   # early stopping keeps the best step",
     ]
     return "\n".join(lines) + "\n"
