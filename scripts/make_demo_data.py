@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 
 TARGET = Path(__file__).parents[1] / "src/sartor/embedded/demo/tickets.jsonl"
-ROWS = 640
+ROWS = 800
 SEED = 20
 MOST_ALIKE = 0.45
 """A message that shares more than this part of its word pairs with an earlier one is written anew."""
@@ -32,7 +32,6 @@ PRODUCTS = {
     "kettle": ("kettle", "kettle", "tea kettle", "electric kettle"),
     "lamp": ("lamp", "lamp", "reading lamp", "bedside light"),
     "toaster": ("toaster", "toaster", "four slice toaster"),
-    "heater": ("heater", "fan heater", "oil heater"),
     "radio": ("radio", "radio", "kitchen radio", "digital radio"),
     "camera": ("camera", "camera", "trail camera"),
     "printer": ("printer", "printer", "photo printer", "laser printer"),
@@ -42,9 +41,6 @@ PRODUCTS = {
     "sofa": ("sofa", "couch", "corner sofa"),
     "desk": ("desk", "desk", "writing desk", "standing desk"),
     "vacuum": ("vacuum", "vacuum cleaner", "hoover"),
-    "watch": ("watch", "wrist watch", "sports watch"),
-    "router": ("router", "router", "wifi box"),
-    "drill": ("drill", "cordless drill", "power drill"),
 }
 
 MATTERS = {

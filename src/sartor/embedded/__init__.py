@@ -19,7 +19,7 @@ def builtin(name: str) -> Path:
 
 
 def demo_data() -> Path:
-    """640 support messages with their triage record as JSON; `demo/README.md` says how they were made."""
+    """800 support messages with their triage record as JSON; `demo/README.md` says how they were made."""
     return builtin("demo")
 
 

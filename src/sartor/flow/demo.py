@@ -33,11 +33,12 @@ base: sartor/nano               # 6.5 million parameters, part of the package
 data:
   sources:
     - {path: tickets.jsonl, id: id}
-  split: {train: 0.7, validation: 0.1, test: 0.2}
+  split: {train: 0.75, validation: 0.1, test: 0.15}
 method: full                    # a model this small is tuned whole; lora suits larger ones
 train:
   epochs: 8
-  batch: {examples: 16}
+  batch: {examples: 8}
+  optimizer: {adamw: {learning_rate: 0.0015}}
 evaluate:
   metrics: [field_f1, json_valid, exact_match, perplexity]
 """

@@ -31,7 +31,7 @@ def script() -> ModuleType:
 
 
 def test_every_row_has_the_same_strict_shape(rows: list[dict]) -> None:
-    assert len({row["id"] for row in rows}) == len(rows) == 640
+    assert len({row["id"] for row in rows}) == len(rows) == 800
     for row in rows:
         assert set(row) == {"id", "prompt", "completion", "channel"}
         record = json.loads(row["completion"])
@@ -45,7 +45,7 @@ def test_every_row_has_the_same_strict_shape(rows: list[dict]) -> None:
 def test_intents_are_in_equal_shares(rows: list[dict]) -> None:
     shares = Counter(json.loads(row["completion"])["intent"] for row in rows)
     assert len(shares) == 10
-    assert set(shares.values()) == {64}
+    assert set(shares.values()) == {80}
 
 
 def test_product_can_be_read_off_the_message(rows: list[dict], script: ModuleType) -> None:
