@@ -71,7 +71,13 @@ class Workbench:
         return bench(self.prepared(*overrides), quiet)
 
     def trained(self, *overrides: str) -> Trained:
-        """Train without measuring."""
+        """Train without measuring; what has been trained once in this file is not trained again."""
+        key = (self.path.read_text(), (self.root / "orders.jsonl").read_text(), overrides)
+        if key not in TRAINED:
+            TRAINED[key] = self._train(*overrides)
+        return TRAINED[key]
+
+    def _train(self, *overrides: str) -> Trained:
         prepared = self.prepared(*overrides)
         policy = training.open_base(prepared, quiet)
         training.attach(prepared, policy)
@@ -109,6 +115,7 @@ class Trained:
         return all(torch.equal(tensor, other.weights[name]) for name, tensor in self.weights.items())
 
 
+TRAINED: dict[Any, Trained] = {}
 Probe = Callable[[Workbench], None]
 
 
@@ -483,9 +490,9 @@ def spikes_are_treated_as_asked(at: Workbench) -> None:
 
     at.patch.setattr(sft, "loss", poisoned())
     with pytest.raises(SartorError, match="N401"):
-        at.trained("train.steps=4")
+        at._train("train.steps=4")
     at.patch.setattr(sft, "loss", poisoned())
-    assert [event.code for event in at.trained("train.steps=4", "train.on_spike=skip").of("note")].count("N402") == 1
+    assert [event.code for event in at._train("train.steps=4", "train.on_spike=skip").of("note")].count("N402") == 1
 
 
 def threads_are_set(at: Workbench) -> None:
