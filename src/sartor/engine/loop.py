@@ -27,8 +27,8 @@ from sartor.tokens.batch import Batch
 from sartor.tokens.source import TokenSource
 
 SKIPS_IN_A_ROW = 3
-GIVE_BACK_EVERY = 8
-"""Steps between returns of freed memory; each costs about a tenth of a step of a small model."""
+GIVE_BACK_EVERY = 32
+"""Steps between returns of freed memory, which cost some page faults each."""
 
 
 @dataclass(frozen=True, slots=True)
