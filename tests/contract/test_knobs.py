@@ -83,7 +83,8 @@ class Workbench:
         training.attach(prepared, policy)
         events: list[Any] = []
         folder = self._new()
-        training.train(prepared, policy, folder, events.append, owner="x", stop_asked=lambda: False)
+        tools = bench(prepared, quiet)
+        training.train(prepared, policy, folder, events.append, tools=tools, owner="x", stop_asked=lambda: False)
         steps = sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
         return Trained({name: p.detach().clone() for name, p in policy.trainable().items()}, events, steps)
 
@@ -448,6 +449,9 @@ def the_metric_that_steers_is_the_one_asked_for(at: Workbench) -> None:
     best = [at.trained(*EASY, "train.stop.min_delta=50", f"train.stop.on={name}").of("finished")[0].best_step
             for name in ("loss", "perplexity")]  # fmt: skip
     assert best[0] == 0 < best[1]
+    told = at.trained(*EASY, "train.stop.on=stop_rate", "evaluate.max_new_tokens=4").of("validation")
+    assert all(0 <= event.metrics["stop_rate"] <= 1 for event in told)
+    assert "loss" in told[0].metrics
 
 
 def checkpoints_come_as_often_as_asked(at: Workbench) -> None:

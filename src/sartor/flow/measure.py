@@ -68,6 +68,8 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
         names = list(wanted.metrics)
     names = list(dict.fromkeys([*names, *(gate.metric for gate in recipe.goal.success)]))
     metrics = metric_files.load(names, prepared.loaded.root)
+    if recipe.train.stop.on != "loss":
+        metric_files.load([recipe.train.stop.on], prepared.loaded.root)
     most = min(len(test), MOST_ROWS)
     if wanted.rows == "auto":
         resolution.decide("evaluate.rows", most, f"all {len(test):,} test rows, at most {MOST_ROWS:,}")

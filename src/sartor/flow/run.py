@@ -264,6 +264,7 @@ class _Session:
                     policy,
                     self.run.stage(0, prepared.settings.objective.name),
                     self.emit,
+                    tools=tools,
                     owner=self.run.digest,
                     stop_asked=self.stop.asked,
                 )

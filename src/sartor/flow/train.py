@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,12 @@ import numpy as np
 import torch
 
 from sartor import registry
-from sartor.engine.loop import Objective, Plan, fit, mean_loss
+from sartor.engine.loop import Objective, Plan, Validate, fit, mean_loss
 from sartor.engine.updater import Updater
 from sartor.engine.watchers import best, early_stop, overfitting
+from sartor.evaluate.metrics import load as load_metrics
+from sartor.evaluate.metrics import wants
+from sartor.evaluate.predict import predict
 from sartor.events import Finished, Noted
 from sartor.models.compile import compile_layers
 from sartor.models.load import load
@@ -28,9 +31,15 @@ from sartor.tokens.pack import pack
 from sartor.tokens.source import TokenSource
 
 if TYPE_CHECKING:
+    from sartor.events import Event
+    from sartor.flow.measure import Bench
     from sartor.flow.prepare import Emit, Prepared
-    from sartor.protocols import Loss, Policy, Watcher
+    from sartor.protocols import Loss, Metric, Policy, Watcher
     from sartor.tokens.store import TokenSet
+
+
+STEERING_ROWS = 64
+"""Validation rows answered at each validation when a metric of the answers steers."""
 
 
 def open_base(prepared: Prepared, emit: Emit) -> CausalPolicy:
@@ -60,6 +69,7 @@ def train(
     folder: Path,
     emit: Emit,
     *,
+    tools: Bench,
     owner: str,
     stop_asked: Callable[[], bool],
 ) -> Finished:
@@ -87,8 +97,10 @@ def train(
     held_out = prepared.tokens["validation"]
     batches = list(_fixed_sample(held_out, settings.validation_rows, recipe.seed, source.micro_tokens))
     stop = recipe.train.stop
+    steering = _steering(prepared)
+    sign = 1.0 if steering is not None and steering.higher_is_better else -1.0
     watchers: list[Watcher] = [
-        module.build(stop.on, sign=-1.0, min_delta=stop.min_delta, patience=stop.patience)
+        module.build(stop.on, sign=sign, min_delta=stop.min_delta, patience=stop.patience)
         for module in (best, early_stop, overfitting)
     ]
     origin = prepared.rows.dataset.origin
@@ -108,7 +120,7 @@ def train(
         source,
         updater,
         plan,
-        validate=(lambda: mean_loss(policy, iter(batches))) if batches else None,
+        validate=_validation(prepared, policy, batches, steering, tools) if batches else None,
         watchers=watchers if batches else [],
         checkpoints=Checkpoints(folder / "checkpoints", emit, owner=owner),
         stop_asked=stop_asked,
@@ -135,6 +147,47 @@ def _objective(prepared: Prepared) -> Objective:
         return loss
 
     return objective
+
+
+def _steering(prepared: Prepared) -> Metric | None:
+    """The metric of train.stop.on, where it is one that has to be measured apart from the loss."""
+    name = prepared.loaded.recipe.train.stop.on
+    return None if name in ("loss", "perplexity") else load_metrics([name], prepared.loaded.root)[0]
+
+
+def _validation(
+    prepared: Prepared, policy: CausalPolicy, batches: Sequence[Batch], steering: Metric | None, tools: Bench
+) -> Validate:
+    """Mean loss over the batches, and the metric that steers over a fixed sample of validation rows."""
+    if steering is None:
+        return lambda: mean_loss(policy, iter(batches))
+    name, task = prepared.loaded.recipe.train.stop.on, prepared.settings.task
+    rows = np.unique(prepared.tokens["validation"].rows)
+    chosen = np.sort(np.random.default_rng([prepared.loaded.recipe.seed, 3]).permutation(rows)[:STEERING_ROWS])
+
+    def validate() -> dict[str, float]:
+        outcomes = list(
+            predict(
+                policy,
+                prepared.renderer,
+                prepared.rows.dataset,
+                [int(index) for index in chosen],
+                task="validation",
+                labels=tools.labels,
+                max_new_tokens=tools.max_new_tokens,
+                batch=tools.batch,
+                want=wants([steering], task),
+                emit=_unseen,
+            )
+        )
+        value = steering.combine(steering.stats(outcomes).sum(axis=0))
+        return mean_loss(policy, iter(batches)) | {name: float(value)}
+
+    return validate
+
+
+def _unseen(event: Event) -> None:
+    """Progress of a validation is not shown: it is part of a step."""
 
 
 def _fixed_sample(rows: TokenSet, most: int, seed: int, micro_tokens: int | None) -> Iterator[Batch]:

@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -97,13 +96,21 @@ class Of:
 
 @dataclass(frozen=True)
 class NameOf:
-    """Marks the bare name of a component; with `or_function` also `file.py:function`."""
+    """Marks the bare name of a component; with `or_function` also `file.py:function`.
+
+    `besides` are further names that are allowed, `prefix` may stand before any name and is left out.
+    """
 
     kind: str
     or_function: bool = False
+    besides: tuple[str, ...] = ()
+    prefix: str = ""
 
     def validate(self, value: str) -> str:
         """The name. Raises UnknownName."""
+        value = value.removeprefix(self.prefix)
+        if value in self.besides:
+            return value
         if self.or_function and ":" in value:
             file, _, function = value.rpartition(":")
             if not file.endswith(".py") or not function.isidentifier():
@@ -116,7 +123,8 @@ class NameOf:
         return core_schema.no_info_after_validator_function(self.validate, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        names = {"enum": registry.names(self.kind)}
+        plain = sorted({*registry.names(self.kind), *self.besides})
+        names = {"enum": plain + [self.prefix + name for name in plain if self.prefix]}
         return {"anyOf": [names, {"type": "string", "pattern": r"\.py:\w+$"}]} if self.or_function else names
 
 
@@ -315,18 +323,11 @@ class Validation(Options):
     """Validation rows used each time; auto is all, at most 500 (a fixed sample)."""
 
 
-_ON = Field(json_schema_extra={"enum": ["loss", "perplexity", "validation.loss", "validation.perplexity"]})
-
-
-def _of_validation(value: Any) -> Any:
-    return value.removeprefix("validation.") if isinstance(value, str) else value
-
-
 class Stop(Options):
     """When to stop before the last step."""
 
-    on: Annotated[Literal["loss", "perplexity"], BeforeValidator(_of_validation), _ON] = "loss"
-    """The validation metric that steers; `validation.loss` means loss."""
+    on: Annotated[str, NameOf("metric", or_function=True, besides=("loss",), prefix="validation.")] = "loss"
+    """What steers: loss, perplexity, or any metric, then measured on 64 validation rows each time."""
     patience: Annotated[int, Field(ge=0)] = 3
     """Validations without improvement before stopping; 0 never stops early."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
