@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -82,16 +84,18 @@ def run(path: Path, out: Path | None, overrides: Sequence[str], allow: Sequence[
     loaded = load(path, overrides)
     fingerprint = _fingerprint(loaded)
     name = loaded.recipe.name or path.stem
-    about = {} if _existing(out, fingerprint) else _rehearse(loaded, emit)
-    folder = (
-        Run.into(out, name, fingerprint.digest, about=about)
-        if out
-        else Run.create(ROOT, name, fingerprint.digest, about=about)
-    )
-    with folder:
-        if folder.state == "finished":
-            return _finished(folder)
-        return _Session(folder, loaded, fingerprint, tuple(allow), emit).go()
+    with tempfile.TemporaryDirectory(prefix="sartor-data-") as scratch:
+        ready = None if _existing(out, fingerprint) else _Ready.make(loaded, Path(scratch) / "data", emit)
+        about = ready.about if ready else {}
+        folder = (
+            Run.into(out, name, fingerprint.digest, about=about)
+            if out
+            else Run.create(ROOT, name, fingerprint.digest, about=about)
+        )
+        with folder:
+            if folder.state == "finished":
+                return _finished(folder)
+            return _Session(folder, loaded, fingerprint, tuple(allow), emit, ready).go()
 
 
 def _existing(out: Path | None, fingerprint: Fingerprint) -> bool:
@@ -101,15 +105,43 @@ def _existing(out: Path | None, fingerprint: Fingerprint) -> bool:
     return any(found.parent.name.endswith(fingerprint.digest[:8]) for found in ROOT.glob(f"*/{FINGERPRINT}"))
 
 
-def _rehearse(loaded: Loaded, emit: Emit) -> dict[str, str]:
-    """What the history shows of this run, from preparing everything once in a temporary folder.
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What a new run begins with, prepared outside of its folder, so that faulty input leaves nothing behind."""
 
-    Faulty input is refused here, before a run folder exists.
-    """
-    from sartor.flow.check import examine
+    prepared: Prepared
+    tools: Bench
+    folder: Path
+    notes: list[Noted]
 
-    plan = examine(loaded, emit).plan
-    return {"base": loaded.recipe.base.model, "method": plan["method"], "objective": plan["objective"]}
+    @classmethod
+    def make(cls, loaded: Loaded, folder: Path, emit: Emit, now: datetime | None = None) -> _Ready:
+        """Prepare everything in `folder`. Raises InputError."""
+        from sartor.flow.measure import bench
+
+        notes: list[Noted] = []
+
+        def hear(event: Event) -> None:
+            if isinstance(event, Noted):
+                notes.append(event)
+            else:
+                emit(event)
+
+        prepared = prepare(loaded, folder, hear, now=now)
+        return cls(prepared, bench(prepared, hear), folder, notes)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What the history shows of this run."""
+        settings = self.prepared.settings
+        base = self.prepared.loaded.recipe.base.model
+        return {"base": base, "method": settings.method.name, "objective": settings.objective.name}
+
+    def move(self, to: Path) -> None:
+        """Put the prepared rows into the run folder."""
+        if to.exists():
+            shutil.rmtree(to)
+        shutil.move(self.folder, to)
 
 
 def _fingerprint(loaded: Loaded) -> Fingerprint:
@@ -169,9 +201,16 @@ class _Session:
     """One sitting of a run: from wherever it stands to its verdict."""
 
     def __init__(
-        self, folder: Run, loaded: Loaded, fingerprint: Fingerprint, allow: tuple[str, ...], show: Emit
+        self,
+        folder: Run,
+        loaded: Loaded,
+        fingerprint: Fingerprint,
+        allow: tuple[str, ...],
+        show: Emit,
+        ready: _Ready | None,
     ) -> None:
         self.run, self.loaded, self.fingerprint, self.allow, self.show = folder, loaded, fingerprint, allow, show
+        self.ready = ready
         self.timing: dict[str, float] = {}
         self.stop = Stop()
 
@@ -226,18 +265,25 @@ class _Session:
         self.timing[name] = round(time.monotonic() - began, 3)
 
     def _stages(self) -> Ran:
-        from sartor.flow.measure import bench
-
         with self._stage("data"):
-            began = datetime.fromtimestamp(self.run.created)
-            prepared = prepare(self.loaded, self.run.folder / "data", self.emit, now=began)
-            tools = bench(prepared, self.emit)
-            self.run.write_text("resolved.yaml", prepared.resolution.to_yaml())
-            prepared.rows.write(self.run.folder / "data")
+            prepared, tools = self._data()
         outcomes = self._baseline_and_training(prepared, tools)
         with self._stage("verdict"):
             comparison = self._compare(prepared, tools, outcomes)
             return self._conclude(prepared, tools, comparison)
+
+    def _data(self) -> tuple[Prepared, Bench]:
+        data = self.run.folder / "data"
+        if self.ready is None:
+            ready = _Ready.make(self.loaded, data, self.emit, now=datetime.fromtimestamp(self.run.created))
+        else:
+            ready = self.ready
+            ready.move(data)
+        for note in ready.notes:
+            self.emit(note)
+        self.run.write_text("resolved.yaml", ready.prepared.resolution.to_yaml())
+        ready.prepared.rows.write(data)
+        return ready.prepared, ready.tools
 
     def _baseline_and_training(self, prepared: Prepared, tools: Bench) -> dict[str, list[Outcome]]:
         from sartor.flow.measure import kept, measure

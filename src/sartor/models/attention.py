@@ -19,7 +19,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 NAME = "sartor_rows"
-SHORT = 160
+SHORT = 128
 """Longest row, in tokens, that is padded and multiplied together with others."""
 GROWTH = 1.25
 """Rows of one group differ in length by at most this factor, so at most a fifth of its products are padding."""
