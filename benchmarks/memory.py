@@ -78,7 +78,7 @@ def measure(case: Case) -> dict[str, float]:
     policy = CausalPolicy(model, device=torch.device("cpu"), exact=Exactness())
     policy.exact = probe(policy)
     method = registry.component("method", case.method)
-    method.attach(policy, method.Options(), dropout=0.0, seed=0)
+    method.attach(policy, method.Options(), seed=0)
     if case.checkpointed:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     updater = Updater(policy.trainable(), adamw, adamw.Options(), learning_rate=1e-3, clip_norm=1.0)

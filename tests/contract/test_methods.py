@@ -40,7 +40,7 @@ def opened(base: Path) -> CausalPolicy:
 
 def attached(base: Path, method: ModuleType, *, seed: int = 1) -> CausalPolicy:
     policy = opened(base)
-    method.attach(policy, method.Options(), dropout=0.0, seed=seed)
+    method.attach(policy, method.Options(), seed=seed)
     policy.eval()
     return policy
 

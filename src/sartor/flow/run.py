@@ -13,11 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sartor.engine.trackers import jsonl
 from sartor.errors import Interrupted, Problem, RunError, SartorError, raise_errors
 from sartor.events import Event, Finished, Noted, Progressed, Stage
 from sartor.flow.prepare import Emit, Prepared, prepare
 from sartor.flow.signals import Stop
 from sartor.models.catalog import resolve
+from sartor.options import NoOptions
 from sartor.recipe.load import Loaded, load
 from sartor.store import environment
 from sartor.store.atomic import remove
@@ -211,13 +213,14 @@ class _Session:
     ) -> None:
         self.run, self.loaded, self.fingerprint, self.allow, self.show = folder, loaded, fingerprint, allow, show
         self.ready = ready
+        self.tracker = jsonl.build(folder, NoOptions())
         self.timing: dict[str, float] = {}
         self.stop = Stop()
 
     def emit(self, event: Event) -> None:
         """Log and show; progress within a stage is only shown."""
         if not isinstance(event, Progressed):
-            self.run.log(event)
+            self.tracker.see(event)
         self.show(event)
 
     def go(self) -> Ran:

@@ -56,7 +56,7 @@ def attach(prepared: Prepared, policy: CausalPolicy) -> None:
     """Put the recipe's method on the base model: where training begins."""
     recipe, settings = prepared.loaded.recipe, prepared.settings
     method = registry.component("method", settings.method.name)
-    method.attach(policy, settings.method.options, dropout=recipe.train.dropout, seed=recipe.seed)
+    method.attach(policy, settings.method.options, seed=recipe.seed)
     if settings.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if settings.compile:

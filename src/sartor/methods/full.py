@@ -15,6 +15,6 @@ LEARNING_RATE = (1e-6, 2e-3)
 """Range outside of which a learning rate is warned about; the upper end is for small models."""
 
 
-def attach(policy: CausalPolicy, options: NoOptions, *, dropout: float, seed: int) -> None:
+def attach(policy: CausalPolicy, options: NoOptions, *, seed: int) -> None:
     """Make every parameter trainable."""
     policy.model.requires_grad_(True)

@@ -35,7 +35,7 @@ class Options(BaseOptions):
     """Scale by alpha / sqrt(rank) instead of alpha / rank."""
 
 
-def attach(policy: CausalPolicy, options: Options, *, dropout: float, seed: int) -> None:
+def attach(policy: CausalPolicy, options: Options, *, seed: int) -> None:
     """Inject the updates; only they are trainable. `seed` fixes the initial A matrices."""
     from sartor.models.adapters import inject_lora
 

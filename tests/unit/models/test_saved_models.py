@@ -24,7 +24,7 @@ def trained(folder, name, method, steps_folder, **options):
     base = tiny.save_folder(folder / "base", name)
     policy = load(resolve(str(base), folder))
     module = registry.component("method", method)
-    module.attach(policy, module.Options(**options), dropout=0.0, seed=1)
+    module.attach(policy, module.Options(**options), seed=1)
     tiny.train(policy, tiny.rows(12), steps_folder, epochs=2, rate=1e-2)
     policy.eval()
     return base, policy
@@ -67,7 +67,7 @@ def test_lora_starts_equal_to_the_base_and_leaves_it_bit_identical(tmp_path):
     _, policy = trained(tmp_path, "llama", "lora", tmp_path / "steps")
     fresh = load(resolve(str(base), tmp_path))
     lora = registry.component("method", "lora")
-    lora.attach(fresh, lora.Options(), dropout=0.0, seed=1)
+    lora.attach(fresh, lora.Options(), seed=1)
     assert torch.equal(own(fresh), own(untouched))
     frozen = {
         key.replace(".base_layer", ""): value for key, value in tiny.weights(policy).items() if "lora_" not in key
@@ -82,7 +82,7 @@ def test_lora_init_follows_the_seed_not_the_global_generator(tmp_path):
         policy = tiny.policy()
         torch.manual_seed(noise)
         lora = registry.component("method", "lora")
-        lora.attach(policy, lora.Options(rank=2), dropout=0.0, seed=seed)
+        lora.attach(policy, lora.Options(rank=2), seed=seed)
         drawn.append(next(value for key, value in tiny.weights(policy).items() if "lora_A" in key))
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
@@ -92,7 +92,7 @@ def test_lora_init_follows_the_seed_not_the_global_generator(tmp_path):
 def test_lora_scale_is_alpha_over_rank(options, scale):
     policy = tiny.policy()
     lora = registry.component("method", "lora")
-    lora.attach(policy, lora.Options(**options), dropout=0.0, seed=0)
+    lora.attach(policy, lora.Options(**options), seed=0)
     scales = {
         part.scaling["default"]
         for part in policy.model.modules()
@@ -104,10 +104,10 @@ def test_lora_scale_is_alpha_over_rank(options, scale):
 def test_target_modules_choose_the_layers_and_a_wrong_name_is_told():
     policy = tiny.policy()
     lora = registry.component("method", "lora")
-    lora.attach(policy, lora.Options(target_modules=("q_proj",)), dropout=0.0, seed=0)
+    lora.attach(policy, lora.Options(target_modules=("q_proj",)), seed=0)
     assert all("q_proj" in name for name in policy.trainable())
     with pytest.raises(ModelError, match="q_proj") as caught:
-        lora.attach(tiny.policy(), lora.Options(target_modules=("query",)), dropout=0.0, seed=0)
+        lora.attach(tiny.policy(), lora.Options(target_modules=("query",)), seed=0)
     assert "M120" in str(caught.value)
 
 
