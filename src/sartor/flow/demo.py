@@ -36,10 +36,10 @@ data:
   split: {train: 0.75, validation: 0.1, test: 0.15}
 method: full                    # a model this small is tuned whole; lora suits larger ones
 train:
-  epochs: 6
-  batch: {examples: 8}
+  epochs: 7
+  batch: {examples: 16}
   threads: 1                    # steps this small are not worth sharing between cores
-  optimizer: {adamw: {learning_rate: 0.0015}}
+  optimizer: {adamw: {learning_rate: 0.002}}
 evaluate:
   metrics: [field_f1, json_valid, exact_match, perplexity]
 """
