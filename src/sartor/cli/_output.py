@@ -36,6 +36,18 @@ def overrides(function: Function) -> Function:
     return click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")(function)
 
 
+def max_new_tokens(function: Function) -> Function:
+    """Adds `--max-new-tokens`."""
+    return click.option(
+        "--max-new-tokens",
+        metavar="N",
+        type=click.IntRange(1, 1 << 20),
+        default=256,
+        show_default=True,
+        help="Longest answer.",
+    )(function)
+
+
 def show(result: Result, as_json: bool) -> int:
     """Print the result and return the exit code, which the command returns in turn."""
     if as_json:

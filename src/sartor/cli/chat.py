@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sartor.cli._output import json_option, show
+from sartor.cli._output import json_option, max_new_tokens, show
 from sartor.console import coloured, printable
 
 if TYPE_CHECKING:
@@ -25,14 +25,7 @@ HELP = "/reset forgets the conversation   /system TEXT sets the system message  
     help="Who answers beside it: base, a model, or none. By default the base of a tuned model.",
 )
 @click.option("--system", metavar="TEXT", help="System message.")
-@click.option(
-    "--max-new-tokens",
-    metavar="N",
-    type=click.IntRange(1, 1 << 20),
-    default=256,
-    show_default=True,
-    help="Longest answer.",
-)
+@max_new_tokens
 @click.option(
     "--temperature",
     metavar="T",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sartor.cli._output import json_option, show
+from sartor.cli._output import json_option, max_new_tokens, show
 
 
 @click.command()
@@ -15,14 +15,7 @@ from sartor.cli._output import json_option, show
     "--input", "source", metavar="FILE", type=click.Path(path_type=Path), required=True, help="Rows to answer."
 )
 @click.option("--output", metavar="FILE", type=click.Path(path_type=Path), required=True, help="JSON lines to write.")
-@click.option(
-    "--max-new-tokens",
-    metavar="N",
-    type=click.IntRange(1, 1 << 20),
-    default=256,
-    show_default=True,
-    help="Longest answer.",
-)
+@max_new_tokens
 @click.option(
     "--batch",
     metavar="N",

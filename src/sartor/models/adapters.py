@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from sartor.errors import ModelError, Problem
 
@@ -56,11 +56,6 @@ def inject_lora(
 
 def _linear(part: torch.nn.Module) -> bool:
     return isinstance(part, torch.nn.Linear) or type(part).__name__ == "Conv1D"
-
-
-def adapter_base(folder: Path) -> str:
-    """The base model an adapter folder was trained on, as written in it."""
-    return str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
 
 
 def load_adapter(policy: CausalPolicy, folder: Path, *, trainable: bool = False) -> None:
