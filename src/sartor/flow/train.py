@@ -14,6 +14,7 @@ import torch
 
 from sartor import registry
 from sartor.engine.loop import Objective, Plan, Validate, fit, mean_loss
+from sartor.engine.parallel.world import ALONE, World
 from sartor.engine.updater import Updater
 from sartor.engine.watchers import best, early_stop, overfitting
 from sartor.evaluate.metrics import load as load_metrics
@@ -72,8 +73,11 @@ def train(
     tools: Bench,
     owner: str,
     stop_asked: Callable[[], bool],
+    world: World = ALONE,
 ) -> Finished:
     """Train `policy` in place, with checkpoints in `folder`; it ends with the best step's weights.
+
+    Every rank of `world` calls this with the same inputs and ends with the same whole weights; rank 0 publishes them.
 
     Raises TrainingStopped and Interrupted as `engine.loop.fit` does.
     """
