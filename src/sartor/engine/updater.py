@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import ModuleType
+from collections.abc import Collection, Mapping
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import torch
 
 from sartor.engine.precision import Masters
 
+NO_RATES: Mapping[str, float] = MappingProxyType({})
+"""Every parameter takes the learning rate itself."""
 
-def parameter_groups(masters: Mapping[str, torch.Tensor], weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices are decayed; biases, norms and other vectors are not."""
-    matrices = [tensor for tensor in masters.values() if tensor.ndim >= 2]
-    vectors = [tensor for tensor in masters.values() if tensor.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+
+def parameter_groups(
+    masters: Mapping[str, torch.Tensor],
+    weight_decay: float,
+    *,
+    tables: Collection[str] = (),
+    rates: Mapping[str, float] = NO_RATES,
+) -> list[dict[str, Any]]:
+    """Masters that are treated alike, as torch's optimisers take them.
+
+    Matrices are decayed; biases, norms and other vectors are not. Each group says whether it holds `table`s (embeddings and
+    output heads, by name) and which multiple of the learning rate it takes (`rate`, from `rates` by name, else 1).
+    """
+    groups: dict[tuple[bool, bool, float], list[torch.Tensor]] = {}
+    for name, tensor in masters.items():
+        groups.setdefault((tensor.ndim >= 2, name in tables, rates.get(name, 1.0)), []).append(tensor)
+    return [
+        {"params": tensors, "weight_decay": weight_decay if matrices else 0.0, "table": table, "rate": rate}
+        for (matrices, table, rate), tensors in groups.items()
+    ]
 
 
 class Updater:
@@ -25,6 +41,8 @@ class Updater:
     Args:
         optimizer: a component of kind optimizer, with its `options` and the peak `learning_rate`.
         clip_norm: largest gradient norm; 0 does not clip.
+        tables: names of embeddings and output heads, which some optimisers move differently.
+        rates: name -> multiple of the learning rate, where a method asks for one.
     """
 
     def __init__(
@@ -35,13 +53,15 @@ class Updater:
         *,
         learning_rate: float,
         clip_norm: float,
+        tables: Collection[str] = (),
+        rates: Mapping[str, float] = NO_RATES,
     ) -> None:
         if not parameters:
             raise ValueError("nothing is trainable")
         self.weights = Masters(parameters)
         self.learning_rate, self.clip_norm = learning_rate, clip_norm
         self._names = list(self.weights.masters)
-        groups = parameter_groups(self.weights.masters, options.weight_decay)
+        groups = parameter_groups(self.weights.masters, options.weight_decay, tables=tables, rates=rates)
         self._optimizer: torch.optim.Optimizer = optimizer.build(groups, options, learning_rate)
 
     def norm(self, divisor: torch.Tensor) -> torch.Tensor:
@@ -56,7 +76,7 @@ class Updater:
             torch.nn.utils.clip_grads_with_norm_(self.weights.masters.values(), self.clip_norm, norm)
         rate = self.learning_rate * factor
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self._optimizer.step()
         self.weights.clear()
         self.weights.publish()

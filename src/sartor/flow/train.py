@@ -96,6 +96,8 @@ def train(
         settings.optimizer.options,
         learning_rate=settings.learning_rate,
         clip_norm=recipe.train.clip_norm,
+        tables=policy.tables(),
+        rates=policy.rates,
     )
     schedule = registry.component("schedule", recipe.train.schedule.name)
     held_out = prepared.tokens["validation"]

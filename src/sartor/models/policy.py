@@ -36,12 +36,14 @@ class Exactness:
 class CausalPolicy:
     """Implements `Policy` for any causal language model of transformers.
 
-    `adapter` is the PEFT wrapper whose layers live inside `model`, when a method has injected one.
+    `adapter` is the PEFT wrapper whose layers live inside `model`, when a method has injected one. `rates` names the
+    parameters for which a method asks for a multiple of the learning rate.
     """
 
     def __init__(self, model: PreTrainedModel, *, device: torch.device, exact: Exactness) -> None:
         self.model, self.device, self.exact = model, device, exact
         self.adapter: PeftModel | None = None
+        self.rates: dict[str, float] = {}
         self._bounds = RowBounds()
 
     @property
@@ -146,6 +148,13 @@ class CausalPolicy:
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         """Name -> parameter of everything that moves, each tied parameter once."""
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def tables(self) -> frozenset[str]:
+        """Names of embeddings and output heads: rows looked up by token, which some optimisers move differently."""
+        found = {id(part.weight) for part in self.model.modules() if isinstance(part, torch.nn.Embedding)}
+        head = self.model.get_output_embeddings()
+        found |= {id(parameter) for parameter in head.parameters()} if head is not None else set()
+        return frozenset(name for name, parameter in self.model.named_parameters() if id(parameter) in found)
 
     def train(self) -> None:
         """Dropout on."""
