@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import torch
 
-from sartor.models.attention import SHORT, RowBounds, attend_rows
+from sartor.models.attention import attend_rows
+from sartor.models.bounds import SHORT, RowBounds
 
 HEADS, KEYS, SIZE = 4, 2, 64
 CASES = [(64, 30), (32, 60), (16, 120), (15, 128)]

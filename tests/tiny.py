@@ -142,3 +142,22 @@ def save_folder(folder: Path, name: str = "llama", *, seed: int = 0) -> Path:
     random_causal(CONFIGS[name], seed=seed).save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text())["model_type"]
     return folder
+
+
+def gradients(over: CausalPolicy, batches: Sequence[Batch]) -> tuple[float, dict[str, torch.Tensor]]:
+    """Mean loss over batches and the gradient of every weight."""
+    over.model.requires_grad_(True)
+    over.model.zero_grad()
+    total = weight = 0.0
+    for batch in batches:
+        loss = objective(over, batch)
+        loss.total.backward()
+        total, weight = total + float(loss.total.detach()), weight + float(loss.weight)
+    return total / weight, {name: p.grad / weight for name, p in over.model.named_parameters()}
+
+
+def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], tolerance: float = 1e-5) -> None:
+    """Gradients equal to rounding, relative to the largest of all."""
+    scale = max(float(gradient.abs().max()) for gradient in theirs.values())
+    for name, gradient in theirs.items():
+        assert float((ours[name] - gradient).abs().max()) <= tolerance * scale, name

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from tiny import assert_close, gradients
 
 from sartor.engine.loop import Plan, fit
 from sartor.engine.schedules import cosine
@@ -16,23 +17,6 @@ from sartor.events import Stepped
 from sartor.store.checkpoint import Checkpoints
 from sartor.tokens.batch import collate
 from sartor.tokens.source import StepSize, TokenSource
-
-
-def gradients(policy, batches):
-    policy.model.requires_grad_(True)
-    policy.model.zero_grad()
-    total = weight = 0.0
-    for batch in batches:
-        loss = tiny.objective(policy, batch)
-        loss.total.backward()
-        total, weight = total + float(loss.total.detach()), weight + float(loss.weight)
-    return total / weight, {name: p.grad / weight for name, p in policy.model.named_parameters()}
-
-
-def assert_close(ours, theirs, tolerance=1e-5):
-    scale = max(float(g.abs().max()) for g in theirs.values())
-    for name, gradient in theirs.items():
-        assert float((ours[name] - gradient).abs().max()) <= tolerance * scale, name
 
 
 @pytest.mark.parametrize("name", tiny.CONFIGS)

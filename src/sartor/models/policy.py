@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sartor.models.attention import NAME, RowBounds
+from sartor.models.attention import NAME
+from sartor.models.bounds import RowBounds
 from sartor.models.head import Shape, head_logits, head_logp, head_nll
 from sartor.tokens.batch import Batch
 
@@ -24,10 +25,14 @@ class Exactness:
 
     packs: bool = False
     """Rows laid end to end do not see each other."""
+    shares: bool = False
+    """Rows that begin alike can continue one beginning that is computed once."""
     head: Shape | None = None
     """How trunk and head give the model's own logits; None: only the model's own forward does."""
     packing_error: float = float("nan")
     """Largest difference of a logit between a row packed and the row alone."""
+    sharing_error: float = float("nan")
+    """Largest difference of a logit between a row that shares its beginning and the row alone."""
     head_error: float = float("nan")
     """Largest difference between trunk + head and the model's own logits."""
     notes: tuple[str, ...] = field(default=())
@@ -67,12 +72,14 @@ class CausalPolicy:
         return state
 
     def _rows(self, batch: Batch) -> dict[str, Any]:
-        """What tells the attention where rows begin. Raises ValueError for packed rows where the probe found a leak."""
+        """What tells the attention where rows begin. Raises ValueError for a layout that the probe found not to be exact."""
         if not self.exact.packs:
             if len(batch.lengths) > 1:
                 raise ValueError("this model cannot take packed rows exactly; give it one row at a time")
             return {}
-        self._bounds.set(batch.lengths, self.device)
+        if not self.exact.shares and any(segment >= 0 for segment in batch.continues):
+            raise ValueError("this model cannot share the beginnings of rows exactly; give it whole rows")
+        self._bounds.set(batch.lengths, self.device, batch.continues)
         return {"row_bounds": self._bounds}
 
     def logits(self, batch: Batch) -> torch.Tensor:

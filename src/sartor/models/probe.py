@@ -1,7 +1,7 @@
 """Measures, on the model at hand, which shortcuts are exact. Never an allow-list of architectures.
 
-Two questions, each asked with random token ids in the model's own weights: does trunk + head give the model's own logits,
-and do rows laid end to end leave each other alone?
+Three questions, each asked with random token ids in the model's own weights: does trunk + head give the model's own logits,
+do rows laid end to end leave each other alone, and can rows continue a beginning that they share?
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import torch
 from sartor.models.attention import NAME
 from sartor.models.head import Shape
 from sartor.models.policy import CausalPolicy, Exactness
-from sartor.tokens.batch import Batch, Rendered, collate
+from sartor.tokens.batch import Batch, Rendered, collate, collate_shared
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LENGTHS = (11, 5, 17, 1, 8)
+BRANCHES = (9, 14, 17, 9, 12, 0)
+"""Rows that begin alike: how many tokens of one trunk each of them begins with."""
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 6e-2, torch.float16: 2e-2}
 """Largest difference of a logit, relative to the largest logit, that counts as rounding."""
 
@@ -31,6 +33,14 @@ def _rows(vocabulary: int, lengths: tuple[int, ...], seed: int) -> list[Rendered
         Rendered(draw.integers(0, vocabulary, n).astype(np.int32), np.ones(n, np.float32), index)
         for index, n in enumerate(lengths)
     ]
+
+
+def _family(vocabulary: int, seed: int) -> list[Rendered]:
+    """Rows that leave one trunk at several places; the first is all trunk."""
+    draw = np.random.default_rng(seed)
+    trunk = draw.integers(0, vocabulary, max(BRANCHES))
+    rows = [np.concatenate([trunk[:length], draw.integers(0, vocabulary, n)]) for n, length in enumerate(BRANCHES)]
+    return [Rendered(ids.astype(np.int32), np.ones(len(ids), np.float32), n) for n, ids in enumerate(rows)]
 
 
 def _distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
@@ -50,13 +60,14 @@ def _shapes(model: PreTrainedModel) -> list[Shape]:
 
 @torch.no_grad()
 def probe(policy: CausalPolicy) -> Exactness:
-    """Run both measurements and say what was found."""
+    """Run the measurements and say what was found."""
     model, tolerance = policy.model, TOLERANCE[next(policy.model.parameters()).dtype]
     model.eval()
-    rows = _rows(policy.vocabulary, LENGTHS, seed=0)
+    rows, family = _rows(policy.vocabulary, LENGTHS, seed=0), _family(policy.vocabulary, seed=1)
     batches = [collate([row]).to(policy.device) for row in rows]
     with policy.attention("eager"):
         own = [_own_logits(model, batch) for batch in batches]
+        family_own = torch.cat([_own_logits(model, collate([row]).to(policy.device)) for row in family])
     notes: list[str] = []
 
     head, head_error = _best_head(policy, batches, own)
@@ -78,7 +89,29 @@ def probe(policy: CausalPolicy) -> Exactness:
     packs = packing_error <= tolerance
     if not packs:
         notes.append("packed rows would see each other in this model; batches hold one row")
-    return replace(policy.exact, packs=packs, head_error=head_error, packing_error=packing_error, notes=tuple(notes))
+    sharing_error = _sharing_error(policy, family, family_own) if packs else float("inf")
+    if packs and sharing_error > tolerance:
+        notes.append(
+            "rows that continue a shared beginning differ from whole rows in this model; each row is computed whole"
+        )
+    return replace(
+        policy.exact,
+        packs=packs,
+        shares=sharing_error <= tolerance,
+        head_error=head_error,
+        packing_error=packing_error,
+        sharing_error=sharing_error,
+        notes=tuple(notes),
+    )
+
+
+def _sharing_error(policy: CausalPolicy, rows: list[Rendered], own: torch.Tensor) -> float:
+    """How far logits of rows that share their beginnings are from the model's own for each row alone."""
+    policy.exact = replace(policy.exact, shares=True)
+    try:
+        return _distance(policy.logits(collate_shared(rows, least=2).to(policy.device)), own)
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return float("inf")
 
 
 def _best_head(policy: CausalPolicy, batches: list[Batch], own: list[torch.Tensor]) -> tuple[Shape | None, float]:
