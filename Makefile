@@ -34,7 +34,7 @@ layers: .venv/.dev ## rooms import only from rooms below them
 unit: .venv/.dev ## tests that take seconds
 	$(BIN)/pytest -n auto
 
-check-long: .venv/.dev ## tests that take minutes: kills, faults, whole runs
+check-long: .venv/.extras ## tests that take minutes: kills, faults, whole runs
 	$(BIN)/pytest -n auto -m slow
 
 format: .venv/.dev ## rewrite the code in the house style
@@ -60,3 +60,8 @@ wheel: .venv/.dev ## build dist/*.whl
 	@echo "installing Sartor and its tools into .venv; the first time this takes some minutes"
 	@$(INSTALL) '.[dev]'
 	@touch .venv/.core $@
+
+.venv/.extras: pyproject.toml constraints.txt | .venv/.dev
+	@echo "installing the extras that the long tests need"
+	@$(INSTALL) '.[dev,quant]'
+	@touch .venv/.core .venv/.dev $@

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from sartor import registry
 from sartor.errors import InputError, SartorError
 from sartor.flow import train as training
 from sartor.flow.check import check
@@ -530,10 +531,32 @@ ADAM, ADAMW, SGD = (f"train.optimizer.{name}" for name in ("adam", "adamw", "sgd
 
 def with_optimizer(name: str, option: str) -> Probe:
     """An option of an optimiser moves the weights elsewhere."""
-    return moves(
+    probe = moves(
         f"train.optimizer={{{name}: {{learning_rate: 0.01, {option}}}}}",
         before=["train.steps=3", "method=full", f"train.optimizer={{{name}: {{learning_rate: 0.01}}}}"],
     )
+    return needing("optimizer", name, probe)
+
+
+def needing(kind: str, name: str, probe: Probe) -> Probe:
+    """Skipped where the component's library is not installed."""
+
+    def skipping(at: Workbench) -> None:
+        library, extra = getattr(registry.component(kind, name), "NEEDS", ("torch", ""))
+        pytest.importorskip(library, reason=f'needs the extra "{extra}"', exc_type=ImportError)
+        probe(at)
+
+    return skipping
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "adafactor": {"weight_decay": 0.5, "beta2_decay": 0.3, "clip": 5.0, "eps": 9.0},
+    "lion": {"weight_decay": 0.5, "betas": [0.1, 0.2]},
+    "muon": {"weight_decay": 0.5, "momentum": 0.1, "nesterov": "false", "newton_schulz_steps": 2, "scaling": "original",
+             "adamw_share": 0.5, "betas": [0.5, 0.6], "eps": 0.5},
+    "adamw8bit": {"weight_decay": 0.5, "betas": [0.5, 0.6], "eps": 0.5},
+}  # fmt: skip
+"""A value of each option of further optimisers that is not its default."""
 
 
 def with_schedule(name: str, option: str) -> Probe:
@@ -594,6 +617,7 @@ PROBES: dict[str, Probe] = {
     "method.lora.dropout": DROPPED("method.lora.dropout=0.5"),
     "method.lora.target_modules": DROPPED("method.lora.target_modules=[q_proj]"),
     "method.lora.rslora": DROPPED("method.lora.rslora=true"),
+    "method.lora.plus_ratio": DROPPED("method.lora.plus_ratio=4"),
     "train.objective": says("train.objective=pretrain", "pretrain does not learn from example rows"),
     "train.epochs": plans("train.epochs=3", "plan.steps", drop=["train.steps"]),
     "train.steps": plans("train.steps=5", "plan.steps"),
@@ -608,6 +632,11 @@ PROBES: dict[str, Probe] = {
        for name, value in {"weight_decay": 0.5, "betas": [0.5, 0.6], "eps": 0.5}.items()},
     **{f"{SGD}.{name}": with_optimizer("sgd", f"{name}: {value}")
        for name, value in {"weight_decay": 0.5, "momentum": 0.1, "nesterov": "true"}.items()},
+    **{f"train.optimizer.{kind}.{name}": with_optimizer(kind, f"{name}: {value}")
+       for kind, others in OTHERS.items() for name, value in others.items()},
+    **{f"train.optimizer.{kind}.learning_rate": needing("optimizer", kind, plans(
+       f"train.optimizer={{{kind}: {{learning_rate: 0.3}}}}", "plan.learning_rate", before=[f"train.optimizer={kind}"]))
+       for kind in OTHERS},
     f"{ADAM}.learning_rate": moves("train.optimizer={adam: {learning_rate: 0.3}}", before=["train.optimizer=adam"]),
     f"{ADAMW}.learning_rate": plans(f"{ADAMW}.learning_rate=0.3", "plan.learning_rate"),
     f"{SGD}.learning_rate": moves("train.optimizer={sgd: {learning_rate: 0.3}}", before=["train.optimizer=sgd"]),

@@ -116,7 +116,7 @@ def decide(
         resolution.decide(f"method.{method.name}.alpha", 2.0 * rank, "twice the rank")
     rate = getattr(optimizer.options, "learning_rate", "auto")
     if rate == "auto":
-        rate, why = learning_rate(method.name, form.parameters, rank, optimizer.name)
+        rate, why = own_rate(optimizer, *learning_rate(method.name, form.parameters, rank))
         resolution.decide(f"train.optimizer.{optimizer.name}.learning_rate", rate, why)
 
     size = _step_size(recipe, resolution, task)
@@ -187,11 +187,15 @@ def choose_method(recipe: Recipe, parameters: int) -> tuple[Component, str]:
     return Component(name=name, options=registry.component("method", name).Options()), why
 
 
-def learning_rate(method: str, parameters: int, rank: int | None, optimizer: str) -> tuple[float, str]:
-    """(peak rate, reason). Small models take larger steps; a larger rank takes smaller ones."""
+def own_rate(optimizer: Component, adamw: float, why: str) -> tuple[float, str]:
+    """(peak rate, reason) of an optimiser, given those of AdamW."""
+    rate, reason = registry.component("optimizer", optimizer.name).learning_rate(adamw, optimizer.options)
+    return _round(rate), why if rate == adamw else f"{reason} (AdamW's would be {adamw:g})"
+
+
+def learning_rate(method: str, parameters: int, rank: int | None) -> tuple[float, str]:
+    """(peak rate of AdamW, reason). Small models take larger steps; a larger rank takes smaller ones."""
     billions = max(parameters, 100_000) / 7e9
-    if optimizer == "sgd":
-        return 0.05, "a usual rate for SGD with momentum"
     if rank is not None:
         rate = 2e-4 * billions**-0.25 * (16 / rank) ** 0.5
         return _round(rate), f"2e-4 at 7B and rank 16, scaled by size^-1/4 and rank^-1/2 to {parameters / 1e6:.1f}M"

@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sartor import registry
 from sartor.advise.hardware import survey
-from sartor.advise.settings import Settings, decide, longest_row
+from sartor.advise.settings import Settings, decide, longest_row, own_rate
 from sartor.data.pipeline import Prepared as Rows
 from sartor.data.pipeline import prepare as prepare_rows
 from sartor.errors import DataError, ModelError, Problem, RecipeError, raise_errors
@@ -104,6 +105,7 @@ def prepare(loaded: Loaded, folder: Path, emit: Emit, *, now: datetime | None = 
                 fix=f"base: {base.base.reference}",
             )
         )
+    _require_libraries(loaded)
     rows = prepare_rows(recipe.data, root=loaded.root, folder=folder, emit=emit)
     task = rows.task
     if recipe.goal.task == "auto":
@@ -159,6 +161,21 @@ def prepare(loaded: Loaded, folder: Path, emit: Emit, *, now: datetime | None = 
     return Prepared(loaded, resolution, base, renderer.vocabulary, renderer, rows, tokens, settings, max_tokens)
 
 
+def _require_libraries(loaded: Loaded) -> None:
+    """Raises RecipeError R148 where a chosen component needs a library that is not installed."""
+    recipe = loaded.recipe
+    for kind, key, chosen in (
+        ("method", "method", recipe.method),
+        ("optimizer", "train.optimizer", recipe.train.optimizer),
+    ):
+        if chosen == "auto":
+            continue
+        library, extra = getattr(registry.component(kind, chosen.name), "NEEDS", ("", ""))
+        if library and find_spec(library) is None:
+            what = f"{kind} {chosen.name} needs the library {library}, which is not installed"
+            raise RecipeError(loaded.problem("R148", key, what, fix=f'pip install "sartor[{extra}]"'))
+
+
 def _require_rows(loaded: Loaded, objective: str, kind: str) -> None:
     """Raises RecipeError R106 where an objective cannot learn from rows of this kind."""
     if kind in registry.component("objective", objective).ROWS:
@@ -176,10 +193,10 @@ def _require_rows(loaded: Loaded, objective: str, kind: str) -> None:
 
 def _judge_rate(loaded: Loaded, settings: Settings, rows: Rows) -> None:
     """A warning R150 where the learning rate is outside of what the method is known to bear."""
-    method, optimizer = settings.method.name, settings.optimizer.name
-    low, high = registry.component("method", method).LEARNING_RATE
-    key = f"train.optimizer.{optimizer}.learning_rate"
-    if optimizer == "sgd" or low <= settings.learning_rate <= high or key not in loaded.given:
+    method, optimizer = settings.method.name, settings.optimizer
+    low, high = (own_rate(optimizer, bound, "")[0] for bound in registry.component("method", method).LEARNING_RATE)
+    key = f"train.optimizer.{optimizer.name}.learning_rate"
+    if low == high or low <= settings.learning_rate <= high or key not in loaded.given:
         return
     told = f"learning_rate {settings.learning_rate:g} is outside of the usual for {method} ({low:g} to {high:g})"
     rows.findings.add(loaded.problem("R150", key, told, level="warning", fix="learning_rate: auto"))

@@ -1,7 +1,8 @@
 """LoRA: the base stays as it is and every chosen linear layer W gains a low-rank update, W x + (alpha / rank) B A x.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", equation 3; B starts at zero, so the tuned model
-starts equal to the base. Saved as a PEFT adapter folder. `rslora` scales by alpha / sqrt(rank) (Kalajdzievski 2023).
+starts equal to the base. Saved as a PEFT adapter folder. `rslora` scales by alpha / sqrt(rank) (Kalajdzievski 2023);
+`plus_ratio` gives B a higher learning rate than A (LoRA+, Hayou et al. 2024, section 5).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Options(BaseOptions):
     """Names of the linear layers that get an update; all-linear is every one but the output head."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) instead of alpha / rank."""
+    plus_ratio: Annotated[float, Field(gt=0)] = 1.0
+    """LoRA+: learning rate of B as a multiple of A's, which is the optimiser's; 16 is a usual choice, 1 is plain LoRA."""
 
 
 def attach(policy: CausalPolicy, options: Options, *, seed: int) -> None:
@@ -50,3 +53,5 @@ def attach(policy: CausalPolicy, options: Options, *, seed: int) -> None:
         rslora=options.rslora,
         seed=seed,
     )
+    if options.plus_ratio != 1:
+        policy.rates |= {name: options.plus_ratio for name in policy.trainable() if ".lora_B." in name}

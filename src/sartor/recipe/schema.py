@@ -357,7 +357,7 @@ class Train(Options):
     micro_batch_tokens: Positive | Auto = "auto"
     """Tokens per forward pass; auto fits the memory."""
     optimizer: Optimizer | Auto = "auto"
-    """adamw, adam or sgd with options; auto is adamw."""
+    """adamw, adam, sgd, adafactor, lion, muon or adamw8bit with options; auto is adamw."""
     schedule: Schedule = Field(default="cosine", validate_default=True)
     """Learning rate over time: constant, linear or cosine, with warm-up."""
     clip_norm: Annotated[float, Field(ge=0)] = 1.0

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 
+STATE_BYTES = 8.0
+"""Two moments in fp32."""
+
+
 class Options(BaseOptions):
     """Settings of Adam."""
 
@@ -25,6 +29,11 @@ class Options(BaseOptions):
     """Decay of the running mean of the gradient and of its square."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """Added to the root of the second moment."""
+
+
+def learning_rate(adamw: float, options: Options) -> tuple[float, str]:
+    """(peak rate, reason)."""
+    return adamw, ""
 
 
 def build(groups: Sequence[dict[str, Any]], options: Options, learning_rate: float) -> torch.optim.Optimizer:

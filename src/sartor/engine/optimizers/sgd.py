@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 
+STATE_BYTES = 4.0
+"""The momentum in fp32."""
+
+
 class Options(BaseOptions):
     """Settings of SGD."""
 
@@ -25,6 +29,11 @@ class Options(BaseOptions):
     """Share of the last update that is carried on."""
     nesterov: bool = False
     """Look ahead along the momentum (needs momentum above 0)."""
+
+
+def learning_rate(adamw: float, options: Options) -> tuple[float, str]:
+    """(peak rate, reason); it has nothing to do with AdamW's."""
+    return 0.05, "a usual rate for SGD with momentum"
 
 
 def build(groups: Sequence[dict[str, Any]], options: Options, learning_rate: float) -> torch.optim.Optimizer:

@@ -1,0 +1,91 @@
+"""The only file that imports bitsandbytes: 8-bit optimiser states."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+
+from sartor.errors import ModelError, Problem
+
+
+@cache
+def _bitsandbytes() -> Any:
+    """The library. Raises ModelError M160 where it is not installed or cannot be loaded."""
+    try:
+        with _without_kernels_of_the_hub():
+            import bitsandbytes
+
+            return bitsandbytes
+    except (ImportError, OSError) as fault:
+        raise ModelError(
+            Problem("M160", f"numbers of 4 and 8 bits need bitsandbytes ({fault})", fix='pip install "sartor[quant]"')
+        ) from fault
+
+
+@contextmanager
+def _without_kernels_of_the_hub() -> Iterator[None]:
+    """Imports within find no library `kernels`.
+
+    On processors with native bfloat16, bitsandbytes uses it to download machine code and run it, just by being imported, and
+    warns where it is not installed. It has its own code for the same product.
+    """
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    level, loaded = logger.level, sys.modules.get("kernels")
+    logger.setLevel(logging.ERROR)
+    sys.modules["kernels"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if loaded is None:
+            del sys.modules["kernels"]
+        else:
+            sys.modules["kernels"] = loaded
+
+
+def adamw_8bit(
+    groups: Sequence[dict[str, Any]], *, learning_rate: float, betas: tuple[float, float], eps: float
+) -> torch.optim.Optimizer:
+    """AdamW with block-wise 8-bit moments (fp32 for tensors under 4,096 numbers). Raises ModelError M160."""
+    made: torch.optim.Optimizer = _adamw_kind()(list(groups), lr=learning_rate, betas=betas, eps=eps)
+    return made
+
+
+@cache
+def _adamw_kind() -> Any:
+    """bitsandbytes' class with a state that can be saved as it is."""
+    base = _bitsandbytes().optim.AdamW8bit
+    codes = {"qmap1": "dynamic", "qmap2": "udynamic"}
+
+    class AdamW8bit(base):  # type: ignore[misc, valid-type]
+        """State is plain tensors of each parameter's own: the count of steps is one too, and the shared codes are left out."""
+
+        def init_state(self, group: dict[str, Any], p: torch.Tensor, gindex: int, pindex: int) -> None:
+            """Fresh moments."""
+            super().init_state(group, p, gindex, pindex)
+            self._keep(p)
+
+        def update_step(self, group: dict[str, Any], p: torch.Tensor, gindex: int, pindex: int) -> None:
+            """Move one parameter."""
+            state = self.state[p]
+            state["step"] = int(state["step"])
+            if "absmax1" in state:
+                for key, name in codes.items():
+                    self.name2qmap[name] = self.name2qmap[name].to(p.device)
+                    state[key] = self.name2qmap[name]
+            super().update_step(group, p, gindex, pindex)
+            self._keep(p)
+
+        def _keep(self, p: torch.Tensor) -> None:
+            state = self.state[p]
+            state["step"] = torch.tensor(state["step"], dtype=torch.int64)
+            for key in codes:
+                state.pop(key, None)
+
+    return AdamW8bit
