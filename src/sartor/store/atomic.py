@@ -18,7 +18,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 
 from sartor.errors import Problem, SartorError
 from sartor.protocols import Saver
+from sartor.store.ranks import ONE, Ranks
 
 COMPLETE = "COMPLETE"
 TEMPORARY, DELETED, OLD = ".tmp-", ".del-", ".old-"
@@ -63,33 +64,33 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def publish(
-    folder: Path, writers: Mapping[str, Saver], *, about: Mapping[str, Any] | None = None, needs: int = 0
+    folder: Path,
+    writers: Mapping[str, Saver],
+    *,
+    about: Mapping[str, Any] | None = None,
+    needs: int = 0,
+    ranks: Ranks = ONE,
 ) -> None:
     """Make `folder` from `writers` (name -> writes a file or folder there), whole or not at all; an older one is replaced.
 
     `about` is any JSON object to keep in COMPLETE. With `needs` (bytes) the disk is asked for room before anything is
-    written. Raises SartorError F130 or F131; nothing but the older folder is left then.
+    written. Several `ranks` write, sync and hash their own files, of different names, and rank 0 seals them all. Raises
+    SartorError F130 or F131; nothing but the older folder is left then.
     """
     for name in writers:
         if not name or Path(name).name != name or name.startswith(".") or name == COMPLETE:
             raise ValueError(f"{name!r} cannot be the name of a file in a published folder")
-    make_folder(folder.parent)
-    with coded(folder, needs=needs) as room:
-        restore(folder)
-        room.check()
-        temporary = folder.with_name(TEMPORARY + folder.name)
-        _erase(temporary)
-        try:
-            temporary.mkdir()
-            for name, write in writers.items():
-                write(temporary / name)
-            _seal(temporary, about or {})
-            _put(temporary, folder)
-        except BaseException:
-            room.written = _size(temporary)
+    temporary = folder.with_name(TEMPORARY + folder.name)
+    try:
+        ranks.lead(lambda: _begin(folder, temporary, needs))
+        written = ranks.each(lambda: _write(folder, temporary, writers, needs))
+        files = {name: entry for part in written for name, entry in part.items()}
+        ranks.lead(lambda: _finish(folder, temporary, files, about or {}, needs))
+    except BaseException:
+        if ranks.first:
             _forget(temporary)
             _settle(folder)
-            raise
+        raise
 
 
 def verify(folder: Path) -> list[str]:
@@ -251,14 +252,56 @@ def _problem(number: int | None, reason: str, room: Room, verb: str) -> Problem:
     )
 
 
-def _seal(folder: Path, about: Mapping[str, Any]) -> None:
+def _begin(folder: Path, temporary: Path, needs: int) -> None:
+    make_folder(folder.parent)
+    with coded(folder, needs=needs) as room:
+        restore(folder)
+        room.check()
+        _erase(temporary)
+        temporary.mkdir()
+
+
+def _write(folder: Path, temporary: Path, writers: Mapping[str, Saver], needs: int) -> dict[str, dict[str, Any]]:
+    """Call the writers, sync what they wrote; name -> size and hash of every file."""
+    with _counted(folder, temporary, needs):
+        for name, write in writers.items():
+            write(temporary / name)
+        return _hashes(temporary, writers)
+
+
+def _finish(folder: Path, temporary: Path, files: Mapping[str, Any], about: Mapping[str, Any], needs: int) -> None:
+    with _counted(folder, temporary, needs):
+        _seal(temporary, files, about)
+        _put(temporary, folder)
+
+
+@contextmanager
+def _counted(folder: Path, temporary: Path, needs: int) -> Iterator[None]:
+    """`coded`, with what was written so far in the message of a full disk."""
+    with coded(folder, needs=needs) as room:
+        try:
+            yield
+        except BaseException:
+            room.written = _size(temporary)
+            raise
+
+
+def _hashes(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     files = {}
-    for path in sorted(_walk(folder)):
+    for path in [inner for name in names for inner in _files_at(folder / name)]:
         with open(_regular(path), "rb") as file:
             os.fsync(file.fileno())
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             files[path.relative_to(folder).as_posix()] = {"size": file.tell(), "sha256": digest}
-    sealed: dict[str, Any] = {"files": files, "about": dict(about)}
+    return files
+
+
+def _files_at(path: Path) -> list[Path]:
+    return _walk(path) if path.is_dir() and not path.is_symlink() else [path]
+
+
+def _seal(folder: Path, files: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    sealed: dict[str, Any] = {"files": dict(sorted(files.items())), "about": dict(about)}
     sealed["sha256"] = _own_hash(sealed)
     with open(folder / COMPLETE, "w", encoding="utf-8") as file:
         json.dump(sealed, file, ensure_ascii=False, allow_nan=False, indent=1)

@@ -19,6 +19,7 @@ from sartor.errors import Problem, RunError
 from sartor.events import Noted
 from sartor.protocols import Saver
 from sartor.store import atomic
+from sartor.store.ranks import ONE, Ranks
 
 _STEP = re.compile(r"step-(\d{6,})")
 _CORRUPT = ".corrupt-"
@@ -27,17 +28,23 @@ _CORRUPT = ".corrupt-"
 class Checkpoints:
     """The checkpoints in `folder`. `note` hears of every damaged one (F111) and of what was lost with it."""
 
-    def __init__(self, folder: Path, note: Callable[[Noted], None], *, owner: str = "") -> None:
+    def __init__(self, folder: Path, note: Callable[[Noted], None], *, owner: str = "", ranks: Ranks = ONE) -> None:
         """Open or make `folder` and clear what a killed process left there.
 
-        `owner` names the run; a checkpoint that another owner wrote counts as damaged. Call it with the run locked.
+        `owner` names the run; a checkpoint that another owner wrote counts as damaged. Call it with the run locked. Where
+        several `ranks` train together, each calls everything here; rank 0 looks, decides and notes for all.
         """
-        self.folder, self._note, self._owner = folder, note, owner
-        atomic.make_folder(folder)
-        atomic.tidy(folder)
+        self.folder, self._note, self._owner, self._ranks = folder, note, owner, ranks
+        ranks.lead(self._open)
+
+    def _open(self) -> None:
+        atomic.make_folder(self.folder)
+        atomic.tidy(self.folder)
 
     def save(self, step: int, writers: Mapping[str, Saver], *, keep: int) -> Path:
         """Publish a checkpoint, then remove all but the best one and the newest `keep` (at least 1) beside it.
+
+        Each rank gives writers of its own files, under names that no other rank uses.
 
         Where none is marked best, the newest ``keep + 1`` stay: there is always an earlier one to fall back on. Raises
         SartorError F130 (disk full) or F131; the earlier checkpoints are untouched then.
@@ -45,11 +52,15 @@ class Checkpoints:
         if keep < 1:
             raise ValueError(f"keep must be at least 1, not {keep}")
         path = self.path(step)
-        last = max(self.steps(), default=None)
-        needs = 0 if last is None else _bytes(self.path(last))
-        atomic.publish(path, writers, about={"step": step, "owner": self._owner}, needs=needs)
-        self._rotate(keep)
+        about = {"step": step, "owner": self._owner}
+        atomic.publish(path, writers, about=about, needs=self._ranks.lead(self._needs), ranks=self._ranks)
+        self._ranks.lead(lambda: self._rotate(keep))
         return path
+
+    def _needs(self) -> int:
+        """Bytes of the last checkpoint, which the next one will take as well."""
+        last = max(self.steps(), default=None)
+        return 0 if last is None else _bytes(self.path(last))
 
     def newest(self) -> Path | None:
         """The newest checkpoint whose every byte is right; None when nothing was ever saved.
@@ -58,11 +69,15 @@ class Checkpoints:
         the best is checked as well. Raises RunError F110 when there were checkpoints and none is good: training never
         starts over by itself.
         """
+        step = self._ranks.lead(self._newest)
+        return None if step is None else self.path(step)
+
+    def _newest(self) -> int | None:
         for step in reversed(self.steps()):
             problems = self._problems(step)
             if not problems:
-                self.best_step()
-                return self.path(step)
+                self._marked()
+                return step
             self._set_aside(step, problems)
         damaged = sorted(self.folder.glob(f"{_CORRUPT}*"))
         if damaged:
@@ -79,6 +94,9 @@ class Checkpoints:
 
     def mark_best(self, step: int) -> None:
         """Let `best` name the checkpoint of `step`. Raises ValueError when it was not saved."""
+        self._ranks.lead(lambda: self._mark(step))
+
+    def _mark(self, step: int) -> None:
         if step not in self.steps():
             raise ValueError(f"there is no checkpoint of step {step} in {self.folder}")
         name = self.path(step).name
@@ -86,18 +104,25 @@ class Checkpoints:
 
     def best(self) -> Path | None:
         """The checkpoint marked best, verified; None when none is marked or the mark leads to nothing good (noted)."""
-        step = self.best_step()
+        step = self._ranks.lead(self._best)
+        return None if step is None else self.path(step)
+
+    def _best(self) -> int | None:
+        step = self._marked()
         if step is None:
             return None
         problems = self._problems(step)
         if not problems:
-            return self.path(step)
+            return step
         self._set_aside(step, problems)
         self._drop_mark()
         return None
 
     def best_step(self) -> int | None:
         """The step marked best, its checkpoint not yet verified. A mark that leads nowhere is removed and noted (F112)."""
+        return self._ranks.lead(self._marked)
+
+    def _marked(self) -> int | None:
         path = self.folder / "best"
         if not path.exists():
             return None
@@ -123,6 +148,9 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Forget all checkpoints, the damaged ones too: training starts over because the user said so."""
+        self._ranks.lead(self._clear)
+
+    def _clear(self) -> None:
         atomic.forget(self.folder / "best")
         for step in self.steps():
             atomic.remove(self.path(step))
@@ -164,7 +192,7 @@ class Checkpoints:
         self._note(Noted("warning", "F112", "the mark of the best checkpoint led to none that is good; it was removed"))
 
     def _rotate(self, keep: int) -> None:
-        steps, best = self.steps(), self.best_step()
+        steps, best = self.steps(), self._marked()
         beside = [step for step in steps if step != best]
         for step in beside[: -keep if best is not None else -keep - 1]:
             atomic.remove(self.path(step))

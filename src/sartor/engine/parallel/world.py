@@ -11,10 +11,10 @@ Every rank must call the same functions in the same order. A rank that waits lon
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -32,6 +32,7 @@ from sartor.errors import (
     TrainingStopped,
 )
 
+T = TypeVar("T")
 FAULTS = {
     kind.__name__: kind
     for kind in (
@@ -118,6 +119,25 @@ class World:
                     raise fault
                 raise FAULTS[found["kind"]](*(_problem(entry, rank) for entry in found["problems"]))
 
+    def each(self, work: Callable[[], Any]) -> list[Any]:
+        """The JSON values that `work` returned on each rank, on every rank; a SartorError of one is raised on all."""
+        if self.alone:
+            return [work()]
+        value, fault = None, None
+        try:
+            value = work()
+        except SartorError as error:
+            fault = error
+        self.settle(fault)
+        return self.gather(value)
+
+    def lead(self, work: Callable[[], T]) -> T:
+        """The JSON value that `work` returned on rank 0, the only one to call it, on every rank; so is its SartorError."""
+        if self.alone:
+            return work()
+        value: T = self.each(work if self.first else _nothing)[0]
+        return value
+
 
 ALONE = World()
 """One process."""
@@ -172,6 +192,10 @@ def leave() -> None:
     """Say goodbye to the other ranks; harmless without any."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _nothing() -> None:
+    """The work of a rank that only listens."""
 
 
 def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int:
