@@ -1,47 +1,29 @@
-"""Text from a model in this process: prompts of like length side by side, left-padded, with a cache of keys and values.
+"""Text from a model in this process.
 
-B: rows being generated, L: longest prompt, V: vocabulary. Only the logits of the last place ever exist ([B, V]). A row that
-has ended leaves the batch and its cache, so the last rows do not wait for padding. With temperature 0 every row gets the
-tokens it would get alone; with a temperature every prompt has a random stream of its own, made from (seed, its index), so
-what is sampled for it does not depend on its neighbours.
+With temperature 0 every row gets the tokens it would get alone; with a temperature every continuation has a random stream of
+its own, made from (seed, index of the prompt, sample), so what is drawn for it does not depend on its neighbours. Both hold up
+to rounding: products of other shapes are rounded differently, which in bfloat16 can decide between tokens that are almost
+equally likely.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from sartor.generate.engine import Choose, Engine, Heard, share_out
+from sartor.generate.padded import run_padded
+from sartor.generate.probe import obstacle
+from sartor.generate.rows import Completion, Decode, Listener, Row, Speech
+from sartor.generate.sampling import Sampling, choose, logp_of
 
+if TYPE_CHECKING:
     from sartor.models.policy import CausalPolicy
 
-BATCH_TOKENS = 1 << 15
-"""Places of the cache in one batch, at most (one row may need more)."""
-
-Listener = Callable[[int, str], None]
-"""Told (index of the prompt, text so far) after every token."""
-
-
-@dataclass(slots=True)
-class _Row:
-    """One prompt on its way."""
-
-    index: int
-    prompt: Sequence[int]
-    limit: int
-    """Tokens that may still be generated in all."""
-    random: np.random.Generator
-    made: list[int] = field(default_factory=list)
-    stopped: bool = False
-
-    @property
-    def over(self) -> bool:
-        return self.stopped or len(self.made) >= self.limit
+GREEDY = Sampling()
 
 
 class LocalGenerator:
@@ -55,123 +37,108 @@ class LocalGenerator:
         batch: rows generated together, at most.
     """
 
-    def __init__(
-        self,
-        policy: CausalPolicy,
-        stop_ids: frozenset[int],
-        pad_id: int,
-        decode: Callable[[Sequence[int]], str],
-        batch: int,
-    ) -> None:
+    def __init__(self, policy: CausalPolicy, stop_ids: frozenset[int], pad_id: int, decode: Decode, batch: int) -> None:
         self.policy, self.stop_ids, self.pad_id, self.decode, self.batch = policy, stop_ids, pad_id, decode, batch
+        self.obstacle: str | None = None
+        """Why rows are padded and wait for each other, once something was generated that way."""
 
     def generate(
         self,
         prompts: Sequence[Sequence[int]],
         *,
-        max_new_tokens: int,
+        max_new_tokens: int | Sequence[int],
         temperature: float = 0.0,
         seed: int = 0,
+        samples: int = 1,
         listen: Listener | None = None,
     ) -> Iterator[tuple[int, str, bool]]:
-        """Yields (index of the prompt, text, ended by itself), batch by batch, within one in the order they finish.
+        """Yields (index of the prompt, text, ended by itself) of `samples` continuations of each prompt; see `complete`."""
+        made = self.complete(
+            prompts,
+            max_new_tokens=max_new_tokens,
+            sampling=Sampling(temperature),
+            seed=seed,
+            samples=samples,
+            listen=listen,
+        )
+        for one in made:
+            yield one.index, one.text, one.stopped
 
-        A row ends at a stop token, after `max_new_tokens`, or where the model's window is full.
+    def complete(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int | Sequence[int],
+        sampling: Sampling = GREEDY,
+        seed: int = 0,
+        samples: int = 1,
+        logp: bool = False,
+        listen: Listener | None = None,
+    ) -> Iterator[Completion]:
+        """Yields `samples` continuations of each prompt, in the order they finish.
+
+        A row ends at a stop token, after `max_new_tokens` (one number, or one for each prompt), or where the model's window
+        is full. The weights must not change before the last one is out: what was computed of a row is kept.
+
+        Args:
+            logp: also the log-probability of every chosen token.
+            listen: told of every token, for one continuation of each prompt.
+
+        Raises:
+            ValueError: an empty prompt; a listener for several samples.
         """
-        window = self.policy.window or max_new_tokens + max(map(len, prompts), default=0)
-        rows = [
-            _Row(index, prompt, min(max_new_tokens, window - len(prompt)), np.random.default_rng([seed, index]))
-            for index, prompt in enumerate(prompts)
-        ]
+        if listen is not None and samples > 1:
+            raise ValueError("a listener hears one continuation of each prompt, not several")
+        rows = self._rows(prompts, max_new_tokens, seed, samples)
+
+        def pick(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
+            chosen = choose(logits, rows, sampling)
+            if logp:
+                for row, value in zip(rows, logp_of(logits, chosen).tolist(), strict=True):
+                    row.logp.append(value)
+            tokens: list[int] = chosen.tolist()
+            return tokens
+
+        for bunch in self._run([row for row in rows if row.limit > 0], pick, self._teller(listen)):
+            for row in bunch:
+                yield row.completion(self.decode)
         for row in rows:
-            if not row.prompt:
-                raise ValueError(f"prompt {row.index} is empty; a model continues from at least one token")
-        choose = _Greedy() if temperature == 0 else _Sampled(temperature)
-        for members in self._batches([row for row in rows if row.limit > 0]):
-            with self.policy.generating() as model:
-                finished = self._run(model, members, choose, listen)
-            for row in finished:
-                yield row.index, self.decode(row.made), row.stopped
-        yield from ((row.index, "", False) for row in rows if row.limit <= 0)
+            if row.limit <= 0:
+                yield row.completion(self.decode)
 
-    def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
-        """Longest prompts first, so that what does not fit into memory fails at once."""
-        members: list[_Row] = []
-        places = 0
-        for row in sorted(rows, key=lambda row: (-len(row.prompt), row.index)):
-            if members and (len(members) == self.batch or (len(members) + 1) * places > BATCH_TOKENS):
-                yield members
-                members = []
-            if not members:
-                places = len(row.prompt) + row.limit
-            members.append(row)
-        if members:
-            yield members
+    def _rows(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int | Sequence[int], seed: int, samples: int
+    ) -> list[Row]:
+        limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
+        rows = []
+        for index, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
+            if not len(prompt):
+                raise ValueError(f"prompt {index} is empty; a model continues from at least one token")
+            ids = np.asarray(prompt, dtype=np.int64)
+            room = limit if self.policy.window is None else min(limit, self.policy.window - len(ids))
+            rows += [
+                Row(index, sample, ids, room, np.random.default_rng([seed, index, sample])) for sample in range(samples)
+            ]
+        return rows
 
-    def _run(
-        self, model: PreTrainedModel, rows: list[_Row], choose: _Greedy | _Sampled, listen: Listener | None
-    ) -> list[_Row]:
-        """Generate for all rows of one batch; returns them in the order they finished."""
-        device = self.policy.device
-        longest = max(len(row.prompt) for row in rows)
-        ids = torch.full((len(rows), longest), self.pad_id, dtype=torch.int64)
-        mask = torch.zeros((len(rows), longest), dtype=torch.int64)
-        for place, row in enumerate(rows):
-            ids[place, longest - len(row.prompt) :] = torch.as_tensor(np.asarray(row.prompt, dtype=np.int64))
-            mask[place, longest - len(row.prompt) :] = 1
-        ids, mask = ids.to(device), mask.to(device)
-        position = (mask.cumsum(dim=1) - 1).clamp_min(0)
-        cache: Any = None
-        finished: list[_Row] = []
-        while True:
-            out = model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=position,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            cache = out.past_key_values
-            chosen = choose(out.logits[:, -1], rows)
-            for row, token in zip(rows, chosen.tolist(), strict=True):
-                row.stopped = token in self.stop_ids
-                if not row.stopped:
-                    row.made.append(token)
-                if listen is not None:
-                    listen(row.index, self.decode(row.made))
-            finished += [row for row in rows if row.over]
-            going = [place for place, row in enumerate(rows) if not row.over]
-            if not going:
-                return finished
-            if len(going) < len(rows):
-                keep = torch.tensor(going, device=device)
-                cache.batch_select_indices(keep)
-                mask, position, chosen = mask[keep], position[keep], chosen[keep]
-                rows = [rows[place] for place in going]
-            ids = chosen[:, None]
-            mask = torch.cat([mask, mask.new_ones((len(rows), 1))], dim=1)
-            position = position[:, -1:] + 1
+    def _run(self, rows: list[Row], pick: Choose, heard: Heard | None) -> Iterator[list[Row]]:
+        if not rows:
+            return
+        self.obstacle = obstacle(self.policy)
+        if self.obstacle is not None:
+            yield from run_padded(self.policy, self.stop_ids, self.pad_id, pick, heard, rows, self.batch)
+            return
+        engine = Engine(self.policy, self.stop_ids, pick, heard)
+        for members, count, places in share_out(rows, self.batch):
+            yield from engine.run(members, count, places)
 
+    def _teller(self, listen: Listener | None) -> Heard | None:
+        if listen is None:
+            return None
+        speeches: dict[int, Speech] = {}
 
-class _Greedy:
-    """The most likely token; of equals the first."""
+        def heard(row: Row) -> None:
+            speech = speeches.setdefault(row.index, Speech(self.decode))
+            listen(row.index, speech.text(row.answer))
 
-    def __call__(self, logits: torch.Tensor, rows: Sequence[_Row]) -> torch.Tensor:
-        """[B, V] -> [B] int64."""
-        return logits.argmax(dim=1)
-
-
-class _Sampled:
-    """A token drawn from softmax(logits / temperature) by one uniform number from each row's own stream."""
-
-    def __init__(self, temperature: float) -> None:
-        if temperature < 0:
-            raise ValueError("temperature must be 0 or more")
-        self.temperature = temperature
-
-    def __call__(self, logits: torch.Tensor, rows: Sequence[_Row]) -> torch.Tensor:
-        """[B, V] -> [B] int64."""
-        mass = (logits.double() / self.temperature).softmax(dim=1).cumsum(dim=1)
-        draw = torch.tensor([[row.random.random()] for row in rows], dtype=torch.float64, device=logits.device)
-        return torch.searchsorted(mass, draw * mass[:, -1:]).clamp_max(logits.shape[1] - 1)[:, 0]
+        return heard

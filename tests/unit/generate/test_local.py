@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from sartor.generate import local
+from sartor.generate import engine
+from sartor.generate.attention import Slots
 from sartor.generate.local import LocalGenerator
+from sartor.generate.probe import obstacle
 from sartor.models.attention import NAME
 from sartor.models.hf import random_causal
 from sartor.models.policy import CausalPolicy, Exactness
@@ -89,6 +91,7 @@ def reference(policy: CausalPolicy, prompt: list[int], stop: list[int], count: i
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_gives_the_tokens_of_transformers_generate(family: str) -> None:
     policy = make(FAMILIES[family])
+    assert obstacle(policy) is None
     given = prompts()
     stop = [2, 5, 9, 11, 17, 23, 31]
     wanted = [reference(policy, prompt, stop) for prompt in given]
@@ -104,18 +107,22 @@ def test_batches_of_any_size_give_the_same_text(policy: CausalPolicy) -> None:
     assert texts(policy, given, batch=64) == alone
 
 
-def test_cache_budget_bounds_a_batch(policy: CausalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_budget_bounds_the_slots(policy: CausalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     given = prompts(11)
     alone = texts(policy, given, batch=1)
-    monkeypatch.setattr(local, "BATCH_TOKENS", 80)
-    seen: list[int] = []
-    run = LocalGenerator._run
-    monkeypatch.setattr(
-        LocalGenerator, "_run", lambda self, model, rows, *rest: seen.append(len(rows)) or run(self, model, rows, *rest)
-    )
+    assert obstacle(policy) is None
+    monkeypatch.setattr(engine, "CACHE_TOKENS", 100)
+    seen: list[tuple[int, int]] = []
+
+    class Watched(Slots):
+        def __init__(self, count: int, places: int, *rest) -> None:
+            seen.append((count, places))
+            super().__init__(count, places, *rest)
+
+    monkeypatch.setattr(engine, "Slots", Watched)
     assert texts(policy, given, batch=64) == alone
-    assert max(seen) < 11
-    assert sum(seen) == 11
+    assert all(count * places <= 100 for count, places in seen)
+    assert max(count for count, _ in seen) > 1
 
 
 def test_sampling_depends_on_seed_and_index_only(policy: CausalPolicy) -> None:
