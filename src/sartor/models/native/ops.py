@@ -1,0 +1,257 @@
+"""The kernels as differentiable functions of tensors. Each says what it computes; the proofs are in its tests.
+
+T: tokens, H: query heads, K: key-value heads, D: head size, V: vocabulary. Tensors are bf16 or fp32 and dense, the
+attention's are bf16; sums are made in fp32.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+
+from sartor.models.native.library import Kernels, kernels
+
+Activation = Literal["silu", "gelu_tanh"]
+_long, _float, _int = ctypes.c_int64, ctypes.c_float, ctypes.c_int
+
+
+def _at(tensor: torch.Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(0 if tensor is None else tensor.data_ptr())
+
+
+def _library() -> ctypes.CDLL:
+    found = kernels()
+    assert isinstance(found, Kernels), "ask `kernels()` first"
+    return found.library
+
+
+def fits(*tensors: torch.Tensor) -> bool:
+    """Whether the kernels take these: on a CPU, all bf16 or all fp32, and not inside torch.compile."""
+    kind = tensors[0].dtype
+    return (
+        kind in (torch.bfloat16, torch.float32)
+        and all(tensor.dtype == kind and tensor.device.type == "cpu" for tensor in tensors)
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _wide(tensor: torch.Tensor) -> ctypes.c_int:
+    return _int(tensor.dtype == torch.float32)
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, offset: float, eps: float) -> torch.Tensor:
+        x = x.contiguous()
+        size = x.shape[-1]
+        tokens = x.numel() // size
+        out, inverse = torch.empty_like(x), torch.empty(tokens, dtype=torch.float32)
+        _library().sartor_norm_forward(
+            _wide(x),
+            _long(tokens),
+            _long(size),
+            _at(x),
+            _at(weight),
+            _float(offset),
+            _float(eps),
+            _at(out),
+            _at(inverse),
+        )
+        ctx.save_for_backward(x, weight, inverse)
+        ctx.offset = offset
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, inverse = ctx.saved_tensors
+        slope = grads[0].contiguous()
+        out = torch.empty_like(x)
+        summed = torch.empty(x.shape[-1], dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        _library().sartor_norm_backward(
+            _wide(x),
+            _long(inverse.numel()),
+            _long(x.shape[-1]),
+            _at(x),
+            _at(weight),
+            _float(ctx.offset),
+            _at(inverse),
+            _at(slope),
+            _at(out),
+            _at(summed),
+        )
+        return out, None if summed is None else summed.to(weight.dtype), None, None
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, *, offset: float, eps: float) -> torch.Tensor:
+    """[..., D] -> x / sqrt(mean(x^2) + eps) * (weight + offset), Zhang and Sennrich 2019, equation 4."""
+    return _Norm.apply(x, weight, offset, eps)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor, gelu: bool) -> torch.Tensor:
+        gate, up = gate.contiguous(), up.contiguous()
+        out = torch.empty_like(gate)
+        _library().sartor_gated_forward(_wide(gate), _int(gelu), _long(gate.numel()), _at(gate), _at(up), _at(out))
+        ctx.save_for_backward(gate, up)
+        ctx.gelu = gelu
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gate, up = ctx.saved_tensors
+        slope = grads[0].contiguous()
+        to_gate, to_up = torch.empty_like(gate), torch.empty_like(up)
+        _library().sartor_gated_backward(
+            _wide(gate),
+            _int(ctx.gelu),
+            _long(gate.numel()),
+            _at(gate),
+            _at(up),
+            _at(slope),
+            _at(to_gate),
+            _at(to_up),
+        )
+        return to_gate, to_up, None
+
+
+def gated(gate: torch.Tensor, up: torch.Tensor, activation: Activation) -> torch.Tensor:
+    """activation(gate) * up, Shazeer 2020, "GLU Variants Improve Transformer", equations 5 and 6."""
+    return _Gated.apply(gate, up, activation == "gelu_tanh")  # type: ignore[no-any-return, no-untyped-call]
+
+
+def nll_(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """[N, V], [N] int64, [N] fp32 -> [N] fp32 losses -weight log softmax(logits)[target].
+
+    The logits are overwritten by the gradient of the losses' sum: weight (softmax - onehot).
+    """
+    loss = torch.empty(len(logits), dtype=torch.float32)
+    _library().sartor_nll(
+        _wide(logits), _long(len(logits)), _long(logits.shape[1]), _at(logits), _at(target), _at(weight), _at(loss)
+    )
+    return loss
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows laid end to end: where each begins, its length, and their indices, longest first; [R] int32 each."""
+
+    start: torch.Tensor
+    length: torch.Tensor
+    order: torch.Tensor
+    tokens: int
+
+
+@lru_cache(maxsize=64)
+def rows(lengths: tuple[int, ...]) -> Rows:
+    """From the lengths of the rows."""
+    length = torch.tensor(lengths, dtype=torch.int32)
+    start = torch.cumsum(length, 0, dtype=torch.int32) - length
+    order = torch.argsort(length, descending=True, stable=True).to(torch.int32)
+    return Rows(start, length, order, sum(lengths))
+
+
+class _Call(ctypes.Structure):
+    _fields_: Sequence[tuple[str, Any]] = (
+        [(name, ctypes.c_void_p) for name in ("start", "length", "order", "q", "k", "v", "cos", "sin", "out", "grad")]
+        + [(name, ctypes.c_void_p) for name in ("dq", "dk", "dv", "lse")]
+        + [(f"{name}_{step}", _long) for name in ("q", "k", "v", "grad") for step in ("token", "head")]
+        + [("total", _long)]
+        + [(name, ctypes.c_int32) for name in ("count", "heads", "kv_heads", "size", "window")]
+        + [("scale", _float)]
+    )
+
+
+def _dense(x: torch.Tensor) -> torch.Tensor:
+    return x if x.stride(2) == 1 else x.contiguous()
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        cos: torch.Tensor | None,
+        sin: torch.Tensor | None,
+        laid: Rows,
+        scale: float,
+        window: int,
+    ) -> torch.Tensor:
+        q, k, v = _dense(q), _dense(k), _dense(v)
+        tokens, heads, size = q.shape
+        out = torch.empty((tokens, heads, size), dtype=q.dtype)
+        lse = torch.empty((heads, tokens), dtype=torch.float32)
+        ctx.save_for_backward(q, k, v, cos, sin, out, lse)
+        ctx.laid, ctx.scale, ctx.window = laid, scale, window
+        call = _attention_call(q, k, v, cos, sin, out, lse, laid, scale, window)
+        _library().sartor_attention_forward(ctypes.byref(call))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        q, k, v, cos, sin, out, lse = ctx.saved_tensors
+        grad = _dense(grads[0])
+        made = [torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v)]
+        call = _attention_call(q, k, v, cos, sin, out, lse, ctx.laid, ctx.scale, ctx.window)
+        call.grad, call.grad_token, call.grad_head = grad.data_ptr(), grad.stride(0), grad.stride(1)
+        call.dq, call.dk, call.dv = (x.data_ptr() for x in made)
+        _library().sartor_attention_backward(ctypes.byref(call))
+        return (*made, None, None, None, None, None)
+
+
+def _attention_call(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cos: torch.Tensor | None,
+    sin: torch.Tensor | None,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    laid: Rows,
+    scale: float,
+    window: int,
+) -> _Call:
+    places = {
+        "start": laid.start,
+        "length": laid.length,
+        "order": laid.order,
+        "q": q,
+        "k": k,
+        "v": v,
+        "out": out,
+        "lse": lse,
+    }
+    call = _Call(**{name: tensor.data_ptr() for name, tensor in places.items()})
+    if cos is not None and sin is not None:
+        call.cos, call.sin = cos.data_ptr(), sin.data_ptr()
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        setattr(call, f"{name}_token", tensor.stride(0))
+        setattr(call, f"{name}_head", tensor.stride(1))
+    call.count, call.total, call.window, call.scale = len(laid.length), laid.tokens, window, scale
+    call.heads, call.kv_heads, call.size = q.shape[1], k.shape[1], q.shape[2]
+    return call
+
+
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    laid: Rows,
+    *,
+    scale: float,
+    window: int = 0,
+    cos: torch.Tensor | None = None,
+    sin: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """[T, H, D], [T, K, D] twice -> [T, H, D]: causal attention within each row, at most `window` places back (0: all).
+
+    With `cos` and `sin` [T, D] queries and keys are rotated first (Su et al. 2021, halves turned against each other).
+    """
+    return _Attention.apply(q, k, v, cos, sin, laid, scale, window)  # type: ignore[no-any-return, no-untyped-call]
