@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -22,8 +23,21 @@ from sartor.cli._output import json_option, overrides, show
     multiple=True,
     help="When resuming, accept that this value differs from the one the run began with. May be repeated.",
 )
+@click.option(
+    "--processes",
+    metavar="N",
+    type=click.IntRange(1, 4096),
+    help="Train with N processes on this machine. Several machines: torchrun -m sartor run ...",
+)
 @json_option
-def command(recipe: Path, overrides: tuple[str, ...], out: Path | None, allow: tuple[str, ...], as_json: bool) -> int:
+def command(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    allow: tuple[str, ...],
+    processes: int | None,
+    as_json: bool,
+) -> int:
     """Prepare the data, measure the base, train, and compare both on rows never seen. Exit code 1: a gate failed.
 
     The same command again on the same folder resumes an interrupted run and skips what is done.
@@ -32,10 +46,22 @@ def command(recipe: Path, overrides: tuple[str, ...], out: Path | None, allow: t
     Example:
       sartor run recipe.yaml
       sartor run recipe.yaml train.epochs=2 method=full --out runs/tickets
+      sartor run recipe.yaml --processes 8
     """
     from sartor.console import display
+    from sartor.flow.launch import Launch, rank
+
+    launch = Launch.of(processes, os.environ)
+    if launch.size > 1:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if rank(os.environ):
+        from sartor.flow.worker import work
+
+        with display() as screen:
+            return work(os.environ, screen.see)
+
     from sartor.flow.run import run
 
     with display() as screen:
-        result = run(recipe, out, overrides, allow, screen.see)
+        result = run(recipe, out, overrides, allow, screen.see, launch=launch)
     return show(result, as_json)

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sartor.engine.trackers import jsonl
 from sartor.errors import Interrupted, Problem, RunError, SartorError, raise_errors
 from sartor.events import Event, Finished, Noted, Progressed, Stage
+from sartor.flow.launch import Launch
 from sartor.flow.prepare import Emit, Prepared, prepare
 from sartor.flow.signals import Stop
 from sartor.models.catalog import resolve
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from sartor.evaluate.compare import Comparison
     from sartor.flow.measure import Bench
+    from sartor.flow.team import Team
     from sartor.protocols import Outcome
 
 ROOT = Path("runs")
@@ -78,11 +80,26 @@ class Ran:
         console.print(f"report: {self.report}", soft_wrap=True)
 
 
-def run(path: Path, out: Path | None, overrides: Sequence[str], allow: Sequence[str], emit: Emit) -> Ran:
-    """Run a recipe to its verdict, in `out` or in a new folder under runs/.
+def run(
+    path: Path,
+    out: Path | None,
+    overrides: Sequence[str],
+    allow: Sequence[str],
+    emit: Emit,
+    *,
+    launch: Launch | None = None,
+) -> Ran:
+    """Run a recipe to its verdict, in `out` or in a new folder under runs/, as rank 0 of `launch` or in one process.
 
     Raises InputError before anything is written, TrainingStopped, or Interrupted (saved; run it again to resume).
     """
+    with launch or Launch() as ranks:
+        return _run(path, out, overrides, allow, emit, ranks)
+
+
+def _run(
+    path: Path, out: Path | None, overrides: Sequence[str], allow: Sequence[str], emit: Emit, launch: Launch
+) -> Ran:
     loaded = load(path, overrides)
     fingerprint = _fingerprint(loaded)
     name = loaded.recipe.name or path.stem
@@ -97,7 +114,7 @@ def run(path: Path, out: Path | None, overrides: Sequence[str], allow: Sequence[
         with folder:
             if folder.state == "finished":
                 return _finished(folder)
-            return _Session(folder, loaded, fingerprint, tuple(allow), emit, ready).go()
+            return _Session(folder, loaded, fingerprint, tuple(allow), emit, ready, launch).go()
 
 
 def _existing(out: Path | None, fingerprint: Fingerprint) -> bool:
@@ -210,9 +227,10 @@ class _Session:
         allow: tuple[str, ...],
         show: Emit,
         ready: _Ready | None,
+        launch: Launch,
     ) -> None:
         self.run, self.loaded, self.fingerprint, self.allow, self.show = folder, loaded, fingerprint, allow, show
-        self.ready = ready
+        self.ready, self.launch = ready, launch
         self.tracker = jsonl.build(folder, NoOptions())
         self.timing: dict[str, float] = {}
         self.stop = Stop()
@@ -308,15 +326,18 @@ class _Session:
             with self._stage("train", prepared.settings.objective.name):
                 attach(prepared, policy)
                 self.stop.training = True
-                finished = train(
-                    prepared,
-                    policy,
-                    self.run.stage(0, prepared.settings.objective.name),
-                    self.emit,
-                    tools=tools,
-                    owner=self.run.digest,
-                    stop_asked=self.stop.asked,
-                )
+                stage = self.run.stage(0, prepared.settings.objective.name)
+                with self._team(prepared, tools, stage) as team:
+                    finished = train(
+                        prepared,
+                        policy,
+                        stage,
+                        team.hear(self.emit),
+                        tools=tools,
+                        owner=self.run.digest,
+                        stop_asked=team.asked(self.stop.asked),
+                        world=team.world,
+                    )
                 self.stop.training = False
                 self.run.write_json("training.json", asdict(finished))
                 publish_model(prepared, policy, model, best_step=finished.best_step)
@@ -333,6 +354,19 @@ class _Session:
                 )
             outcomes["tuned"] = measure("tuned", tuned, tools, prepared, self.run, self.emit)
         return outcomes
+
+    def _team(self, prepared: Prepared, tools: Bench, stage: Path) -> AbstractContextManager[Team]:
+        from sartor.flow.handover import hand_over
+
+        settings = prepared.settings
+        return self.launch.team(
+            lambda: hand_over(prepared, tools, self.run, stage),
+            self.run.folder / "recipe.yaml",
+            stage,
+            stop=self.stop,
+            device=settings.device,
+            threads=settings.threads,
+        )
 
     def _compare(self, prepared: Prepared, tools: Bench, outcomes: Mapping[str, Sequence[Outcome]]) -> Comparison:
         from sartor.evaluate.compare import compare as compare_models

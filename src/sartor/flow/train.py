@@ -33,6 +33,7 @@ from sartor.tokens.source import TokenSource
 
 if TYPE_CHECKING:
     from sartor.events import Event
+    from sartor.flow.handover import Material
     from sartor.flow.measure import Bench
     from sartor.flow.prepare import Emit, Prepared
     from sartor.protocols import Loss, Metric, Policy, Watcher
@@ -43,7 +44,7 @@ STEERING_ROWS = 64
 """Validation rows answered at each validation when a metric of the answers steers."""
 
 
-def open_base(prepared: Prepared, emit: Emit) -> CausalPolicy:
+def open_base(prepared: Material, emit: Emit) -> CausalPolicy:
     """The base model, ready to be measured."""
     recipe, settings = prepared.loaded.recipe, prepared.settings
     torch.set_num_threads(settings.threads)
@@ -53,7 +54,7 @@ def open_base(prepared: Prepared, emit: Emit) -> CausalPolicy:
     return policy
 
 
-def attach(prepared: Prepared, policy: CausalPolicy) -> None:
+def attach(prepared: Material, policy: CausalPolicy) -> None:
     """Put the recipe's method on the base model: where training begins."""
     recipe, settings = prepared.loaded.recipe, prepared.settings
     method = registry.component("method", settings.method.name)
@@ -65,7 +66,7 @@ def attach(prepared: Prepared, policy: CausalPolicy) -> None:
 
 
 def train(
-    prepared: Prepared,
+    prepared: Material,
     policy: CausalPolicy,
     folder: Path,
     emit: Emit,
@@ -142,7 +143,7 @@ def train(
     return finished
 
 
-def _objective(prepared: Prepared) -> Objective:
+def _objective(prepared: Material) -> Objective:
     module, options = (
         registry.component("objective", prepared.settings.objective.name),
         prepared.settings.objective.options,
@@ -155,14 +156,14 @@ def _objective(prepared: Prepared) -> Objective:
     return objective
 
 
-def _steering(prepared: Prepared) -> Metric | None:
+def _steering(prepared: Material) -> Metric | None:
     """The metric of train.stop.on, where it is one that has to be measured apart from the loss."""
     name = prepared.loaded.recipe.train.stop.on
     return None if name in ("loss", "perplexity") else load_metrics([name], prepared.loaded.root)[0]
 
 
 def _validation(
-    prepared: Prepared, policy: CausalPolicy, batches: Sequence[Batch], steering: Metric | None, tools: Bench
+    prepared: Material, policy: CausalPolicy, batches: Sequence[Batch], steering: Metric | None, tools: Bench
 ) -> Validate:
     """Mean loss over the batches, and the metric that steers over a fixed sample of validation rows."""
     if steering is None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch.distributed as dist
 
@@ -125,7 +125,9 @@ class Heart:
     def out_of_touch(self, fault: RuntimeError) -> Problem:
         """What to say of a failed exchange when every heart beats."""
         steps = ", ".join(f"rank {rank} at step {pulse.step}" for rank, pulse in self._pulses.items())
-        what = f"rank {self.rank} at step {self._step} lost touch with the others ({steps}): {str(fault).splitlines()[0]}"
+        what = (
+            f"rank {self.rank} at step {self._step} lost touch with the others ({steps}): {str(fault).splitlines()[0]}"
+        )
         return Problem("P116", what, fix=RESUME)
 
     def _beats(self) -> None:
@@ -134,7 +136,7 @@ class Heart:
                 self._meeting.tell(f"beat/{self.rank}", [self._count + 1, self._step, time.time()])
                 found = self._hear() if self._listens.is_set() else None
             except dist.DistError:
-                found = (0, "is gone, and with it the meeting point of the ranks")
+                found = 0, "is gone, and with it the meeting point of the ranks"
             self._count += 1
             if self._over.is_set() or self._lost.is_set():
                 return
@@ -153,17 +155,17 @@ class Heart:
                 self._lose(0, f"has not answered for {self.limit:g} s")
                 return
 
-    def _hear(self) -> tuple[int, Any] | None:
+    def _hear(self) -> tuple[int, str | Problem] | None:
         """(rank, what befell it), or (rank, the problem as rank 0 told it)."""
         if self.rank and self._meeting.has("lost"):
             told = self._meeting.told("lost")
-            return int(told["rank"]), Problem("P110", told["what"], file=told["file"], fix=RESUME)
+            return int(told["rank"]), Problem("P110", told["what"], told["file"], excerpt=told["excerpt"], fix=RESUME)
         for rank, pulse in self._pulses.items():
             if self._meeting.has(f"end/{rank}"):
                 end = self._meeting.told(f"end/{rank}")
                 if end["code"] in GONE_WELL:
                     continue
-                return rank, f"ended with exit code {end['code']}" + (f": {end['problem']}" if end["problem"] else "")
+                return rank, self._name(rank, f"ended with exit code {end['code']}", end["problem"])
             fate = self._fate(rank)
             if fate is not None:
                 return rank, fate
@@ -184,7 +186,9 @@ class Heart:
             self._lost.set()
         if self.rank == 0 and rank:
             try:
-                self._meeting.tell("lost", {"rank": rank, "what": problem.what, "file": problem.file})
+                self._meeting.tell(
+                    "lost", {"rank": rank, "what": problem.what, "file": problem.file, "excerpt": problem.excerpt}
+                )
             except dist.DistError:
                 pass
         self._release(rank)
@@ -193,10 +197,10 @@ class Heart:
             sys.stderr.flush()
             os._exit(FAULT)
 
-    def _name(self, rank: int, what: str) -> Problem:
+    def _name(self, rank: int, what: str, words: str | None = None) -> Problem:
         pulse = self._pulses.get(rank, _Pulse())
         where = f"rank {rank} of {self.size} {what}; the last step it told of is {pulse.step}"
-        return Problem("P110", where, file=self._log(rank), fix=RESUME)
+        return Problem("P110", where, file=self._log(rank), excerpt=words and f"Its words: {words}", fix=RESUME)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 import torch.distributed as dist
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from sartor.engine.parallel.world import TIMEOUT
 from sartor.errors import Problem, SartorError
@@ -39,10 +40,10 @@ FAULT, INTERRUPTED = 3, 130
 class Meeting:
     """One rank's connection to the store. A connection serves one thread; `again` opens another."""
 
-    def __init__(self, store: dist.TCPStore, rank: int, size: int, attempt: str) -> None:
+    def __init__(self, store: TCPStore, rank: int, size: int, attempt: str) -> None:
         self.rank, self.size, self.host, self.port = rank, size, store.host, store.port
         self._server, self._attempt = store, attempt
-        self._store = dist.PrefixStore(f"sartor/{attempt}", store)
+        self._store = PrefixStore(f"sartor/{attempt}", store)
 
     @classmethod
     def on_this_machine(cls, size: int) -> Self:
@@ -51,7 +52,7 @@ class Meeting:
         listener.bind((LOOPBACK, 0))
         listener.listen(size + 8)
         port = listener.getsockname()[1]
-        store = dist.TCPStore(
+        store = TCPStore(
             LOOPBACK,
             port,
             is_master=True,
@@ -166,9 +167,9 @@ class Meeting:
             time.sleep(PAUSE)
 
 
-def _connect(host: str, port: int, *, makes: bool) -> dist.TCPStore:
+def _connect(host: str, port: int, *, makes: bool) -> TCPStore:
     patience = REPLY if makes else timedelta(seconds=ATTEMPT)
-    store = dist.TCPStore(host, port, is_master=makes, wait_for_workers=False, multi_tenant=makes, timeout=patience)
+    store = TCPStore(host, port, is_master=makes, wait_for_workers=False, multi_tenant=makes, timeout=patience)
     store.set_timeout(REPLY)
     return store
 

@@ -1,0 +1,191 @@
+"""What rank 0 hands to the other ranks before training, as JSON: what it has read, decided and proven, and where it lies.
+
+The others open the rows and tokens of the run folder; they read no file of the user's but the base, and decide nothing anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sartor.advise.settings import Settings
+from sartor.data.dataset import Dataset
+from sartor.errors import ModelError, Problem, RunError
+from sartor.flow.measure import Bench
+from sartor.flow.prepare import PARTS, Prepared, renderer_for
+from sartor.models.catalog import ModelFolder, resolve
+from sartor.recipe.load import Loaded, parse
+from sartor.recipe.schema import Component, Of
+from sartor.store.fingerprint import of_file, weights
+from sartor.tokens.render import Renderer
+from sartor.tokens.source import StepSize
+from sartor.tokens.store import TokenSet
+
+if TYPE_CHECKING:
+    from sartor.store.run import Run
+
+
+class HasDataset(Protocol):
+    """Rows, whatever else is known of them."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """All rows."""
+        ...
+
+
+class Material(Protocol):
+    """What a training stage needs of what was prepared: `Prepared` on rank 0, `Handed` on the others."""
+
+    @property
+    def loaded(self) -> Loaded:
+        """The recipe."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """The recipe with nothing left open."""
+        ...
+
+    @property
+    def base(self) -> ModelFolder:
+        """The model to start from."""
+        ...
+
+    @property
+    def renderer(self) -> Renderer:
+        """Rows to tokens."""
+        ...
+
+    @property
+    def rows(self) -> HasDataset:
+        """The rows."""
+        ...
+
+    @property
+    def tokens(self) -> Mapping[str, TokenSet]:
+        """Tokens of each part."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRows:
+    """The rows of a run folder."""
+
+    dataset: Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """The material of a rank that did not prepare it, and all else that `train` is called with."""
+
+    loaded: Loaded
+    settings: Settings
+    base: ModelFolder
+    renderer: Renderer
+    rows: OpenedRows
+    tokens: Mapping[str, TokenSet]
+    tools: Bench
+    stage: Path
+    owner: str
+
+
+def hand_over(prepared: Prepared, tools: Bench, run: Run, stage: Path) -> dict[str, Any]:
+    """Everything another rank needs, as a JSON object."""
+    loaded = prepared.loaded
+    return {
+        "text": loaded.text,
+        "path": str(loaded.path.absolute()) if loaded.path else None,
+        "root": str(loaded.root.absolute()),
+        "overrides": list(loaded.overrides),
+        "settings": settings_json(prepared.settings),
+        "base": _identity(prepared.base),
+        "thinks": prepared.renderer.thinks,
+        "now": run.created,
+        "tools": {"labels": list(tools.labels), "max_new_tokens": tools.max_new_tokens, "batch": tools.batch},
+        "data": str((run.folder / "data").absolute()),
+        "stage": str(stage.absolute()),
+        "owner": run.digest,
+    }
+
+
+def take_over(call: Mapping[str, Any], *, threads: int) -> Handed:
+    """Open what rank 0 has prepared. Raises RunError P113 where the folder is not seen, ModelError P114 for another base."""
+    root, data = Path(call["root"]), Path(call["data"])
+    path = Path(call["path"]) if call["path"] else None
+    loaded = parse(call["text"], str(path or "recipe"), call["overrides"])
+    loaded = replace(loaded, path=path, root=root)
+    recipe = loaded.recipe
+    try:
+        dataset = Dataset.open(data)
+        tokens = {part: TokenSet.open(data / "tokens" / part) for part in PARTS}
+    except FileNotFoundError as fault:
+        fix = "several machines need the run folder on a file system that all of them share: --out /shared/RUN"
+        raise RunError(
+            Problem("P113", "what rank 0 has prepared is not seen from here", file=str(fault.filename), fix=fix)
+        ) from fault
+    base = resolve(recipe.base.model, root, revision=recipe.base.revision)
+    if _identity(base) != call["base"]:
+        raise ModelError(
+            Problem(
+                "P114",
+                f"{recipe.base.model} is another model here than on rank 0",
+                file=str(base.path),
+                fix="the same base on every machine",
+            )
+        )
+    tools = call["tools"]
+    return Handed(
+        loaded=loaded,
+        settings=replace(settings_from_json(call["settings"]), threads=threads),
+        base=base,
+        renderer=renderer_for(
+            base,
+            template=root / recipe.base.template if recipe.base.template else None,
+            now=datetime.fromtimestamp(call["now"]),
+            loss_on=recipe.data.loss_on,
+            reasoning=recipe.data.reasoning,
+            thinks=call["thinks"],
+        ),
+        rows=OpenedRows(dataset),
+        tokens=tokens,
+        tools=Bench(
+            metrics=(),
+            want=frozenset(),
+            indices=(),
+            labels=tools["labels"],
+            shots=(),
+            max_new_tokens=tools["max_new_tokens"],
+            batch=tools["batch"],
+        ),
+        stage=Path(call["stage"]),
+        owner=call["owner"],
+    )
+
+
+def _identity(base: ModelFolder) -> dict[str, Any]:
+    """What tells a base from another without reading its weights: the sizes of its files, and its configuration."""
+    files = {path.name: path.stat().st_size for path in weights(base.path)}
+    return files | {"config.json": of_file(base.path / "config.json")}
+
+
+def settings_json(settings: Settings) -> dict[str, Any]:
+    """The settings as a JSON object."""
+    return {each.name: _plain(getattr(settings, each.name)) for each in fields(settings)}
+
+
+def settings_from_json(body: Mapping[str, Any]) -> Settings:
+    """The inverse of `settings_json`."""
+    made = dict(body)
+    for kind in ("method", "objective", "optimizer"):
+        made[kind] = Of(kind).validate(made[kind])
+    return Settings(**{**made, "size": StepSize(**made["size"])})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Component):
+        return value.model_dump(mode="json")
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
