@@ -1,29 +1,34 @@
-"""A lazy sequence of rows on disk: JSON lines plus about a hundred bytes per row in memory, whatever the rows' length."""
+"""A lazy sequence of rows on disk: JSON lines, and an index of about ninety bytes per row that is mapped, not held."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from array import array
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sartor.data.columns import HELD, Columns, Kind, read_columns
 from sartor.data.rows import Example, Origin, Row, row_from_json
 from sartor.data.wording import answered, asked, fingerprint64, normal
 
-ROWS, INDEX = "rows.jsonl", "index.npz"
+ROWS, INDEX = "rows.jsonl", "index.bin"
 NONE = -1
 """Code of a row without a label or stratum."""
+BLOCK = 1 << 18
+"""Bytes read at a time where all rows are looked at; a longer row comes alone."""
+_ID = '{"id": '
 
 
 class Index(NamedTuple):
-    """What is kept in memory of n rows."""
+    """What is known of n rows without reading them; mapped from disk."""
 
     offset: NDArray[np.int64]
     """[n + 1] where each row begins in the file; the last entry is its size."""
@@ -43,61 +48,114 @@ class Index(NamedTuple):
     line: NDArray[np.int64]
 
 
+_CODES = ("stratum", "label", "kind", "file")
+_TYPES = (
+    {"offset": Kind("q", "<i8"), "content": Kind("Q", "<u8", held=">u8", width=4)}
+    | {name: Kind("Q", "<u8") for name in ("prompt", "text", "group")}
+    | {name: Kind("i", "<i4") for name in _CODES}
+    | {"line": Kind("q", "<i8")}
+)
+
+
+class Block(NamedTuple):
+    """k rows that follow each other in a data set, as they lie on disk."""
+
+    first: int
+    """Index of the first row."""
+    bounds: NDArray[np.int64]
+    """[k + 1] where each row begins in `data`; the last entry is its length."""
+    data: bytes
+
+    def lines(self) -> Iterator[bytes]:
+        """Each row as one JSON object in UTF-8."""
+        bounds = self.bounds.tolist()
+        return (self.data[begin:end] for begin, end in pairwise(bounds))
+
+    def line(self, place: int) -> bytes:
+        """The row at a place in this block."""
+        return self.data[self.bounds[place] : self.bounds[place + 1]]
+
+    def having(self, *words: bytes) -> NDArray[np.int64]:
+        """Places in this block, 0..k-1, of the rows that hold any of these words, ascending."""
+        found: list[int] = []
+        for word in words:
+            at = self.data.find(word)
+            while at >= 0:
+                row = int(np.searchsorted(self.bounds, at, "right")) - 1
+                found.append(row)
+                at = self.data.find(word, int(self.bounds[row + 1]))
+        return np.unique(np.array(found, np.int64))
+
+
 class Dataset:
     """Rows in the order they were written. A subset shares the file with the whole."""
 
     def __init__(self, folder: Path, index: Index, names: dict[str, tuple[str, ...]], file: _File) -> None:
         self.folder, self.index = folder, index
-        self.strata, self.labels, self.kinds, self.files = (names[key] for key in ("stratum", "label", "kind", "file"))
+        self.strata, self.labels, self.kinds, self.files = (names[key] for key in _CODES)
         self._names, self._file = names, file
-        self._at = index.offset[:-1]
-        self._size = np.diff(index.offset)
+        self._begin, self._end = index.offset[:-1], index.offset[1:]
 
     @classmethod
     def write(cls, rows: Iterable[Row], folder: Path) -> Self:
         """Spool rows into `folder` as they come. A row without an id gets ``file:line``."""
         folder.mkdir(parents=True, exist_ok=True)
-        writer = _Writer()
-        with (folder / ROWS).open("wb") as file:
+        with (folder / ROWS).open("wb") as file, tempfile.TemporaryFile(dir=folder) as spool:
+            writer = _Writer(spool)
             for row in rows:
                 file.write(writer.add(row))
-        index, names = writer.index(), writer.names()
-        listing = np.frombuffer(json.dumps(names).encode(), np.uint8)
-        with (folder / INDEX).open("wb") as file:
-            np.savez(file, listing, *index)
-        return cls(folder, index, names, _File(folder / ROWS))
+            writer.write(folder / INDEX)
+        return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         """The data set written to `folder` before."""
-        with np.load(folder / INDEX, allow_pickle=False) as arrays:
-            listing, *columns = (arrays[f"arr_{number}"] for number in range(len(Index._fields) + 1))
-        names = {key: tuple(value) for key, value in json.loads(listing.tobytes()).items()}
-        index = Index(*columns)
-        return cls(folder, index, names, _File(folder / ROWS))
+        columns, about = read_columns(folder / INDEX)
+        names = {key: tuple(value) for key, value in about["names"].items()}
+        return cls(folder, Index(**columns), names, _File(folder / ROWS))
 
     def subset(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> Dataset:
         """The rows at `indices`, in that order; nothing is copied but their index."""
         chosen = np.asarray(indices, dtype=np.int64)
         index = self.index._replace(**{name: getattr(self.index, name)[chosen] for name in Index._fields[1:]})
         view = Dataset(self.folder, index, self._names, self._file)
-        view._at, view._size = self._at[chosen], self._size[chosen]
+        view._begin, view._end = self._begin[chosen], self._end[chosen]
         return view
 
     def __len__(self) -> int:
-        return len(self._at)
+        return len(self._begin)
 
     def __getitem__(self, i: int) -> Row:
         return row_from_json(json.loads(self.line(i)))
 
     def __iter__(self) -> Iterator[Row]:
-        for i in range(len(self)):
-            yield self[i]
+        return (row_from_json(json.loads(line)) for block in self.blocks() for line in block.lines())
 
     def line(self, i: int) -> bytes:
         """The row as it lies on disk: one JSON object in UTF-8."""
         i = range(len(self))[i]
-        return os.pread(self._file.number, int(self._size[i]), int(self._at[i]))
+        begin = int(self._begin[i])
+        return os.pread(self._file.number, int(self._end[i]) - begin, begin)
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows in order, many at a time."""
+        first = 0
+        while first < len(self):
+            begin, end = self._begin[first : first + HELD], self._end[first : first + HELD]
+            broken = np.flatnonzero(begin[1:] != end[:-1])
+            together = int(broken[0]) + 1 if len(broken) else len(begin)
+            count = max(1, int(np.searchsorted(end[:together] - begin[0], BLOCK, "right")))
+            bounds = np.append(begin[:count], end[count - 1]) - begin[0]
+            yield Block(first, bounds, _read(self._file.number, int(begin[0]), int(bounds[-1])))
+            first += count
+
+    def identities(self) -> Iterator[str]:
+        """The id of each row."""
+        scan = json.JSONDecoder().raw_decode
+        for block in self.blocks():
+            for line in block.lines():
+                identity: str = scan(line.decode(), len(_ID))[0]
+                yield identity
 
     def origin(self, i: int) -> Origin:
         """Where row `i` was read, without reading it."""
@@ -111,8 +169,28 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over the rows' content hashes; the same for every order of the rows."""
-        ordered = self.index.content[np.lexsort(self.index.content.T[::-1])]
-        return hashlib.sha256(ordered.astype(">u8").tobytes()).hexdigest()
+        content, digest = self.index.content, hashlib.sha256()
+        order = by_content(content)
+        for begin in range(0, len(order), HELD):
+            digest.update(content[order[begin : begin + HELD]].astype(">u8").tobytes())
+        return digest.hexdigest()
+
+
+def by_content(content: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """[n] the rows in the order of their content hashes, equal ones as they stand."""
+    order = np.argsort(content[:, 0], kind="stable")
+    same = np.flatnonzero(content[order[1:], 0] == content[order[:-1], 0])
+    if (content[order[same]] == content[order[same + 1]]).all():
+        return order
+    return np.lexsort((*content.T[::-1],))
+
+
+def _read(file: int, begin: int, size: int) -> bytes:
+    """`size` bytes from `begin`; one call reads 2 GiB at most."""
+    data = os.pread(file, size, begin)
+    while len(data) < size:
+        data += os.pread(file, size - len(data), begin + len(data))
+    return data
 
 
 class _File:
@@ -128,52 +206,42 @@ class _File:
 class _Writer:
     """Turns rows into lines and gathers their index."""
 
-    def __init__(self) -> None:
-        self._offset = array("q", [0])
-        self._content = bytearray()
-        self._keys = {name: array("Q") for name in ("prompt", "text", "group")}
-        self._codes = {name: array("i") for name in ("stratum", "label", "kind", "file")}
-        self._known: dict[str, dict[str, int]] = {name: {} for name in self._codes}
-        self._line = array("q")
+    def __init__(self, spool: BinaryIO) -> None:
+        self._columns = Columns(_TYPES, spool)
+        self._columns.held["offset"].append(0)
+        self._size = 0
+        self._known: dict[str, dict[str, int]] = {name: {} for name in _CODES}
+        self._sorted = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+        self._plain = json.JSONEncoder(ensure_ascii=False).encode
 
     def add(self, row: Row) -> bytes:
         body = row.to_json()
         origin, identity = body.pop("origin"), body.pop("id")
-        content = json.dumps(body, sort_keys=True, ensure_ascii=False)
-        head = json.dumps({"id": identity or str(row.origin), "origin": origin}, ensure_ascii=False)
+        content = self._sorted(body)
+        head = self._plain({"id": identity or str(row.origin), "origin": origin})
         line = f"{head[:-1]}, {content[1:]}\n".encode()
-        self._offset.append(self._offset[-1] + len(line))
-        self._content += hashlib.sha256(content.encode()).digest()
-        question = normal(asked(row))
-        self._keys["prompt"].append(fingerprint64(question) if question else 0)
-        self._keys["text"].append(fingerprint64(f"{normal(row.prompt_text())}\n{normal(answered(row))}"))
-        self._keys["group"].append(0 if row.group is None else fingerprint64(row.group))
+        self._size += len(line)
+        held = self._columns.held
+        held["offset"].append(self._size)
+        held["content"].frombytes(hashlib.sha256(content.encode()).digest())
+        question, prompt = asked(row), row.prompt_text()
+        tidy = normal(question)
+        held["prompt"].append(fingerprint64(tidy) if tidy else 0)
+        whole = tidy if prompt == question else normal(prompt)
+        held["text"].append(fingerprint64(f"{whole}\n{normal(answered(row))}"))
+        held["group"].append(0 if row.group is None else fingerprint64(row.group))
         self._code("stratum", row.stratum)
         self._code("label", row.label if isinstance(row, Example) else None)
         self._code("kind", row.kind)
         self._code("file", row.origin.file)
-        self._line.append(row.origin.line)
+        held["line"].append(row.origin.line)
+        if len(held["line"]) >= HELD:
+            self._columns.spool()
         return line
 
-    def index(self) -> Index:
-        keys = {name: np.array(values, np.uint64) for name, values in self._keys.items()}
-        codes = {name: np.array(values, np.int32) for name, values in self._codes.items()}
-        return Index(
-            offset=np.array(self._offset, np.int64),
-            content=np.frombuffer(bytes(self._content), ">u8").astype(np.uint64).reshape(-1, 4),
-            prompt=keys["prompt"],
-            text=keys["text"],
-            group=keys["group"],
-            stratum=codes["stratum"],
-            label=codes["label"],
-            kind=codes["kind"],
-            file=codes["file"],
-            line=np.array(self._line, np.int64),
-        )
-
-    def names(self) -> dict[str, tuple[str, ...]]:
-        return {name: tuple(known) for name, known in self._known.items()}
+    def write(self, path: Path) -> None:
+        self._columns.write(path, {"names": {name: list(known) for name, known in self._known.items()}})
 
     def _code(self, name: str, value: str | None) -> None:
         known = self._known[name]
-        self._codes[name].append(NONE if value is None else known.setdefault(value, len(known)))
+        self._columns.held[name].append(NONE if value is None else known.setdefault(value, len(known)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -86,8 +86,17 @@ class Row:
         return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object from which `row_from_json` rebuilds the row."""
-        return {"kind": self.kind, **asdict(self)}
+        """A JSON object from which `row_from_json` rebuilds the row. What the user wrote is shared, not copied."""
+        return {"kind": self.kind, **{name: _plain(getattr(self, name)) for name in _FIELDS[type(self)]}}
+
+
+def _plain(value: Any) -> Any:
+    """Origins and messages as objects; everything else is plain already."""
+    if isinstance(value, Message | Origin):
+        return {name: getattr(value, name) for name in _FIELDS[type(value)]}
+    if isinstance(value, tuple):
+        return tuple([_plain(entry) for entry in value])
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,19 +174,24 @@ class Judged(Row):
 
 
 KINDS: dict[str, type[Row]] = {kind.kind: kind for kind in (Example, Text, Preference, Judged)}
+_FIELDS: dict[type[Any], tuple[str, ...]] = {
+    kind: tuple(each.name for each in fields(kind)) for kind in (Origin, Message, *KINDS.values())
+}
 _MESSAGE_FIELDS = ("messages", "prompt", "chosen", "rejected", "completion")
 
 
 def row_from_json(body: Mapping[str, Any]) -> Row:
     """The inverse of `Row.to_json`."""
-    fields = dict(body)
-    kind = KINDS[fields.pop("kind")]
-    fields["origin"] = Origin(**fields["origin"])
+    given = dict(body)
+    kind = KINDS[given.pop("kind")]
+    given["origin"] = Origin(**given["origin"])
     for name in _MESSAGE_FIELDS:
-        if name in fields:
-            fields[name] = tuple(
-                Message(**{**message, "tool_calls": tuple(message["tool_calls"])}) for message in fields[name]
-            )
-    if "tools" in fields:
-        fields["tools"] = tuple(fields["tools"])
-    return kind(**fields)
+        if name in given:
+            given[name] = tuple([_message(message) for message in given[name]])
+    if "tools" in given:
+        given["tools"] = tuple(given["tools"])
+    return kind(**given)
+
+
+def _message(body: Mapping[str, Any]) -> Message:
+    return Message(**{**body, "tool_calls": tuple(body["tool_calls"])})

@@ -31,10 +31,7 @@ def check(dataset: Dataset, splits: Splits) -> Iterator[Problem]:
     """S310 and S311, one for each file."""
     bidi, mixed = Sightings(dataset), Sightings(dataset)
     shown: dict[str, str] = {}
-    for at in range(len(dataset)):
-        raw = dataset.line(at)
-        if raw.isascii():
-            continue
+    for at, raw in _beyond_ascii(dataset):
         text = raw.decode()
         if found := BIDI.search(text):
             bidi.add(at, f"bidi {_bidi_name(found[0])} U+{ord(found[0]):04X}")
@@ -46,6 +43,13 @@ def check(dataset: Dataset, splits: Splits) -> Iterator[Problem]:
             mixed.add(at, shown[file])
     yield from bidi.problems("S310", "warning", "remove it, unless the text needs it to be read in the right direction")
     yield from mixed.problems("S311", "warning", "write the word in one script")
+
+
+def _beyond_ascii(dataset: Dataset) -> Iterator[tuple[int, bytes]]:
+    """The rows that hold more than ASCII."""
+    for block in dataset.blocks():
+        if not block.data.isascii():
+            yield from ((at, line) for at, line in enumerate(block.lines(), block.first) if not line.isascii())
 
 
 def _bidi_name(character: str) -> str:

@@ -28,6 +28,11 @@ KEYS = {
     "a private key": rb"-----BEGIN (?:[A-Z]{2,9} )?(?:ENCRYPTED )?PRIVATE KEY(?: BLOCK)?-----",
 }
 KEY = re.compile(b"|".join(b"(%s)" % pattern for pattern in KEYS.values()))
+BEGINNINGS = (
+    *(b"AKIA", b"ASIA", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"sk-", b"hf_", b"AIza"),
+    *(b"xoxa-", b"xoxb-", b"xoxp-", b"xoxr-", b"xoxs-", b"-----BEGIN "),
+)
+"""How a key can begin: a row without any of these has none."""
 LOCAL = re.compile(rb"[A-Za-z0-9._%+-]{1,64}$")
 DOMAIN = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9@])")
 
@@ -36,16 +41,17 @@ def check(dataset: Dataset, splits: Splits) -> Iterator[Problem]:
     """S301 (an error) for each kind of key, S302 for e-mail addresses, one for each file. A key is never shown in full."""
     keys, addresses = Sightings(dataset), Sightings(dataset)
     names = list(KEYS)
-    for at in range(len(dataset)):
-        line = dataset.line(at)
-        told = set()
-        for found in KEY.finditer(line):
-            name = names[(found.lastindex or 1) - 1]
-            if name not in told:
-                told.add(name)
-                keys.add(at, name, _hidden(found[0]))
-        if _has_address(line):
-            addresses.add(at, "e-mail addresses")
+    for block in dataset.blocks():
+        for place in block.having(*BEGINNINGS).tolist():
+            told = set()
+            for found in KEY.finditer(block.line(place)):
+                name = names[(found.lastindex or 1) - 1]
+                if name not in told:
+                    told.add(name)
+                    keys.add(block.first + place, name, _hidden(found[0]))
+        for place in block.having(b"@").tolist():
+            if _has_address(block.line(place)):
+                addresses.add(block.first + place, "e-mail addresses")
     yield from keys.problems(
         "S301", "error", "remove it from the file, and revoke it: whoever had the file has the key"
     )
