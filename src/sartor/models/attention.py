@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from sartor.models.bounds import Layout, RowBounds
+from sartor.models.bounds import SHORT, Layout, Plan, RowBounds
 
 NAME = "sartor_rows"
 Before = tuple[torch.Tensor, torch.Tensor]
@@ -64,23 +64,66 @@ def attend_rows(
 
 def _by_plan(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, how: How) -> torch.Tensor:
     """[T, H, D], [T, K, D] twice -> [T, H, D]: short segments multiplied together, long ones by a fused call each."""
+    plan = layout.plan
+    sizes = [group.size for group in plan.groups]
+    early = [sum(part.stop - part.start for part in prefix) for prefix in plan.prefixes]
+    queries = _spread(q, plan, prefixes=False).split(sizes)
+    keys, values = (_spread(x, plan, prefixes=True).split([*sizes, *early]) for x in (k, v))
     parts = []
-    for group in layout.plan.groups:
-        rows = [x.index_select(0, group.take).view(group.rows, group.length, *x.shape[1:]) for x in (q, k, v)]
-        out = _together(*rows, how, _before(k, v, group.prefix)).flatten(0, 1)
-        parts.append(out.index_select(0, group.keep))
-    for one in layout.plan.long:
-        part = slice(one.start, one.start + one.length)
-        keys, values = k[part], v[part]
-        if (before := _before(k, v, one.prefix)) is not None:
-            keys, values = torch.cat([before[0], keys]), torch.cat([before[1], values])
-        out = _one_row(*(x.transpose(0, 1)[None] for x in (q[part], keys, values)), how)
-        parts.append(out[0].transpose(0, 1))
-    return torch.cat(parts).index_select(0, layout.plan.order)
+    for place, group in enumerate(plan.groups):
+        first = None if group.prefix is None else len(sizes) + group.prefix
+        before = None if first is None else (keys[first], values[first])
+        if group.length <= SHORT:
+            rows = [x[place].view(group.rows, group.length, *x[place].shape[1:]) for x in (queries, keys, values)]
+            parts.append(_together(rows[0], rows[1], rows[2], how, before).flatten(0, 1))
+        else:
+            parts.append(_alone(queries[place], keys[place], values[place], how, before))
+    return _Collect.apply(torch.cat(parts), plan)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _before(k: torch.Tensor, v: torch.Tensor, prefix: torch.Tensor | None) -> Before | None:
-    return None if prefix is None else (k.index_select(0, prefix), v.index_select(0, prefix))
+def _spread(x: torch.Tensor, plan: Plan, *, prefixes: bool) -> torch.Tensor:
+    return _Spread.apply(x, plan, prefixes)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Spread(torch.autograd.Function):
+    """[T, ...] -> [W, ...] as the plan lays it out, the prefixes after it if asked for; their gradients are added up."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, plan: Plan, prefixes: bool) -> torch.Tensor:
+        ctx.plan, ctx.prefixes = plan, prefixes
+        return x.index_select(0, plan.take_all if prefixes else plan.take)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (grad,), plan = grads, ctx.plan
+        home = grad.index_select(0, plan.home)
+        at = len(plan.take)
+        for part in (part for prefix in plan.prefixes for part in prefix) if ctx.prefixes else ():
+            home[part] += grad[at : at + part.stop - part.start]
+            at += part.stop - part.start
+        return home, None, None
+
+
+class _Collect(torch.autograd.Function):
+    """[W, ...] -> [T, ...]: what was computed, in the batch's order, without the padding."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, plan: Plan) -> torch.Tensor:
+        ctx.plan = plan
+        return x.index_select(0, plan.home)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (grad,), plan = grads, ctx.plan
+        return grad.new_zeros(len(plan.take), *grad.shape[1:]).index_copy_(0, plan.home, grad), None
+
+
+def _alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, how: How, before: Before | None) -> torch.Tensor:
+    """[L, H, D], [L, K, D] twice -> [L, H, D]: one segment behind its prefix."""
+    if before is not None:
+        k, v = torch.cat([before[0], k]), torch.cat([before[1], v])
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+    return _one_row(q, k, v, how)[0].transpose(0, 1)
 
 
 def _together(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, how: How, before: Before | None) -> torch.Tensor:

@@ -21,34 +21,32 @@ GROWTH = 1.25
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Short segments with the same prefix that are computed together."""
+    """Segments that are computed together: several short ones of like length with the same prefix, or a long one."""
 
     rows: int
     length: int
-    take: torch.Tensor
-    """[R * L] places in T; padding repeats a segment's last one"""
-    keep: torch.Tensor
-    """Which of the R * L are real"""
-    prefix: torch.Tensor | None
-    """[P] places in T that come before all of them"""
+    prefix: int | None
+    """Which of the plan's prefixes comes before all of them"""
 
-
-@dataclass(frozen=True, slots=True)
-class Long:
-    """A segment that is computed by itself."""
-
-    start: int
-    length: int
-    prefix: torch.Tensor | None
+    @property
+    def size(self) -> int:
+        """R * L."""
+        return self.rows * self.length
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The segments in groups. `order` [T] puts what comes out, one group after the other, back into the batch's order."""
+    """The segments in groups, padded on the right, one group after the other. W: the sizes of all groups together."""
 
     groups: tuple[Group, ...]
-    long: tuple[Long, ...]
-    order: torch.Tensor
+    take: torch.Tensor
+    """[W] places in T; padding repeats a segment's last one"""
+    home: torch.Tensor
+    """[T] where each place of the batch stands in W"""
+    prefixes: tuple[tuple[slice, ...], ...]
+    """What stands before the segments of a group: stretches of T"""
+    take_all: torch.Tensor
+    """`take` and after it the places of all prefixes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,6 @@ class Layout:
         self.starts = [0]
         for length in lengths:
             self.starts.append(self.starts[-1] + length)
-        self._prefixes: dict[int, torch.Tensor] = {}
 
     @property
     def shares(self) -> bool:
@@ -87,16 +84,6 @@ class Layout:
             path.append(segment)
         return path[::-1]
 
-    def prefix(self, segment: int) -> torch.Tensor | None:
-        """[P] places of what a segment continues, on the batch's device."""
-        parent = self.continues[segment]
-        if parent < 0:
-            return None
-        if parent not in self._prefixes:
-            places = torch.cat([self._places(one) for one in self.ancestors(segment)])
-            self._prefixes[parent] = places.to(self.device)
-        return self._prefixes[parent]
-
     def _places(self, segment: int) -> torch.Tensor:
         return torch.arange(self.starts[segment], self.starts[segment + 1])
 
@@ -104,21 +91,25 @@ class Layout:
     def plan(self) -> Plan:
         """How the segments are computed together by plain products, longer ones by a call each."""
         alike: dict[int, list[int]] = defaultdict(list)
-        alone: list[int] = []
+        runs: list[list[int]] = []
         for segment, length in enumerate(self.lengths):
             if length <= SHORT:
                 alike[self.continues[segment]].append(segment)
             else:
-                alone.append(segment)
-        groups, places = [], []
+                runs.append([segment])
         for members in alike.values():
-            for run in self._similar(members):
-                group, real = self._group(run)
-                groups.append(group)
-                places.append(real)
-        long = [Long(self.starts[one], self.lengths[one], self.prefix(one)) for one in alone]
-        places += [self._places(one) for one in alone]
-        return Plan(tuple(groups), tuple(long), torch.argsort(torch.cat(places)).to(self.device))
+            runs += self._similar(members)
+        parents = sorted({parent for parent in self.continues if parent >= 0})
+        groups = tuple(self._group(run, parents) for run in runs)
+        padded = [self._padded(run) for run in runs]
+        take = torch.cat([places for places, _ in padded])
+        real = torch.cat([kept for _, kept in padded]).nonzero()[:, 0]
+        home = torch.empty(self.starts[-1], dtype=torch.int64)
+        home[take[real]] = real
+        paths = [[*self.ancestors(parent), parent] for parent in parents]
+        prefixes = tuple(tuple(slice(self.starts[one], self.starts[one + 1]) for one in path) for path in paths)
+        take_all = torch.cat([take, *(self._places(one) for path in paths for one in path)])
+        return Plan(groups, take.to(self.device), home.to(self.device), prefixes, take_all.to(self.device))
 
     def _similar(self, segments: list[int]) -> list[list[int]]:
         """Runs of segments, ascending in length, within which the longest is at most GROWTH times the shortest."""
@@ -129,16 +120,16 @@ class Layout:
             runs[-1].append(segment)
         return runs
 
-    def _group(self, members: list[int]) -> tuple[Group, torch.Tensor]:
-        """The group, and the places in T of what it computes."""
-        longest = self.lengths[members[-1]]
-        column = torch.arange(longest)
-        lengths = torch.tensor([self.lengths[one] for one in members])[:, None]
-        starts = torch.tensor([self.starts[one] for one in members])[:, None]
-        take = (starts + torch.minimum(column, lengths - 1)).reshape(-1)
-        keep = (column < lengths).reshape(-1).nonzero()[:, 0]
-        prefix = self.prefix(members[0])
-        return Group(len(members), longest, take.to(self.device), keep.to(self.device), prefix), take[keep]
+    def _group(self, run: list[int], parents: list[int]) -> Group:
+        parent = self.continues[run[0]]
+        return Group(len(run), self.lengths[run[-1]], parents.index(parent) if parent >= 0 else None)
+
+    def _padded(self, run: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """[R * L] places in T, and which of them are not padding."""
+        column = torch.arange(self.lengths[run[-1]])
+        lengths = torch.tensor([self.lengths[one] for one in run])[:, None]
+        starts = torch.tensor([self.starts[one] for one in run])[:, None]
+        return (starts + torch.minimum(column, lengths - 1)).reshape(-1), (column < lengths).reshape(-1)
 
     @cached_property
     def cumulative(self) -> Cumulative:
