@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from sartor.tokens.batch import Batch
+    from sartor.tokens.source import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class BatchSource(Protocol):
     steps: int
     """Optimiser steps in the whole run."""
 
-    def take(self) -> list[Batch]:
-        """The micro-batches of the next optimiser step. Raises StopIteration after the last."""
+    def take(self) -> Step:
+        """The next optimiser step. Raises StopIteration after the last."""
         ...
 
     def state(self) -> dict[str, Any]:

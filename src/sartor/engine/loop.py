@@ -1,34 +1,46 @@
 """The training loop: a generator of events over any objective, source and policy. It calls no plug-in.
 
 One optimiser step takes the micro-batches the source gives, adds up gradients of *sums*, divides once by the summed weight,
-clips, and moves. Every step reseeds dropout from (seed, step), so a resumed run draws what the unbroken one would have.
-`examples/minimal_sft.py` is the same loop in a hundred lines, kept equal by a test.
+clips, and moves. The numbers of a step are read from the device once, together. Every micro-batch reseeds dropout from (seed,
+step, rank, index), so a resumed run draws what the unbroken one would have. `examples/minimal_sft.py` is the same loop in a
+hundred lines, kept equal by a test.
+
+Several ranks run this very code. `updater.weights` says how they hold the weights and adds up what they found; the source
+gives each its micro-batches. All of them see the same sums and so decide the same.
 """
 
 from __future__ import annotations
 
 import gc
+import math
+import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from sartor.engine.memory import give_back, peak_memory
+from sartor.engine.precision import Masters, Objective
 from sartor.engine.state import Progress, read_state, state_writers
 from sartor.engine.updater import Updater
 from sartor.errors import Interrupted, Problem, TrainingStopped
 from sartor.events import Event, Finished, Noted, Saved, Started, Stepped, Validated
 from sartor.models.policy import CausalPolicy
-from sartor.protocols import Loss, Policy, Watcher
+from sartor.protocols import Loss, Watcher
 from sartor.store.checkpoint import Checkpoints
 from sartor.tokens.batch import Batch
-from sartor.tokens.source import TokenSource
+from sartor.tokens.source import Step, TokenSource
 
 SKIPS_IN_A_ROW = 3
 GIVE_BACK_EVERY = 32
 """Steps between returns of freed memory, which cost some page faults each."""
+SPIKE = 6.0
+"""Standard deviations above the median of the last losses that make a spike."""
+FEWEST = 32
+"""Losses that must be there before any is called a spike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +59,6 @@ class Plan:
     """Dataset index -> file:line, for messages."""
 
 
-Objective = Callable[[Policy, Batch], Loss]
 Validate = Callable[[], Mapping[str, float]]
 
 
@@ -99,6 +110,10 @@ class _Fit:
     progress: Progress
     skipped: int = 0
     saved_at: float = field(default_factory=time.monotonic)
+    asked: bool = False
+    """Whether any rank was asked to stop."""
+    due: bool = False
+    """Whether the last checkpoint is too old, by rank 0's clock."""
 
     def steps(self) -> Iterator[Event]:
         if self.progress.step == 0 and not self.progress.history:
@@ -113,11 +128,9 @@ class _Fit:
             if self.validate is not None and (last or step % self.plan.validate_every == 0):
                 yield from self._validation()
             stop, best = self.progress.stopped is not None, self.progress.best_step != before
-            asked = self.stop_asked()
-            due = step % self.plan.save_every == 0 or time.monotonic() - self.saved_at > self.plan.save_seconds
-            if best or last or stop or asked or due:
+            if best or last or stop or self.asked or self.due or step % self.plan.save_every == 0:
                 yield from self._save()
-            if asked and not (last or stop):
+            if self.asked and not (last or stop):
                 raise Interrupted(
                     Problem("F150", f"stopped at step {step} of {self.source.steps}, everything is saved")
                 )
@@ -150,68 +163,88 @@ class _Fit:
 
     def _step(self) -> Iterator[Event]:
         began = time.monotonic()
-        step = self.progress.step + 1
-        batches = self.source.take()
-        while True:
-            try:
-                total, weight = self._gradients(batches, step)
-                break
-            except (torch.OutOfMemoryError, RuntimeError) as fault:
-                if not _out_of_memory(fault) or self.source.micro_tokens is None or len(batches[0].lengths) == 1:
-                    raise
+        number = self.progress.step + 1
+        step = self.source.take()
+        while (sums := self._gradients(step, number)).out_of_memory:
             self.updater.weights.clear()
             gc.collect()
-            batches = self.source.again(max(1, self.source.micro_tokens // 2))
-            yield Noted("warning", "N403", f"out of memory; micro-batches of {self.source.micro_tokens} tokens", step)
-        if not bool(weight > 0):
-            raise self._stopped("T202", "no trained token in the batch", batches, step)
-        norm = self.updater.norm(weight)
-        loss, norm_value = float(total / weight), float(norm)
-        if not (_finite(loss) and _finite(norm_value)):
-            yield from self._spike(loss, norm_value, batches, step)
+            step = self.source.again(max(1, (self.source.micro_tokens or 0) // 2))
+            yield Noted("warning", "N403", f"out of memory; micro-batches of {self.source.micro_tokens} tokens", number)
+        self.asked, self.due = sums.asked > 0, sums.due > 0
+        if not sums.weight > 0:
+            raise self._stopped("T202", "no trained token in the batch", step, number)
+        loss = sums.total / sums.weight
+        if not (math.isfinite(loss) and math.isfinite(sums.norm)):
+            yield self._skip(f"loss is {loss:.4g}, gradient norm {sums.norm:.4g}", step, number)
             return
+        spike = _spike(loss, self.progress.recent)
+        if spike and self.plan.on_spike == "skip":
+            yield self._skip(spike, step, number)
+            return
+        if spike:
+            yield Noted("warning", "N402", f"{spike} ({self._rows(step)})", number)
         self.skipped = 0
-        rate = self.updater.apply(norm, self.plan.factor(step, self.source.steps))
-        if step % GIVE_BACK_EVERY == 0:
+        rate = self.updater.apply(sums.device_norm, self.plan.factor(number, self.source.steps))
+        if number % GIVE_BACK_EVERY == 0:
             give_back(self.policy.device)
-        tokens, supervised = sum(batch.tokens for batch in batches), sum(len(batch.at) for batch in batches)
-        self.progress.took(step, loss, float(weight), tokens, supervised, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        self.progress.took(number, loss, sums.weight, step.tokens, step.supervised, seconds)
         yield Stepped(
-            step,
+            number,
             self.source.steps,
             round(self.source.epochs, 4),
             loss,
             rate,
-            norm_value,
-            tokens,
-            supervised,
-            round(time.monotonic() - began, 4),
+            sums.norm,
+            step.tokens,
+            step.supervised,
+            round(seconds, 4),
             peak_memory(self.policy.device),
         )
 
-    def _gradients(self, batches: Sequence[Batch], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        torch.manual_seed((self.plan.seed << 32) + step)
+    def _gradients(self, step: Step, number: int) -> _Sums:
+        """Forward and backward passes of this rank's micro-batches, summed over all ranks."""
+        weights, device = self.updater.weights, self.policy.device
         self.policy.train()
-        total = torch.zeros((), dtype=torch.float32, device=self.policy.device)
-        weight = torch.zeros((), dtype=torch.float32, device=self.policy.device)
-        for batch in batches:
-            loss = self.objective(self.policy, batch.to(self.policy.device))
-            loss.total.backward()  # type: ignore[no-untyped-call]
-            self.updater.weights.absorb()
-            total += loss.total.detach()
-            weight += loss.weight.detach()
-        return total, weight
+        total = torch.zeros(2, dtype=torch.float32, device=device)
+        out_of_memory = False
+        try:
+            for index, batch in enumerate(step.batches):
+                torch.manual_seed(_seed(self.plan.seed, number, weights.world.rank, index))
+                loss = weights.loss(self.objective, self.policy, batch.to(device))
+                weights.backward(loss.total, last=index + 1 == len(step.batches))
+                total += torch.stack([loss.total.detach(), loss.weight.detach()])
+        except (torch.OutOfMemoryError, RuntimeError) as fault:
+            if not self._can_halve(fault, step):
+                raise
+            out_of_memory = True
+        late = weights.world.first and time.monotonic() - self.saved_at > self.plan.save_seconds
+        flags = torch.tensor([out_of_memory, self.stop_asked(), late], dtype=torch.float32)
+        numbers = torch.cat([total, flags.to(device, non_blocking=True)])
+        weights.reduce(numbers)
+        norm = self.updater.norm(numbers[1])
+        return _Sums(norm, *torch.cat([numbers, norm[None]]).tolist())
 
-    def _spike(self, loss: float, norm: float, batches: Sequence[Batch], step: int) -> Iterator[Event]:
+    def _can_halve(self, fault: BaseException, step: Step) -> bool:
+        """Whether smaller micro-batches may cure `fault`, and every rank can start this step over."""
+        longest = max(len(batch.lengths) for batch in step.batches)
+        return (
+            (isinstance(fault, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(fault))
+            and self.source.micro_tokens is not None
+            and longest > 1
+            and not self.updater.weights.lockstep
+        )
+
+    def _skip(self, what: str, step: Step, number: int) -> Noted:
+        """Leave a step out. Raises TrainingStopped where that is not wanted, or happens too often."""
         self.updater.weights.clear()
-        what = f"loss is {loss:.4g}, gradient norm {norm:.4g}"
         self.skipped += 1
         if self.plan.on_spike == "stop" or self.skipped >= SKIPS_IN_A_ROW:
-            raise self._stopped("N401", what, batches, step)
-        self.progress.step = step
-        yield Noted("warning", "N402", f"{what}; step skipped ({self._rows(batches)})", step)
+            raise self._stopped("N401", what, step, number)
+        self.progress.step = number
+        return Noted("warning", "N402", f"{what}; step skipped ({self._rows(step)})", number)
 
-    def _stopped(self, code: str, what: str, batches: Sequence[Batch], step: int) -> TrainingStopped:
+    def _stopped(self, code: str, what: str, step: Step | None, number: int) -> TrainingStopped:
         newest = self.checkpoints.newest()
         at = self.progress.step
         if newest is not None:
@@ -219,20 +252,21 @@ class _Fit:
         return TrainingStopped(
             Problem(
                 code,
-                f"step {step}: {what}; nothing of this step was kept, the weights are those of step {at}",
-                excerpt=f"Batch: {self._rows(batches)}.",
+                f"step {number}: {what}; nothing of this step was kept, the weights are those of step {at}",
+                excerpt=f"Batch: {self._rows(step)}." if step else None,
                 fix="a lower learning rate, or look at these rows; train.on_spike: skip leaves single steps out",
             )
         )
 
-    def _rows(self, batches: Sequence[Batch]) -> str:
-        names = [self.plan.name_row(row) for batch in batches for row in batch.rows]
+    def _rows(self, step: Step) -> str:
+        names = [self.plan.name_row(row) for row in step.rows]
         return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
     def _save(self) -> Iterator[Event]:
         step = self.progress.step
         if not self.updater.finite():
-            raise self._stopped("N401", "a weight is not finite", [], step)
+            raise self._stopped("N401", "a weight is not finite", None, step)
+        self.updater.weights.check(step)
         writers = state_writers(self.updater, self.source, self.progress)
         path = self.checkpoints.save(step, writers, keep=self.plan.keep)
         best = self.validate is not None and self.progress.best_step == step
@@ -263,22 +297,49 @@ class _Fit:
         )
 
 
-def _finite(value: float) -> bool:
-    return value - value == 0.0
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What the passes of one step gave on all ranks together, read from the device at once."""
+
+    device_norm: torch.Tensor
+    total: float
+    weight: float
+    out_of_memory: float
+    """How many ranks ran out of it; the others count as well."""
+    asked: float
+    due: float
+    norm: float
 
 
-def _out_of_memory(fault: BaseException) -> bool:
-    return isinstance(fault, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(fault)
+def _seed(seed: int, step: int, rank: int, index: int) -> int:
+    """Where the dropout of one micro-batch begins."""
+    return int(np.random.SeedSequence([seed, step, rank, index]).generate_state(1, np.uint64)[0])
 
 
-def mean_loss(policy: CausalPolicy, batches: Iterator[Batch]) -> dict[str, Any]:
-    """Mean loss per scored weight over batches, without gradients, dropout off; perplexity is its exponential."""
+def _spike(loss: float, recent: Sequence[float]) -> str | None:
+    """What is unusual about a loss among those before it. Median and median deviation, so that no spike hides the next."""
+    if len(recent) < FEWEST:
+        return None
+    middle = statistics.median(recent)
+    deviation = 1.4826 * statistics.median(abs(each - middle) for each in recent)
+    sigmas = (loss - middle) / max(deviation, 0.01 * abs(middle), 1e-12)
+    return f"loss {loss:.4g} is {sigmas:.1f} sigma over the last {len(recent)}" if sigmas > SPIKE else None
+
+
+def mean_loss(policy: CausalPolicy, batches: Iterable[Batch], weights: Masters | None = None) -> dict[str, Any]:
+    """Mean loss per scored weight over the batches of all ranks, dropout off; perplexity is its exponential."""
+    weights = Masters({}) if weights is None else weights
     policy.eval()
-    total, weight = 0.0, 0.0
+    sums = torch.zeros(2, dtype=torch.float64, device=policy.device)
     with torch.no_grad():
         for batch in batches:
-            moved = batch.to(policy.device)
-            total += float(policy.nll(moved))
-            weight += float(moved.weight.sum())
+            found = weights.loss(_scored, policy, batch.to(policy.device))
+            sums += torch.stack([found.total, found.weight]).double()
+    weights.world.sum_([sums])
+    total, weight = sums.tolist()
     loss = total / weight
     return {"loss": loss, "perplexity": float(torch.tensor(loss, dtype=torch.float64).exp())}
+
+
+def _scored(policy: CausalPolicy, batch: Batch) -> Loss:
+    return Loss(policy.nll(batch), batch.weight.sum())

@@ -1,6 +1,7 @@
 """Everything a resumed run needs, as safetensors and JSON: master weights, optimiser state, position, history.
 
-The dropout stream is a function of (seed, step) and the row order one of (seed, epoch, cursor), so no generator state is kept.
+The dropout stream is a function of (seed, step, rank, micro-batch) and the row order one of (seed, epoch, cursor), so no
+generator state is kept. Several ranks each write their share, and any number of ranks reads it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+import torch
 
+from sartor.engine.precision import Masters
 from sartor.engine.updater import Updater
 from sartor.events import Validated
 from sartor.protocols import Saver
+from sartor.store.tensors import Part, Stored, save_tensors
 from sartor.tokens.source import TokenSource
+
+WINDOW = 128
+"""Losses that a spike is measured against."""
 
 
 @dataclass
@@ -34,6 +40,8 @@ class Progress:
     loss_sum: float = 0.0
     loss_weight: float = 0.0
     history: list[Validated] = field(default_factory=list)
+    recent: list[float] = field(default_factory=list)
+    """Losses of the last steps taken, at most `WINDOW`."""
 
     @property
     def train_loss(self) -> float:
@@ -52,6 +60,7 @@ class Progress:
         self.tokens += tokens
         self.supervised += supervised
         self.seconds += seconds
+        self.recent = [*self.recent, loss][-WINDOW:]
 
     def json(self) -> dict[str, Any]:
         """A JSON object; a NaN becomes null."""
@@ -72,23 +81,58 @@ class Progress:
 
 
 def state_writers(updater: Updater, source: TokenSource, progress: Progress) -> dict[str, Saver]:
-    """File name -> what writes it."""
+    """File name -> what writes it: this rank's share of the tensors, and on rank 0 the rest."""
+    weights, world = updater.weights, updater.weights.world
+    suffix = "" if world.alone else f"-{world.rank}-of-{world.size}"
     body = json.dumps({"progress": progress.json(), "source": source.state()}, allow_nan=False)
-    return {
-        "weights.safetensors": lambda path: save_file(updater.weight_tensors(), path),
-        "optimizer.safetensors": lambda path: save_file(updater.state_tensors(), path),
-        "state.json": lambda path: _write(path, body),
+    writers: dict[str, Saver] = {
+        f"weights{suffix}.safetensors": lambda path: _write_tensors(path, updater.weight_tensors(), weights),
+        f"optimizer{suffix}.safetensors": lambda path: _write_tensors(path, updater.state_tensors(), weights),
     }
+    if world.first:
+        writers["state.json"] = lambda path: _write(path, body)
+    return writers
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], weights: Masters) -> None:
+    """Of each tensor the rows that this rank holds; what is not cut like its parameter is written by rank 0."""
+    parts: dict[str, Part] = {}
+    mine: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        owner = _owner(name)
+        part = weights.part(owner)
+        if part is None:
+            if weights.writes(owner):
+                mine[name] = tensor
+        elif tensor.shape == weights.masters[owner].shape:
+            if part.start < part.stop:
+                mine[name], parts[name] = tensor, part
+        elif tensor.ndim:
+            raise ValueError(f"{name} cannot be cut over ranks")
+        elif weights.world.first:
+            mine[name] = tensor
+    save_tensors(mine, path, parts)
+
+
+def _owner(name: str) -> str:
+    """The parameter that a tensor of a checkpoint belongs to."""
+    return name.partition("/")[0]
 
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+def read_weights(folder: Path, weights: Masters) -> None:
+    """Load only the weights of a checkpoint, whichever ranks wrote it."""
+    weights.load(Stored(folder, "weights", weights.part))
+
+
 def read_state(folder: Path, updater: Updater, source: TokenSource | None) -> Progress:
-    """Load a checkpoint into the updater (and the source, when given)."""
+    """Load a checkpoint, whichever ranks wrote it, into the updater (and the source, when given)."""
     body = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    updater.load(load_file(folder / "weights.safetensors"), load_file(folder / "optimizer.safetensors"))
+    part = updater.weights.part
+    updater.load(Stored(folder, "weights", part), Stored(folder, "optimizer", lambda name: part(_owner(name))))
     if source is not None:
         source.restore(body["source"])
     return Progress.from_json(body["progress"])

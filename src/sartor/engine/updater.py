@@ -39,6 +39,7 @@ class Updater:
     """The optimiser over the masters of whatever is trainable.
 
     Args:
+        parameters: what moves, by name; or their masters, where several processes hold them together.
         optimizer: a component of kind optimizer, with its `options` and the peak `learning_rate`.
         clip_norm: largest gradient norm; 0 does not clip.
         tables: names of embeddings and output heads, which some optimisers move differently.
@@ -47,7 +48,7 @@ class Updater:
 
     def __init__(
         self,
-        parameters: Mapping[str, torch.nn.Parameter],
+        parameters: Mapping[str, torch.nn.Parameter] | Masters,
         optimizer: ModuleType,
         options: Any,
         *,
@@ -56,22 +57,25 @@ class Updater:
         tables: Collection[str] = (),
         rates: Mapping[str, float] = NO_RATES,
     ) -> None:
-        if not parameters:
+        self.weights = parameters if isinstance(parameters, Masters) else Masters(parameters)
+        if not self.weights.masters:
             raise ValueError("nothing is trainable")
-        self.weights = Masters(parameters)
         self.learning_rate, self.clip_norm = learning_rate, clip_norm
         self._names = list(self.weights.masters)
         groups = parameter_groups(self.weights.masters, options.weight_decay, tables=tables, rates=rates)
         self._optimizer: torch.optim.Optimizer = optimizer.build(groups, options, learning_rate)
 
+    @torch.no_grad()
     def norm(self, divisor: torch.Tensor) -> torch.Tensor:
         """Divide the summed gradients by `divisor` and return their global L2 norm."""
         grads = [master.grad for master in self.weights.masters.values() if master.grad is not None]
-        torch._foreach_div_(grads, divisor.to(grads[0].dtype))
-        return torch.nn.utils.get_total_norm(grads)
+        if grads:
+            torch._foreach_div_(grads, divisor.to(grads[0].dtype))
+        return self.weights.norm(grads).to(divisor.device)
 
     def apply(self, norm: torch.Tensor, factor: float) -> float:
         """Clip to `clip_norm`, take one step at `factor` of the peak rate; returns the rate used."""
+        self.weights.settle()
         if self.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.weights.masters.values(), self.clip_norm, norm)
         rate = self.learning_rate * factor
@@ -83,8 +87,11 @@ class Updater:
         return rate
 
     def finite(self) -> bool:
-        """Whether every master weight is a finite number."""
-        return all(bool(torch.isfinite(master).all()) for master in self.weights.masters.values())
+        """Whether every master weight of every rank is a finite number."""
+        bad = torch.stack([master.detach().isfinite().logical_not().sum() for master in self.weights.masters.values()])
+        total = bad.sum(dim=0, keepdim=True)
+        self.weights.world.sum_([total])
+        return not bool(total)
 
     def weight_tensors(self) -> dict[str, torch.Tensor]:
         """Name -> fp32 master."""
@@ -103,6 +110,9 @@ class Updater:
         """Continue from what `weight_tensors` and `state_tensors` gave."""
         self.weights.load(weights)
         self._optimizer.state.clear()
+        fused = self._optimizer.defaults.get("fused") or self._optimizer.defaults.get("capturable")
+        on_host = () if fused else ("step",)
         for name, tensor in state.items():
             owner, key = name.rsplit("/", 1)
-            self._optimizer.state[self.weights.masters[owner]][key] = tensor.clone()
+            master = self.weights.masters[owner]
+            self._optimizer.state[master][key] = tensor.to("cpu" if key in on_host else master.device, copy=True)

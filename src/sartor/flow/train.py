@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from sartor import registry
-from sartor.engine.loop import Objective, Plan, Validate, fit, mean_loss
+from sartor.engine.loop import Plan, Validate, fit, mean_loss
 from sartor.engine.parallel.world import ALONE, World
+from sartor.engine.precision import Objective
 from sartor.engine.updater import Updater
 from sartor.engine.watchers import best, early_stop, overfitting
 from sartor.evaluate.metrics import load as load_metrics
@@ -32,10 +33,12 @@ from sartor.tokens.pack import pack
 from sartor.tokens.source import TokenSource
 
 if TYPE_CHECKING:
+    from sartor.advise.settings import Settings
     from sartor.events import Event
     from sartor.flow.handover import Material
     from sartor.flow.measure import Bench
     from sartor.flow.prepare import Emit, Prepared
+    from sartor.models.quantization import Quantization
     from sartor.protocols import Loss, Metric, Policy, Watcher
     from sartor.tokens.store import TokenSet
 
@@ -48,10 +51,22 @@ def open_base(prepared: Material, emit: Emit) -> CausalPolicy:
     """The base model, ready to be measured."""
     recipe, settings = prepared.loaded.recipe, prepared.settings
     torch.set_num_threads(settings.threads)
-    policy = load(prepared.base, dtype=settings.dtype, device=settings.device, dropout=recipe.train.dropout)
+    held = quantization(settings)
+    policy = load(
+        prepared.base, dtype=settings.dtype, device=settings.device, dropout=recipe.train.dropout, quantization=held
+    )
+    if held is not None:
+        emit(Noted("info", "M161", f"the base is held in {held}; base, few-shot and tuned are measured on it"))
     for note in policy.exact.notes:
         emit(Noted("warning", "M140", note))
     return policy
+
+
+def quantization(settings: Settings) -> Quantization | None:
+    """How the method wants the base held in memory; None: as it is stored."""
+    asks = getattr(registry.component("method", settings.method.name), "quantization", None)
+    held: Quantization | None = asks(settings.method.options, settings.dtype) if asks is not None else None
+    return held
 
 
 def attach(prepared: Material, policy: CausalPolicy) -> None:
@@ -209,11 +224,13 @@ def _fixed_sample(rows: TokenSet, most: int, seed: int, micro_tokens: int | None
 
 def publish_model(prepared: Prepared, policy: CausalPolicy, folder: Path, *, best_step: int) -> None:
     """Write the tuned model folder, whole or not at all."""
+    held = quantization(prepared.settings)
     facts = {
         "base": _findable(prepared),
         "base_path": str(prepared.base.path),
         "method": prepared.settings.method.name,
         "best_step": best_step,
+        "quantization": held.json() if held else None,
         "task": prepared.settings.task,
         "max_tokens": prepared.max_tokens,
         "thinks": prepared.renderer.thinks,

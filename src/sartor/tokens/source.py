@@ -1,13 +1,15 @@
 """The order of training rows as a pure function of (seed, epoch, cursor), and their packing into micro-batches.
 
 An optimiser step is a run of consecutive rows of the epoch's permutation: a fixed number of rows, or as many as fit into
-a number of tokens. Its rows are then packed into micro-batches. Resume is two integers.
+a number of tokens. Its rows are then shared out to the ranks that train together, and each packs its own into micro-batches.
+Resume is two integers. The next step is made in a background thread while the model works on this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +46,43 @@ def boundaries(lengths: np.ndarray, size: StepSize) -> np.ndarray:
     return np.asarray([*cuts, len(lengths)])
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Which rank of how many takes rows; with `lockstep` all of them take the same number of micro-batches."""
+
+    rank: int = 0
+    size: int = 1
+    lockstep: bool = False
+
+
+ALL = Seat()
+"""The only rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The rows of one optimiser step, and the micro-batches that this rank takes of them."""
+
+    batches: tuple[Batch, ...]
+    rows: tuple[int, ...]
+    """Dataset indices of every rank's rows."""
+    tokens: int
+    """Of every rank."""
+    supervised: int
+    """Scored tokens of every rank."""
+
+
+def shares(lengths: Sequence[int], ranks: int) -> list[list[int]]:
+    """Indices of the rows that each rank takes, about equal in tokens: the longest first, to whoever has least."""
+    load = [0] * ranks
+    members: list[list[int]] = [[] for _ in range(ranks)]
+    for index in sorted(range(len(lengths)), key=lambda each: (-lengths[each], each)):
+        rank = load.index(min(load))
+        members[rank].append(index)
+        load[rank] += lengths[index]
+    return [sorted(each) for each in members]
+
+
 class TokenSource:
     """Implements `BatchSource` over a stored set of tokenised rows.
 
@@ -53,6 +92,8 @@ class TokenSource:
         micro_tokens: tokens of one forward pass, at most (a longer row goes alone); None puts every row in its own batch.
         epochs: passes over the rows; a fraction stops within the epoch. Ignored when `steps` is given.
         steps: optimiser steps, over as many epochs as that takes.
+        seat: which of the ranks that train together this one is.
+        pin: put batches where a GPU can fetch them while it computes.
     """
 
     def __init__(
@@ -64,14 +105,19 @@ class TokenSource:
         seed: int,
         epochs: float = 1.0,
         steps: int | None = None,
+        seat: Seat = ALL,
+        pin: bool = False,
     ) -> None:
         if len(rows) == 0:
             raise ValueError("no rows to train on")
         self.rows, self.size, self.micro_tokens, self.seed = rows, size, micro_tokens, seed
+        self.seat, self._pin = seat, pin
         self.epoch, self.cursor = 0, 0
         self._order = lru_cache(maxsize=2)(self._make_order)
         self.steps = steps if steps is not None else self._count(epochs)
-        self._taken: list[Rendered] = []
+        self._last: tuple[int, int] = (0, 0)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="next-step")
+        self._next: tuple[tuple[int, int, int | None], Future[Step]] | None = None
         self.done = 0
 
     def _make_order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -95,26 +141,53 @@ class TokenSource:
         """Optimiser steps in the first epoch."""
         return len(self._order(0)[1])
 
-    def take(self) -> list[Batch]:
-        """The micro-batches of the next optimiser step."""
+    def take(self) -> Step:
+        """The next optimiser step. Raises StopIteration after the last."""
         if self.done >= self.steps:
             raise StopIteration
-        order, ends = self._order(self.epoch)
-        start = int(ends[self.cursor - 1]) if self.cursor else 0
-        self._taken = [self.rows[int(index)] for index in order[start : int(ends[self.cursor])]]
+        self._last = self.epoch, self.cursor
+        key = (*self._last, self.micro_tokens)
+        step = self._next[1].result() if self._next is not None and self._next[0] == key else self._step(*key)
         self.cursor += 1
-        if self.cursor == len(ends):
+        if self.cursor == len(self._order(self.epoch)[1]):
             self.epoch, self.cursor = self.epoch + 1, 0
         self.done += 1
-        return self.again(self.micro_tokens)
+        self._next = None
+        if self.done < self.steps:
+            key = self.epoch, self.cursor, self.micro_tokens
+            self._next = key, self._thread.submit(self._step, *key)
+        return step
 
-    def again(self, micro_tokens: int | None) -> list[Batch]:
+    def again(self, micro_tokens: int | None) -> Step:
         """The step taken last once more, packed into micro-batches of another size from now on."""
         self.micro_tokens = micro_tokens
-        if micro_tokens is None:
-            return [collate([row]) for row in self._taken]
-        bins = pack([len(row) for row in self._taken], micro_tokens)
-        return [collate([self._taken[index] for index in members]) for members in bins]
+        return self._step(*self._last, micro_tokens)
+
+    def _step(self, epoch: int, cursor: int, micro_tokens: int | None) -> Step:
+        """A pure function of its arguments; it runs in the background as well."""
+        order, ends = self._order(epoch)
+        start = int(ends[cursor - 1]) if cursor else 0
+        taken = [self.rows[int(index)] for index in order[start : int(ends[cursor])]]
+        return Step(
+            batches=tuple(_pinned(batch) if self._pin else batch for batch in self._batches(taken, micro_tokens)),
+            rows=tuple(row.row for row in taken),
+            tokens=sum(len(row) for row in taken),
+            supervised=sum(row.supervised for row in taken),
+        )
+
+    def _batches(self, taken: Sequence[Rendered], micro_tokens: int | None) -> list[Batch]:
+        if self.seat.size == 1:
+            return [collate(members) for members in _packed(taken, micro_tokens)]
+        every = [
+            _packed([taken[index] for index in members], micro_tokens)
+            for members in shares([len(row) for row in taken], self.seat.size)
+        ]
+        mine = every[self.seat.rank]
+        if self.seat.lockstep:
+            short = min(taken, key=len)
+            idle = Rendered(short.ids, np.zeros_like(short.weight), short.row)
+            mine = mine + [[idle]] * (max(map(len, every)) - len(mine))
+        return [collate(members) for members in mine]
 
     def state(self) -> dict[str, Any]:
         """Where the next step starts."""
@@ -125,3 +198,17 @@ class TokenSource:
         self.epoch, self.cursor, self.done = state["epoch"], state["cursor"], state["done"]
         if self.cursor >= len(self._order(self.epoch)[1]):
             self.epoch, self.cursor = self.epoch + 1, 0
+
+
+def _packed(rows: Sequence[Rendered], micro_tokens: int | None) -> list[list[Rendered]]:
+    """Rows by micro-batch."""
+    if micro_tokens is None:
+        return [[row] for row in rows]
+    return [[rows[index] for index in members] for members in pack([len(row) for row in rows], micro_tokens)]
+
+
+def _pinned(batch: Batch) -> Batch:
+    tensors = {each.name: getattr(batch, each.name) for each in fields(batch)}
+    return replace(
+        batch, **{name: value.pin_memory() for name, value in tensors.items() if hasattr(value, "pin_memory")}
+    )

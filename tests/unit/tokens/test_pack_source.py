@@ -43,7 +43,8 @@ def source(**changes):
 
 
 def rows_of(step):
-    return sorted(row for batch in step for row in batch.rows)
+    assert sorted(step.rows) == sorted(row for batch in step.batches for row in batch.rows)
+    return sorted(step.rows)
 
 
 def everything(over):
