@@ -112,4 +112,4 @@ class Masters:
         return True
 
     def check(self, step: int) -> None:
-        """Raise SartorError P110 where ranks that should hold the same weights do not."""
+        """Raise SartorError P130 where ranks that should hold the same weights do not."""

@@ -120,7 +120,7 @@ class Replicas(Masters):
         if others:
             raise SartorError(
                 Problem(
-                    "P110",
+                    "P130",
                     f"step {step}: the weights of rank {', '.join(others)} are not those of rank 0; nothing was saved",
                     fix="run the same command again, which resumes from the last checkpoint; mind that machine's memory",
                 )

@@ -1,0 +1,164 @@
+"""What a rank does in the tests: reads its jobs, does each together with the other ranks, and leaves what came out in a folder.
+
+    RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=... python jobs.py FOLDER '[{"name": ..., ...}, ...]'
+
+`train` runs in the tests' own process as well, where it is alone: that is what the ranks' results are compared with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tiny
+import torch
+from safetensors.torch import save_file
+
+from sartor.engine.loop import Plan, fit, mean_loss
+from sartor.engine.optimizers import adamw
+from sartor.engine.parallel.replicas import Replicas
+from sartor.engine.parallel.shards import Shards
+from sartor.engine.parallel.world import ALONE, World, join, leave
+from sartor.engine.precision import Masters
+from sartor.engine.schedules import constant
+from sartor.engine.state import read_weights
+from sartor.engine.updater import Updater
+from sartor.engine.watchers import best
+from sartor.errors import SartorError
+from sartor.events import Event
+from sartor.methods import full, lora
+from sartor.models.policy import CausalPolicy
+from sartor.store.checkpoint import Checkpoints
+from sartor.tokens.batch import collate
+from sartor.tokens.source import Seat, StepSize, TokenSource
+
+ROWS = 22
+EXAMPLES = 6
+
+
+def policy(method: str = "full", dtype: str = "float32", seed: int = 0, **changes: Any) -> CausalPolicy:
+    """A tiny model with a method attached."""
+    made = tiny.policy(seed=seed, dtype=getattr(torch, dtype), **changes)
+    if method == "lora":
+        lora.attach(made, lora.Options(rank=4), seed=7)
+    else:
+        full.attach(made, full.Options(), seed=7)
+    return made
+
+
+def masters(over: CausalPolicy, strategy: str, world: World, dtype: str) -> Masters:
+    """The weights as `strategy` holds them."""
+    if strategy == "ddp":
+        return Replicas(over.trainable(), world)
+    return Shards(over, world, getattr(torch, dtype)) if strategy == "fsdp2" else Masters(over.trainable())
+
+
+def train(
+    folder: Path,
+    *,
+    world: World = ALONE,
+    strategy: str = "none",
+    method: str = "full",
+    dtype: str = "float32",
+    model: str = "llama",
+    seed: int = 0,
+    micro_tokens: int | None = 40,
+    examples: int = EXAMPLES,
+    stop_after: int = 0,
+    tight: int = 0,
+    steps: int | None = None,
+    wrong: int = 0,
+    **changes: Any,
+) -> tuple[CausalPolicy, list[Event]]:
+    """Two epochs of `ROWS` ragged rows; the policy ends with the whole weights of the best step.
+
+    stop_after: ask to stop at this step. tight: fail for want of memory in batches of more tokens, on the last rank.
+    wrong: change a weight of the last rank before this step.
+    """
+    over = policy(method, dtype, seed, name=model, **changes)
+    weights = masters(over, strategy, world, dtype)
+    updater = Updater(weights, adamw, adamw.Options(), learning_rate=1e-3, clip_norm=1.0)
+    seat = Seat(world.rank, world.size, weights.lockstep)
+    source = TokenSource(
+        tiny.Rows(tiny.rows(ROWS)),
+        size=StepSize(examples=examples),
+        micro_tokens=micro_tokens,
+        seed=3,
+        epochs=2,
+        steps=steps,
+        seat=seat,
+    )
+    held_out = [collate([row]) for row in tiny.rows(ROWS)[:5]]
+    mine = held_out[world.rank :: world.size]
+    if weights.lockstep and len(mine) < -(-len(held_out) // world.size):
+        mine.append(nothing(held_out[0]))
+    checkpoints = Checkpoints(folder, lambda note: None, ranks=world)
+    taken: list[Event] = []
+
+    def objective(each: CausalPolicy, batch: Any) -> Any:
+        if tight and batch.tokens > tight and world.rank == world.size - 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        if wrong and source.done == wrong and world.rank == world.size - 1:
+            next(iter(weights.masters.values())).data.view(-1)[0] += 1e-3
+        return tiny.objective(each, batch)
+
+    plan = Plan(
+        seed=3,
+        factor=lambda step, steps: constant.factor(step, steps, constant.Options(warmup=0.0)),
+        validate_every=3,
+        save_every=2,
+        keep=10,
+    )
+    try:
+        for event in fit(
+            over,
+            objective,
+            source,
+            updater,
+            plan,
+            validate=lambda: mean_loss(over, mine, weights),
+            watchers=[best.build("loss", sign=-1.0, min_delta=0.0, patience=3)],
+            checkpoints=checkpoints,
+            stop_asked=lambda: bool(stop_after) and source.done >= stop_after and world.rank == world.size - 1,
+        ):
+            taken.append(event)
+    except SartorError as fault:
+        taken.append(fault)  # type: ignore[arg-type]
+    if strategy == "fsdp2":
+        over = policy(method, dtype, seed, name=model, **changes)
+        newest = checkpoints.best() or checkpoints.newest()
+        assert newest is not None
+        read_weights(newest, Masters(over.trainable()))
+    return over, taken
+
+
+def nothing(batch: Any) -> Any:
+    """A batch like this one in which nothing counts."""
+    from dataclasses import replace
+
+    return replace(batch, weight=torch.zeros_like(batch.weight))
+
+
+def told(events: Sequence[Any]) -> list[Any]:
+    """Events, and the fault that ended them, as JSON."""
+    return [[p.code for p in e.problems] + [str(e)] if isinstance(e, SartorError) else e.json() for e in events]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    folder, jobs = Path(sys.argv[1]), json.loads(sys.argv[2])
+    world = join(os.environ, timeout=60)
+    for job in jobs:
+        name, place = job.pop("name"), folder / job.pop("into")
+        over, events = train(place, world=world, **job)
+        save_file(tiny.weights(over), folder / f"{name}-{world.rank}.safetensors")
+        (folder / f"{name}-{world.rank}.json").write_text(json.dumps(told(events)))
+    leave()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Two processes that talk by gloo train the same weights as one, from the same checkpoints."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+HERE = Path(__file__).parent
+LIMIT = 120
+CLOSE = 1e-6
+
+
+def _load() -> Any:
+    spec = importlib.util.spec_from_file_location("jobs", HERE / "jobs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+jobs = _load()
+
+
+def pair(folder: Path, work: Sequence[dict[str, Any]], size: int = 2) -> None:
+    """Let `size` processes do the jobs, and fail with what they said where one fails."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = os.pathsep.join([str(HERE.parent), *sys.path])
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(HERE / "jobs.py"), str(folder), json.dumps(list(work))],
+            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "PYTHONPATH": path,
+                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(size)
+    ]  # fmt: skip
+    try:
+        said = [rank.communicate(timeout=LIMIT)[0] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0] * size, "\n".join(said)
+
+
+def _job(name: str, into: str | None = None, **settings: Any) -> dict[str, Any]:
+    return {"name": name, "into": into or name, **settings}
+
+
+DROPOUT = {"model": "gpt2", "resid_pdrop": 0.2, "embd_pdrop": 0.1, "attn_pdrop": 0.1}
+STOP = 3
+WORK = [
+    *[
+        _job(f"{strategy}-{method}", strategy=strategy, method=method)
+        for strategy in ("ddp", "fsdp2")
+        for method in ("full", "lora")
+    ],
+    *[_job(f"{strategy}-few", strategy=strategy, examples=1, steps=6) for strategy in ("ddp", "fsdp2")],
+    *[_job(f"{strategy}-bf16", strategy=strategy, dtype="bfloat16", steps=4) for strategy in ("ddp", "fsdp2")],
+    *[_job(f"{strategy}-lora-bf16", strategy=strategy, method="lora", dtype="bfloat16", steps=4)
+      for strategy in ("ddp", "fsdp2")],
+    _job("ddp-tight", strategy="ddp", tight=30, micro_tokens=60),
+    _job("ddp-wrong", strategy="ddp", wrong=3),
+    _job("ddp-dropout", strategy="ddp", **DROPOUT),
+    _job("ddp-dropout-cut", "cut", strategy="ddp", stop_after=STOP, **DROPOUT),
+    _job("ddp-dropout-resumed", "cut", strategy="ddp", **DROPOUT),
+    *[_job(f"{strategy}-left", strategy=strategy, stop_after=STOP) for strategy in ("ddp", "fsdp2")],
+    *[_job(f"{strategy}-taken", f"alone-{strategy}", strategy=strategy, seed=5) for strategy in ("ddp", "fsdp2")],
+    _job("crossed-left", "crossed", strategy="fsdp2", stop_after=STOP),
+    _job("crossed", strategy="ddp", seed=5),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every job above, done by one pair of processes; in alone-* one process had begun."""
+    folder = tmp_path_factory.mktemp("pair")
+    for strategy in ("ddp", "fsdp2"):
+        jobs.train(folder / f"alone-{strategy}", stop_after=STOP)
+    pair(folder, WORK)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """What one process makes of the plain job."""
+    return tiny.weights(jobs.train(tmp_path_factory.mktemp("alone"))[0])
+
+
+def weights(folder: Path, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
+    return load_file(folder / f"{name}-{rank}.safetensors")
+
+
+def events(folder: Path, name: str, rank: int = 0) -> list[Any]:
+    return json.loads((folder / f"{name}-{rank}.json").read_text())
+
+
+def far(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
+    assert left.keys() == right.keys()
+    return max(float((left[name].float() - right[name].float()).abs().max()) for name in left)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_ranks_end_with_the_weights_of_one(done, tmp_path, strategy, method):
+    alone, taken = jobs.train(tmp_path, method=method)
+    name = f"{strategy}-{method}"
+    assert far(weights(done, name), tiny.weights(alone)) < CLOSE
+    assert far(tiny.weights(jobs.policy(method)), tiny.weights(alone)) > 1e-3
+    mine = [event.json() for event in taken]
+    for rank in (0, 1):
+        theirs = events(done, name, rank)
+        assert [event["event"] for event in theirs] == [event["event"] for event in mine]
+        for one, two in zip(mine, theirs, strict=True):
+            for key in ("loss", "gradient_norm", "tokens", "supervised", "best_step", "metrics"):
+                if key in one:
+                    assert two[key] == pytest.approx(one[key], rel=1e-5), (one, two)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_a_rank_without_rows_takes_part(done, tmp_path, strategy):
+    alone, _ = jobs.train(tmp_path, examples=1, steps=6)
+    assert far(weights(done, f"{strategy}-few"), tiny.weights(alone)) < CLOSE
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_bf16_keeps_fp32_masters(done, tmp_path, strategy, method):
+    name = f"{strategy}-bf16" if method == "full" else f"{strategy}-lora-bf16"
+    _, taken = jobs.train(tmp_path, method=method, dtype="bfloat16", steps=4)
+    losses = [event.loss for event in taken if hasattr(event, "loss")]
+    assert [event["loss"] for event in events(done, name) if event["event"] == "step"] == pytest.approx(
+        losses, rel=1e-3
+    )
+    kept = [load_file(path) for path in sorted((done / name / "step-000004").glob("weights-*.safetensors"))]
+    assert {tensor.dtype for part in kept for tensor in part.values()} == {torch.float32}
+
+
+def test_a_rank_without_memory_halves_the_batches_of_all(done, unbroken):
+    for rank in (0, 1):
+        assert any(event.get("code") == "N403" for event in events(done, "ddp-tight", rank))
+        assert far(weights(done, "ddp-tight", rank), unbroken) < CLOSE
+
+
+def test_copies_that_differ_are_never_saved(done):
+    for rank in (0, 1):
+        code, message = events(done, "ddp-wrong", rank)[-1]
+        assert code == "P130"
+        assert "the weights of rank 1 are not those of rank 0" in message
+    assert sorted(path.name for path in (done / "ddp-wrong").iterdir() if path.is_dir()) == [
+        "step-000000",
+        "step-000002",
+    ]
+
+
+def test_dropout_resumes_bit_for_bit(done):
+    assert events(done, "ddp-dropout-cut", 0)[-1][0] == events(done, "ddp-dropout-cut", 1)[-1][0] == "F150"
+    whole = weights(done, "ddp-dropout")
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(done, "ddp-dropout-resumed").items())
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_what_two_ranks_left_one_process_takes_up(done, unbroken, strategy):
+    files = sorted(path.name for path in (done / f"{strategy}-left" / f"step-{STOP:06d}").iterdir())
+    shards = [f"{stem}-{rank}-of-2.safetensors" for stem in ("optimizer", "weights") for rank in (0, 1)]
+    assert files == sorted(["COMPLETE", *shards, "state.json"])
+    over, taken = jobs.train(done / f"{strategy}-left", seed=5)
+    assert taken[0].step == STOP
+    assert far(tiny.weights(over), unbroken) < CLOSE
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_what_one_process_left_two_ranks_take_up(done, unbroken, strategy):
+    assert events(done, f"{strategy}-taken")[0]["step"] == STOP
+    assert far(weights(done, f"{strategy}-taken"), unbroken) < CLOSE
+
+
+def test_shards_are_taken_up_by_copies(done, unbroken):
+    assert events(done, "crossed")[0]["step"] == STOP
+    assert far(weights(done, "crossed"), unbroken) < CLOSE
