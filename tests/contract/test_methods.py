@@ -15,6 +15,7 @@ from sartor.errors import Interrupted
 from sartor.models.catalog import resolve
 from sartor.models.load import load
 from sartor.models.policy import CausalPolicy
+from sartor.models.quantization import Quantization
 from sartor.models.save import save_model
 from sartor.tokens.batch import collate
 
@@ -29,17 +30,24 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=NAMES)
 def method(request: pytest.FixtureRequest) -> ModuleType:
-    return registry.component("method", request.param)
+    module = registry.component("method", request.param)
+    if hasattr(module, "NEEDS"):
+        pytest.importorskip(module.NEEDS[0], reason=f'needs the extra "{module.NEEDS[1]}"', exc_type=ImportError)
+    return module
 
 
-def opened(base: Path) -> CausalPolicy:
-    policy = load(resolve(str(base), base.parent))
+def quantization(method: ModuleType) -> Quantization | None:
+    return method.quantization(method.Options(), "float32") if hasattr(method, "quantization") else None
+
+
+def opened(base: Path, method: ModuleType) -> CausalPolicy:
+    policy = load(resolve(str(base), base.parent), quantization=quantization(method))
     policy.eval()
     return policy
 
 
 def attached(base: Path, method: ModuleType, *, seed: int = 1) -> CausalPolicy:
-    policy = opened(base)
+    policy = opened(base, method)
     method.attach(policy, method.Options(), seed=seed)
     policy.eval()
     return policy
@@ -56,7 +64,7 @@ def frozen(policy: CausalPolicy) -> dict[str, torch.Tensor]:
 
 
 def test_training_starts_at_the_base(base: Path, method: ModuleType) -> None:
-    assert torch.equal(logits(attached(base, method)), logits(opened(base)))
+    assert torch.equal(logits(attached(base, method)), logits(opened(base, method)))
 
 
 def test_something_moves_and_what_is_frozen_does_not(base: Path, method: ModuleType, tmp_path: Path) -> None:
@@ -69,14 +77,16 @@ def test_something_moves_and_what_is_frozen_does_not(base: Path, method: ModuleT
     if policy.adapter is not None:
         assert still, "an adapter leaves the base alone"
         with policy.reference():
-            assert torch.equal(logits(policy), logits(opened(base)))
+            assert torch.equal(logits(policy), logits(opened(base, method)))
 
 
 def test_saved_and_loaded_it_gives_the_same_logits(base: Path, method: ModuleType, tmp_path: Path) -> None:
     policy = attached(base, method)
     tiny.train(policy, tiny.rows(12), tmp_path / "steps", epochs=1)
     out = tmp_path / "out"
-    save_model(policy, out, base=base, files=[], template="x", facts={"base": str(base), "base_path": str(base)})
+    held = quantization(method)
+    facts = {"base": str(base), "base_path": str(base), "quantization": held.json() if held else None}
+    save_model(policy, out, base=base, files=[], template="x", facts=facts)
     folder = resolve(str(out), tmp_path)
     assert folder.kind == method.SAVES
     assert torch.equal(logits(load(folder)), logits(policy))

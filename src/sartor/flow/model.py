@@ -13,6 +13,7 @@ import numpy as np
 
 from sartor.data.rows import Message
 from sartor.models.catalog import ModelFolder, resolve
+from sartor.models.quantization import Quantization
 
 if TYPE_CHECKING:
     from sartor.models.policy import CausalPolicy
@@ -81,7 +82,8 @@ class Model:
 def load(reference: str | Path, *, dtype: str = "auto", device: str = "auto", root: Path | None = None) -> Model:
     """Open a run, a model folder, an adapter folder, a hub id or `sartor/nano`.
 
-    `auto` takes the GPU if torch can use one, bfloat16 there, and float32 on a CPU. Raises ModelError or RunError.
+    `auto` takes the GPU if torch can use one, bfloat16 there, and float32 on a CPU; where the base was quantised for training,
+    it is again, from the same type. Raises ModelError or RunError.
     """
     import torch
 
@@ -90,9 +92,10 @@ def load(reference: str | Path, *, dtype: str = "auto", device: str = "auto", ro
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" else "float32"
     folder = find(str(reference), root or Path.cwd())
+    if dtype == "auto":
+        held = Quantization.of(folder)
+        dtype = held.dtype if held else "bfloat16" if device == "cuda" else "float32"
     policy = load_policy(folder, dtype="bfloat16" if dtype == "bfloat16" else "float32", device=device)
     policy.eval()
     return Model(folder, policy, renderer_for(folder))

@@ -7,12 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 
 from sartor.errors import ModelError, Problem
+from sartor.models.quantized import import_before_peft
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from sartor.models.policy import CausalPolicy
+
+
+def _library() -> ModuleType:
+    import_before_peft()
+    import peft
+
+    module: ModuleType = peft
+    return module
 
 
 def inject_lora(
@@ -26,7 +36,8 @@ def inject_lora(
     seed: int,
 ) -> None:
     """Add low-rank updates to the chosen layers; they alone are trainable. Adapter weights take the base's dtype."""
-    config = LoraConfig(
+    peft = _library()
+    config = peft.LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
         lora_alpha=alpha,
@@ -38,7 +49,7 @@ def inject_lora(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            policy.adapter = get_peft_model(policy.model, config, autocast_adapter_dtype=False)
+            policy.adapter = peft.get_peft_model(policy.model, config, autocast_adapter_dtype=False)
         except ValueError as fault:
             if "arget modules" not in str(fault):
                 raise
@@ -49,9 +60,17 @@ def inject_lora(
                 Problem(
                     "M120",
                     f"no layer of this model is called {', '.join(target_modules)}",
-                    fix=f"method.lora.target_modules: all-linear, or some of {', '.join(layers)}",
+                    fix=f"target_modules: all-linear, or some of {', '.join(layers)}",
                 )
             ) from fault
+    _take_dtype(policy)
+
+
+def _take_dtype(policy: CausalPolicy) -> None:
+    """Adapter weights in the type the base computes in, also where its layers are quantised."""
+    for name, parameter in policy.model.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.to(policy.model.dtype)
 
 
 def _linear(part: torch.nn.Module) -> bool:
@@ -63,7 +82,9 @@ def load_adapter(policy: CausalPolicy, folder: Path, *, trainable: bool = False)
 
     Raises ModelError M121 when keys are missing or left over, M122 when the adapter changes nothing although it should.
     """
-    adapter = PeftModel.from_pretrained(policy.model, str(folder), is_trainable=trainable, autocast_adapter_dtype=False)
+    adapter = _library().PeftModel.from_pretrained(
+        policy.model, str(folder), is_trainable=trainable, autocast_adapter_dtype=False
+    )
     wanted = {name for name in adapter.state_dict() if ".lora_" in name}
     given = _saved_keys(folder)
     if len(given) != len(wanted):
@@ -86,6 +107,7 @@ def load_adapter(policy: CausalPolicy, folder: Path, *, trainable: bool = False)
             )
         )
     policy.adapter = adapter
+    _take_dtype(policy)
 
 
 def _stayed_at_base(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from sartor.models.attention import NAME, attend_rows
@@ -22,12 +22,24 @@ DROPOUTS = ("attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hid
 
 
 def load_causal(
-    folder: Path, *, dtype: torch.dtype, attention: str, overrides: Mapping[str, Any]
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    attention: str,
+    overrides: Mapping[str, Any],
+    quantization: Mapping[str, Any] | None = None,
+    device: str = "cpu",
 ) -> tuple[PreTrainedModel, list[str]]:
-    """A causal language model from a folder of safetensors, and the names of weights that were missing or unexpected."""
+    """A causal language model from a folder of safetensors, and the names of weights that were missing or unexpected.
+
+    With `quantization`, settings of transformers' BitsAndBytesConfig, its layers are quantised on `device`.
+    """
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     for key, value in overrides.items():
         setattr(config, key, value)
+    quantised: dict[str, Any] = {}
+    if quantization is not None:
+        quantised = {"quantization_config": BitsAndBytesConfig(**quantization), "device_map": {"": device}}
     model, info = AutoModelForCausalLM.from_pretrained(
         folder,
         config=config,
@@ -36,6 +48,7 @@ def load_causal(
         local_files_only=True,
         use_safetensors=True,
         output_loading_info=True,
+        **quantised,
     )
     wrong = [
         f"{kind[:-5]} {key}" for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in info[kind]

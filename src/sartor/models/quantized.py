@@ -1,17 +1,26 @@
-"""The only file that imports bitsandbytes: 8-bit optimiser states."""
+"""The only file that imports bitsandbytes: bases in 4 bits, optimiser states in 8."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sartor.errors import ModelError, Problem
+from sartor.models.hf import load_causal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedModel
+
+    from sartor.models.quantization import Quantization
 
 
 @cache
@@ -47,6 +56,50 @@ def _without_kernels_of_the_hub() -> Iterator[None]:
             del sys.modules["kernels"]
         else:
             sys.modules["kernels"] = loaded
+
+
+def import_before_peft() -> None:
+    """PEFT imports bitsandbytes wherever it is installed; this does it first, without what `kernels` would bring."""
+    if find_spec("bitsandbytes") is not None:
+        _bitsandbytes()
+
+
+def load_quantized(
+    folder: Path, quantization: Quantization, *, device: str, attention: str, overrides: Mapping[str, Any]
+) -> tuple[PreTrainedModel, list[str]]:
+    """As `load_causal`, with every linear layer but the output head in 4 bits, tensor by tensor as they are read.
+
+    Raises ModelError M160 without bitsandbytes.
+    """
+    library = _bitsandbytes()
+    settings = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": quantization.kind,
+        "bnb_4bit_use_double_quant": quantization.double,
+        "bnb_4bit_compute_dtype": quantization.dtype,
+    }
+    dtype: torch.dtype = getattr(torch, quantization.dtype)
+    model, wrong = load_causal(
+        folder, dtype=dtype, attention=attention, overrides=overrides, quantization=settings, device=device
+    )
+    for layer in model.modules():
+        if isinstance(layer, library.nn.Linear4bit):
+            _one_way_to_compute(layer)
+    return model, wrong
+
+
+def _one_way_to_compute(layer: Any) -> None:
+    """Let a layer compute the same in evaluation and in training.
+
+    On processors with native bfloat16, bitsandbytes 0.50 packs the weights anew in the first evaluation, with rounded scales.
+    Results then differ from training, and a training step after it sends no gradient through the layer, without a word.
+    """
+    layer.support_avx512bf16_for_cpu = False
+
+
+def is_quantized(model: torch.nn.Module) -> bool:
+    """Whether `load_quantized` made it."""
+    return bool(getattr(model, "is_loaded_in_4bit", False))
 
 
 def adamw_8bit(

@@ -1,0 +1,50 @@
+"""QLoRA: LoRA on a base whose linear layers are held in 4 bits (Dettmers et al. 2023, equations 5 and 6).
+
+y = x dequantised(W) + (alpha / rank) x A B. The weights are rounded to one of 16 values in blocks of 64 (nf4: quantiles of a
+normal distribution), the scales of the blocks to 8 bits; products are computed in `base.dtype`. The base stays as it is and is
+quantised anew at every load, from the same files in the same way; an ordinary PEFT adapter folder is saved, with the
+quantisation in its sartor.json. Base, few-shot and tuned model are all measured on the quantised base. bitsandbytes' 8-bit
+layers are not offered: which columns they treat apart depends on all rows of a batch, so packed rows would not be exact.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sartor.methods import lora
+from sartor.models.quantization import FourBit, Quantization
+
+if TYPE_CHECKING:
+    from sartor.advise.hardware import Dtype
+    from sartor.models.policy import CausalPolicy
+
+NEEDS = ("bitsandbytes", "quant")
+"""Library, and the extra that installs it."""
+SAVES = lora.SAVES
+LEARNING_RATE = lora.LEARNING_RATE
+WEIGHT_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Bytes a parameter of a quantised layer takes with double quantisation: its 4 bits, an 8-bit scale for 64, one in fp32 for
+16,384. Without double quantisation 0.5625. Embeddings, output head, norms and biases keep `base.dtype`."""
+
+
+class Options(lora.Options):
+    """Those of LoRA, and how the base is quantised."""
+
+    quant_type: FourBit = "nf4"
+    """The 16 values: nf4 fits weights that are spread normally, fp4 are floating-point numbers."""
+    double_quant: bool = True
+    """Quantise the scales of the blocks too, which saves 0.05 bytes a parameter."""
+
+
+def quantization(options: Options, dtype: Dtype) -> Quantization:
+    """How the base must be loaded."""
+    return Quantization(options.quant_type, options.double_quant, dtype)
+
+
+def attach(policy: CausalPolicy, options: Options, *, seed: int) -> None:
+    """Inject the updates into a base loaded with `quantization`; only they are trainable."""
+    from sartor.models.quantized import is_quantized
+
+    if not is_quantized(policy.model):
+        raise ValueError("QLoRA needs a base that was loaded with its quantization")
+    lora.attach(policy, options, seed=seed)
