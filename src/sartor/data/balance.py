@@ -8,7 +8,7 @@ clusters are moved as long as that helps.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ SHAKES, SHAKEN, FEW = 100, 3, 500
 SHARE_WEIGHT = 3.0
 DENSE = 5_000_000
 
-Counts = NDArray[np.int64]
+Counts = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Items:
     @property
     def sizes(self) -> Counts:
         """[K] rows in each cluster."""
-        return np.asarray(np.bincount(self.cluster, self.rows, self.count), np.int64)
+        return np.bincount(self.cluster, self.rows, self.count).astype(self.rows.dtype)
 
 
 def whole_numbers(total: int, shares: NDArray[np.float64]) -> Counts:
@@ -58,7 +58,7 @@ def whole_numbers(total: int, shares: NDArray[np.float64]) -> Counts:
     return counts
 
 
-def allocate(items: Items, shares: NDArray[np.float64], given: NDArray[np.int64]) -> NDArray[np.int8]:
+def allocate(items: Items, shares: NDArray[np.float64], given: Counts) -> NDArray[np.int8]:
     """[K] the part of each cluster. `given` [K] is the part a cluster must go to, or -1.
 
     Part 0 takes what the others leave. Deterministic: ties fall to the cluster that comes first.
@@ -82,7 +82,7 @@ def _imbalance(state: _State) -> float:
 
 
 class _Board:
-    def __init__(self, items: Items, shares: NDArray[np.float64], given: NDArray[np.int64]) -> None:
+    def __init__(self, items: Items, shares: NDArray[np.float64], given: Counts) -> None:
         self.items, self.shares, self.fixed = items, shares / shares.sum(), given >= 0
         self.stratum = items.stratum
         self.part = given.copy()
@@ -94,7 +94,8 @@ class _Board:
         for part in range(len(shares)):
             cells = self.part[items.cluster] == part
             self.have[part] = np.bincount(self.stratum[cells], items.rows[cells], len(self.totals))
-        self.first = np.searchsorted(items.cluster, np.arange(items.count + 1))
+        begins = np.cumsum(np.bincount(items.cluster, minlength=items.count), dtype=items.rows.dtype)
+        self.first = np.concatenate([np.zeros(1, begins.dtype), begins])
 
     def place_large(self) -> None:
         """Clusters of several rows, the largest first."""
@@ -135,9 +136,9 @@ class _Board:
 
     def mend(self) -> None:
         """Move clusters while a part is out of balance; stuck, shake a few and try again from there."""
-        movable = np.flatnonzero(~self.fixed)
-        if self._imbalance() <= TOLERANCE or len(movable) * len(self.totals) > DENSE:
+        if self._imbalance() <= TOLERANCE or int((~self.fixed).sum()) * len(self.totals) > DENSE:
             return
+        movable = np.flatnonzero(~self.fixed)
         makeup = np.zeros((self.items.count, len(self.totals)))
         np.add.at(makeup, (self.items.cluster, self.stratum), self.items.rows)
         # The last column is the cluster's size: shares of parts are balanced like one more stratum, of all rows.

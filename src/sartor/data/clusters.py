@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sartor.data.dataset import Dataset
-from sartor.data.similarity import Forest, Pairs, Rows, Shingles, links, silent
+from sartor.data.dataset import Dataset, by_content
+from sartor.data.groups import Rows, count_up, first_equal, first_same, most_common, numbering
+from sartor.data.rows import Row
+from sartor.data.similarity import Forest, Pairs, Shingles, links, silent
 from sartor.data.wording import answered, asked
 
 LARGE_SHARE = 0.2
@@ -56,15 +57,14 @@ class Clusters:
             "count": self.count,
             "largest": int(sizes.max(initial=0)),
             "with_several_rows": int((sizes > 1).sum()),
-            "near_duplicate_rows": int(len(self.alike) - len(np.unique(self.alike))),
+            "near_duplicate_rows": int(len(self.alike) - self.alike.max(initial=-1) - 1),
             "taken_apart": sum(len(group) for group in self.large),
         }
 
 
-def similarity_text(dataset: Dataset, row: int) -> str:
+def similarity_text(row: Row) -> str:
     """What near-duplicates are compared by: what is asked, and what is answered."""
-    found = dataset[row]
-    return f"{asked(found)}\n{answered(found)}"
+    return f"{asked(row)}\n{answered(row)}"
 
 
 def cluster(dataset: Dataset, near_duplicates: float, *, seen: Callable[[int], None] = silent) -> Clusters:
@@ -73,21 +73,19 @@ def cluster(dataset: Dataset, near_duplicates: float, *, seen: Callable[[int], N
     The result is a function of the rows' content, whatever their order. `seen` is told how many rows have been read.
     """
     index = dataset.index
-    order = np.lexsort((*index.content.T[::-1],))
-    texts = (similarity_text(dataset, int(row)) for row in range(len(dataset)))
-    shingles = Shingles.of(texts, dataset.folder, seen=seen)
-
-    _, first, text = np.unique(index.text[order], return_index=True, return_inverse=True)
-    speakers = order[np.sort(first)]
-    own = _own(shingles, speakers, dataset.folder)
+    shingles = Shingles.of(map(similarity_text, dataset), dataset.folder, seen=seen)
+    order = by_content(index.content).astype(numbering(len(dataset)))
+    first = first_equal(index.text[order])
+    speakers = order[first == count_up(len(order))]
+    own = _own(shingles, speakers)
     near = _near(shingles, own, speakers, near_duplicates)
 
     by_text = Forest(len(dataset))
-    by_text.join(order, order[first][text])
+    by_text.join(order, order[first])
     by_text.join(near.linked.first, near.linked.second)
     together = Forest(len(dataset))
-    together.join(np.arange(len(dataset)), by_text.roots())
-    for key in (np.where(common(index.prompt), 0, index.prompt), index.group):
+    together.join(count_up(len(dataset)), by_text.roots())
+    for key in (asking(index.prompt), index.group):
         together.join(*_equal(key))
     return Clusters(
         of=_numbered(together.roots(), order),
@@ -99,17 +97,16 @@ def cluster(dataset: Dataset, near_duplicates: float, *, seen: Callable[[int], N
     )
 
 
-def common(prompt: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """[n] whether more than half of all rows have this row's prompt: then it is an instruction and identifies no row."""
-    _, inverse, counts = np.unique(prompt, return_inverse=True, return_counts=True)
-    return np.asarray(counts[inverse] > max(len(prompt) // 2, 4))
+def asking(prompt: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """[n] the prompts, 0 for one that more than half of all rows have: then it is an instruction and identifies no row."""
+    shared = most_common(prompt, max(len(prompt) // 2, 4))
+    return prompt if shared is None else np.where(prompt == shared, np.uint64(0), prompt)
 
 
 def _equal(key: NDArray[np.uint64]) -> tuple[Rows, Rows]:
     """Pairs that unite all rows of equal key; a key of 0 unites nothing."""
-    rows = np.flatnonzero(key)
-    _, first, inverse = np.unique(key[rows], return_index=True, return_inverse=True)
-    return rows, rows[first][inverse]
+    rows = count_up(len(key))[key != 0]
+    return rows, rows[first_equal(key[rows])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +119,14 @@ class _Near:
     """Groups that were linked but are too large to be copies; their links are among `apart`."""
 
 
-def _own(shingles: Shingles, rows: Rows, folder: Path) -> Shingles | None:
+def _own(shingles: Shingles, rows: Rows) -> Shingles | None:
     """All sets less the frame that most of `rows` share; None where there is no frame worth the name."""
     if len(rows) <= LARGE_ROWS:
         return None
     frame = shingles.frame(rows)
-    if len(frame) < FRAME * float(np.median(shingles.sizes[rows])):
+    if len(frame) < FRAME * float(np.median(shingles.size_of(rows))):
         return None
-    return shingles.without(np.arange(len(shingles)), frame, folder)
+    return shingles.without(count_up(len(shingles)), frame)
 
 
 def _near(shingles: Shingles, own: Shingles | None, rows: Rows, threshold: float) -> _Near:
@@ -141,7 +138,7 @@ def _near(shingles: Shingles, own: Shingles | None, rows: Rows, threshold: float
         large = []
         for group in pending:
             bare = shingles.without(group, shingles.frame(group))
-            part = _link(bare, np.arange(len(group)), level, limit, None)
+            part = _link(bare, count_up(len(group)), level, limit, None)
             linked.append(part.linked.named(group))
             apart.append(part.apart.named(group))
             large += [group[members] for members in part.large]
@@ -169,9 +166,8 @@ def _measured(shingles: Shingles, pairs: Pairs) -> Pairs:
 
 def _numbered(roots: Rows, order: Rows) -> NDArray[np.int32]:
     """The trees numbered by where they first appear in `order`."""
-    _, first, inverse = np.unique(roots[order], return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int32)
-    rank[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
+    first = first_same(roots[order], len(roots))
+    rank = np.cumsum(first == count_up(len(first)), dtype=np.int32) - np.int32(1)
     numbers = np.empty(len(roots), np.int32)
-    numbers[order] = rank[inverse]
+    numbers[order] = rank[first]
     return numbers

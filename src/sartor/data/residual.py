@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sartor.data.similarity import Pairs, Rows, Shingles
+from sartor.data.groups import Rows
+from sartor.data.similarity import Pairs, Shingles
 
 HELD_OUT = 500
 """Held-out rows of each part that are compared; of more, a fixed sample."""
@@ -52,15 +53,16 @@ class Residual:
         return f"likeness to training rows: {figures}{sampled}"
 
 
-def residual(shingles: Shingles, part: NDArray[np.int8], order: Rows, close: Pairs) -> Residual | None:
+def residual(
+    shingles: Shingles, part: NDArray[np.int8], key: NDArray[np.uint64], content: NDArray[np.uint64], close: Pairs
+) -> Residual | None:
     """The likeness of parts 1 and 2 to part 0; None where one side is empty.
 
-    `order` lists the rows in an order that does not depend on their place in the file: samples are its first rows.
-    `close` holds pairs known to be alike, so that the highest figure does not hang on the sample.
+    Samples are the first rows by `key`, and of equal keys by `content`, so that they do not depend on a row's place in
+    the file. `close` holds pairs known to be alike, so that the highest figure does not hang on the sample.
     """
-    ranked = part[order]
-    held = np.concatenate([order[ranked == number][:HELD_OUT] for number in (1, 2)])
-    training = order[ranked == 0][:TRAINING]
+    held = np.concatenate([_sample(np.flatnonzero(part == number), key, content, HELD_OUT) for number in (1, 2)])
+    training = _sample(np.flatnonzero(part == 0), key, content, TRAINING)
     if not len(held) or not len(training):
         return None
     best, match = _best(shingles, held, training)
@@ -76,6 +78,14 @@ def residual(shingles: Shingles, part: NDArray[np.int8], order: Rows, close: Pai
     median, p95, p99 = (float(figure) for figure in np.quantile(best, (0.5, 0.95, 0.99)))
     sampled = len(held) < int((part > 0).sum()) or len(training) < int((part == 0).sum())
     return Residual(median, p95, p99, highest, closest, len(held), len(training), sampled)
+
+
+def _sample(rows: Rows, key: NDArray[np.uint64], content: NDArray[np.uint64], most: int) -> Rows:
+    """At most `most` of the rows, those with the smallest keys, in their order."""
+    if len(rows) > most:
+        own = key[rows]
+        rows = rows[own <= np.partition(own, most)[most]]
+    return rows[np.lexsort((*content[rows].T[::-1], key[rows]))][:most]
 
 
 def _best(shingles: Shingles, held: Rows, training: Rows) -> tuple[NDArray[np.float64], Rows]:
@@ -94,8 +104,8 @@ def _best(shingles: Shingles, held: Rows, training: Rows) -> tuple[NDArray[np.fl
         other = csr_array((np.ones(len(word), np.float32), (word, row)), shape=(len(words), len(rows)))
         shared = (ours @ other).tocsr()
         counts = np.diff(shared.indptr)
-        sizes = shingles.sizes[held].astype(np.float32)
-        union = np.repeat(sizes, counts) + shingles.sizes[rows].astype(np.float32)[shared.indices] - shared.data
+        sizes = shingles.size_of(held).astype(np.float32)
+        union = np.repeat(sizes, counts) + shingles.size_of(rows).astype(np.float32)[shared.indices] - shared.data
         likeness = shared.data / union
         for at in np.flatnonzero(counts):
             mine = slice(shared.indptr[at], shared.indptr[at + 1])

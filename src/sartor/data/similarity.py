@@ -2,7 +2,7 @@
 
 A shingle is a word or a pair of neighbouring words of what is asked or answered, so that one-line utterances and long
 documents can be compared by one threshold. Candidates come from MinHash bands (rensa) and every one is verified on the
-shingle sets themselves. Shingles lie on disk, 4 bytes each; memory holds 4 bytes per row and band.
+shingle sets themselves. Shingles and bands lie on disk; memory holds 4 bytes per row, and the pairs that are found.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sartor.data.groups import Rows, count_up, distinct, is_among, numbering
 from sartor.data.wording import normal
 
 WORD = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]|\\w+")
@@ -33,10 +34,11 @@ WINDOW = 24
 MISSED = 0.001
 """Chance that a pair exactly at the threshold is overlooked."""
 CHUNK_WORDS = 1 << 18
-CHUNK_SHINGLES = 1 << 21
+CHUNK_SHINGLES = 1 << 19
+CHUNK_PAIRS = 1 << 18
+MOST_ROWS = 1 << 16
+"""Rows of one piece at most, however short they are."""
 SEED = 20261
-
-Rows = NDArray[np.int64]
 
 
 def silent(done: int) -> None:
@@ -65,7 +67,7 @@ class Pairs:
     @classmethod
     def join(cls, parts: Iterable[Pairs]) -> Pairs:
         """All pairs of the parts, one after the other."""
-        parts = [cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)), *parts]
+        parts = [cls(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)), *parts]
         return cls(
             np.concatenate([part.first for part in parts]),
             np.concatenate([part.second for part in parts]),
@@ -74,11 +76,24 @@ class Pairs:
 
 
 class Shingles:
-    """The shingle sets of n rows as sorted 32-bit hashes, in a file that vanishes with this object."""
+    """The shingle sets of n rows as sorted 32-bit hashes, in files that vanish with this object."""
 
-    def __init__(self, flat: NDArray[np.uint32], offsets: Rows) -> None:
-        self._flat, self.offsets = flat, offsets
-        self.sizes = np.diff(offsets)
+    def __init__(self, flat: NDArray[np.uint32], ends: NDArray[np.int64], folder: Path | None) -> None:
+        self._flat, self._ends = flat, ends
+        self.folder = folder
+        """Where they lie and what is made of them may lie; None for the system's folder."""
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """[n] shingles of each row."""
+        return np.diff(self._ends, prepend=0)
+
+    def size_of(self, rows: Rows) -> NDArray[np.int64]:
+        """[k] shingles of each of the rows."""
+        return self._ends[rows] - self._begins(rows)
+
+    def _begins(self, rows: Rows) -> NDArray[np.int64]:
+        return np.where(rows > 0, self._ends[rows - 1], 0)
 
     @classmethod
     def of(cls, texts: Iterable[str], folder: Path | None = None, *, seen: Callable[[int], None] = silent) -> Self:
@@ -97,40 +112,38 @@ class Shingles:
     @classmethod
     def _spool(cls, pieces: Iterable[tuple[Rows, NDArray[np.uint32]]], folder: Path | None) -> Self:
         """From (sizes of the next rows' sets, their shingles)."""
-        sizes = [np.zeros(1, np.int64)]
-        with tempfile.TemporaryFile(dir=folder) as file:
+        total = 0
+        with tempfile.TemporaryFile(dir=folder) as flat, tempfile.TemporaryFile(dir=folder) as ends:
             for size, code in pieces:
-                sizes.append(size)
-                file.write(code.tobytes())
-            file.flush()
-            offsets = np.cumsum(np.concatenate(sizes))
-            flat = np.memmap(file, np.uint32, "r") if offsets[-1] else np.zeros(0, np.uint32)
-        return cls(flat, offsets)
+                ends.write((np.cumsum(size) + total).astype(np.int64).tobytes())
+                flat.write(code.tobytes())
+                total += len(code)
+            return cls(_mapped(flat, np.dtype(np.uint32)), _mapped(ends, np.dtype(np.int64)), folder)
 
     def __len__(self) -> int:
-        return len(self.sizes)
+        return len(self._ends)
 
     def gather(self, rows: Rows) -> tuple[Rows, NDArray[np.uint32]]:
         """(position in `rows`, shingle) of all shingles of the rows, in order."""
-        sizes = self.sizes[rows]
+        sizes = self.size_of(rows)
         owner = np.repeat(np.arange(len(rows)), sizes)
-        start = np.repeat(self.offsets[rows] - (np.cumsum(sizes) - sizes), sizes)
+        start = np.repeat(self._begins(rows) - (np.cumsum(sizes) - sizes), sizes)
         return owner, self._flat[start + np.arange(len(owner))]
 
-    def without(self, rows: Rows, frame: NDArray[np.uint32], folder: Path | None = None) -> Shingles:
+    def without(self, rows: Rows, frame: NDArray[np.uint32]) -> Shingles:
         """The sets of `rows` less the shingles of `frame`."""
 
         def pieces() -> Iterator[tuple[Rows, NDArray[np.uint32]]]:
-            for begin, end in _pieces(self.sizes[rows], CHUNK_SHINGLES):
+            for begin, end in self._pieces(rows):
                 owner, code = self.gather(rows[begin:end])
                 own = ~np.isin(code, frame)
                 yield np.bincount(owner[own], minlength=end - begin), code[own]
 
-        return Shingles._spool(pieces(), folder)
+        return Shingles._spool(pieces(), self.folder)
 
     def chunks(self, rows: Rows) -> Iterator[tuple[int, Rows, NDArray[np.uint32]]]:
         """`gather` in pieces of bounded size, each with the position of its first row."""
-        for begin, end in _pieces(self.sizes[rows], CHUNK_SHINGLES):
+        for begin, end in self._pieces(rows):
             yield begin, *self.gather(rows[begin:end])
 
     def frame(self, rows: Rows) -> NDArray[np.uint32]:
@@ -140,11 +153,14 @@ class Shingles:
         unique, counts = np.unique(np.concatenate(codes), return_counts=True)
         return unique[counts * 2 > len(sample)]
 
+    def _pieces(self, rows: Rows) -> Iterator[tuple[int, int]]:
+        return _pieces(lambda begin, end: self.size_of(rows[begin:end]), len(rows), CHUNK_SHINGLES)
+
     def jaccard(self, first: Rows, second: Rows) -> NDArray[np.float32]:
         """[k] shared shingles over all shingles of each pair; 1 for two empty sets."""
         result = np.empty(len(first), np.float32)
-        both = self.sizes[first] + self.sizes[second]
-        for begin, end in _pieces(both, CHUNK_SHINGLES):
+        both = self.size_of(first) + self.size_of(second)
+        for begin, end in _pieces(lambda begin, end: both[begin:end], len(both), CHUNK_SHINGLES):
             a, b = first[begin:end], second[begin:end]
             keys = [owner.astype(np.uint64) << np.uint64(32) | code for owner, code in (self.gather(a), self.gather(b))]
             key = np.sort(np.concatenate(keys))
@@ -168,22 +184,28 @@ def links(shingles: Shingles, rows: Rows, threshold: float, *, own: Shingles | N
     rejected = np.zeros(0, np.uint64)
     near, close = [], []
     for number in range(len(bands)):
-        apart: list[NDArray[np.uint64]] = []
-        for first, second in _candidates(bands[number], bands[(number + 1) % len(bands)]):
-            roots = forest.roots()
-            key = first.astype(np.uint64) << np.uint64(32) | second.astype(np.uint64)
-            fresh = (roots[first] != roots[second]) & ~_contains(rejected, key)
-            fresh &= _could_reach(shingles.sizes[rows[first]], shingles.sizes[rows[second]], min(CLOSE, threshold))
-            first, second, key = first[fresh], second[fresh], key[fresh]
-            found = Pairs(rows[first], rows[second], shingles.jaccard(rows[first], rows[second]))
-            linked = found.similarity >= threshold
-            if own is not None:
-                linked &= own.jaccard(found.first, found.second) >= OWN
-            forest.join(first[linked], second[linked])
-            near.append(found.where(linked))
-            close.append(found.where(~linked & (found.similarity >= CLOSE)))
-            apart.append(key[~linked])
-        rejected = np.unique(np.concatenate([rejected, *apart]))
+        apart = [rejected]
+        for candidates in _candidates(bands[number], bands[(number + 1) % len(bands)]):
+            # Pairs at the same distance are judged by the links known before, whatever the size of the pieces.
+            linking = []
+            for first, second in candidates:
+                key = first.astype(np.uint64) << np.uint64(32) | second.astype(np.uint64)
+                fresh = (forest.roots_of(first) != forest.roots_of(second)) & ~is_among(rejected, key)
+                sizes = shingles.size_of(rows[first]), shingles.size_of(rows[second])
+                fresh &= _could_reach(*sizes, min(CLOSE, threshold))
+                first, second, key = first[fresh], second[fresh], key[fresh]
+                found = Pairs(rows[first], rows[second], shingles.jaccard(rows[first], rows[second]))
+                linked = found.similarity >= threshold
+                if own is not None:
+                    linked &= own.jaccard(found.first, found.second) >= OWN
+                linking.append((first[linked], second[linked]))
+                near.append(found.where(linked))
+                close.append(found.where(~linked & (found.similarity >= CLOSE)))
+                apart.append(key[~linked])
+            for pair in linking:
+                forest.join(*pair)
+        rejected = distinct(np.concatenate(apart))
+        forest.roots()
     return Pairs.join(near), Pairs.join(close)
 
 
@@ -191,13 +213,13 @@ class Forest:
     """Union-find over 0..n-1; the root of a tree is its smallest member."""
 
     def __init__(self, size: int) -> None:
-        self._parent = np.arange(size)
+        self._parent = count_up(size)
 
     def join(self, first: Rows, second: Rows) -> None:
         """Unite the trees of each pair."""
         parent = self._parent
         while len(first):
-            a, b = self._roots_of(first), self._roots_of(second)
+            a, b = self.roots_of(first), self.roots_of(second)
             apart = a != b
             first, second, a, b = first[apart], second[apart], a[apart], b[apart]
             np.minimum.at(parent, np.maximum(a, b), np.minimum(a, b))
@@ -211,7 +233,8 @@ class Forest:
                 return parent
             parent = self._parent = above
 
-    def _roots_of(self, members: Rows) -> Rows:
+    def roots_of(self, members: Rows) -> Rows:
+        """[k] the root of each of these members."""
         roots = self._parent[members]
         while True:
             above = self._parent[roots]
@@ -237,12 +260,12 @@ def _chunks(texts: Iterable[str]) -> Iterator[list[list[str]]]:
 def _shingle(rows: list[list[str]]) -> tuple[Rows, NDArray[np.uint32]]:
     """(row, shingle) sorted and without repetition."""
     owner = np.repeat(np.arange(len(rows)), [len(words) for words in rows]).astype(np.uint64)
-    word = np.fromiter((zlib.crc32(word.encode()) for words in rows for word in words), np.uint64, len(owner))
+    word = np.fromiter([zlib.crc32(word.encode()) for words in rows for word in words], np.uint64, len(owner))
     pair = _mix(_mix(word[:-1]) + word[1:] * np.uint64(3))[owner[1:] == owner[:-1]]
     pair_owner = owner[1:][owner[1:] == owner[:-1]]
     low = np.uint64(0xFFFFFFFF)
     codes = np.concatenate([_mix(word) & low, pair & low])
-    key = np.unique(np.concatenate([owner, pair_owner]) << np.uint64(32) | codes)
+    key = distinct(np.concatenate([owner, pair_owner]) << np.uint64(32) | codes)
     return (key >> np.uint64(32)).astype(np.int64), (key & low).astype(np.uint32)
 
 
@@ -273,8 +296,11 @@ def _bands(shingles: Shingles, rows: Rows, threshold: float) -> NDArray[np.uint3
     from rensa import RMinHash
 
     bands, width = _shape(threshold)
-    result = np.empty((bands, len(rows)), np.uint32)
-    for begin, end in _pieces(np.maximum(shingles.sizes[rows], bands * width), CHUNK_SHINGLES):
+    with tempfile.TemporaryFile(dir=shingles.folder) as file:
+        result = np.memmap(file, np.uint32, "w+", shape=(bands, len(rows))).view(np.ndarray)
+    for begin, end in _pieces(
+        lambda begin, end: np.maximum(shingles.size_of(rows[begin:end]), bands * width), len(rows), CHUNK_SHINGLES
+    ):
         owner, code = shingles.gather(rows[begin:end])
         offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=end - begin))]).astype(np.uint64)
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(
@@ -288,18 +314,26 @@ def _bands(shingles: Shingles, rows: Rows, threshold: float) -> NDArray[np.uint3
     return result
 
 
-def _candidates(band: NDArray[np.uint32], tie: NDArray[np.uint32]) -> Iterator[tuple[Rows, Rows]]:
-    """Pairs of rows that share a band, those that share the next band as well side by side."""
-    order = np.lexsort((tie, band))
+def _candidates(band: NDArray[np.uint32], tie: NDArray[np.uint32]) -> Iterator[Iterator[tuple[Rows, Rows]]]:
+    """Pairs of rows that share a band, those that share the next band as well side by side; in pieces, by distance."""
+    ordered = np.sort(band)
+    several = distinct(ordered[1:][ordered[1:] == ordered[:-1]])
+    shared = np.flatnonzero(is_among(several, band)).astype(numbering(len(band)))
+    order: Rows = shared[np.lexsort((tie[shared], band[shared]))]
     key = band[order]
+    for distance in range(1, min(WINDOW, len(band) - 1) + 1):
+        same = np.flatnonzero(key[distance:] == key[:-distance])
+        if not len(same):
+            return
+        yield (_ordered(order[at], order[at + distance]) for at in _slices(same))
     start = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
     head = np.repeat(order[start], np.diff(np.append(start, len(key))))
-    for distance in range(1, min(WINDOW, len(key) - 1) + 1):
-        same = key[distance:] == key[:-distance]
-        if not same.any():
-            return
-        yield _ordered(order[:-distance][same], order[distance:][same])
-    yield _ordered(head[head != order], order[head != order])
+    others = np.flatnonzero(head != order)
+    yield (_ordered(head[at], order[at]) for at in _slices(others))
+
+
+def _slices(places: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    return (places[begin : begin + CHUNK_PAIRS] for begin in range(0, len(places), CHUNK_PAIRS))
 
 
 def _ordered(first: Rows, second: Rows) -> tuple[Rows, Rows]:
@@ -311,19 +345,20 @@ def _could_reach(first: Rows, second: Rows, threshold: float) -> NDArray[np.bool
     return np.asarray(np.minimum(first, second) >= threshold * np.maximum(first, second))
 
 
-def _contains(ordered: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    if not len(ordered):
-        return np.zeros(len(keys), np.bool_)
-    at = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
-    return np.asarray(ordered[at] == keys)
+def _pieces(sizes: Callable[[int, int], NDArray[np.integer[Any]]], count: int, limit: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of 0..count whose sizes add up to about `limit`; at least one item each.
 
-
-def _pieces(sizes: NDArray[Any], limit: int) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges whose sizes add up to about `limit`; at least one item each."""
-    ends = np.cumsum(sizes)
+    `sizes` tells the sizes of a range.
+    """
     begin = 0
-    while begin < len(sizes):
-        base = int(ends[begin - 1]) if begin else 0
-        end = max(begin + 1, int(np.searchsorted(ends, base + limit, "right")))
+    while begin < count:
+        ends = np.cumsum(sizes(begin, min(begin + MOST_ROWS, count)))
+        end = begin + max(1, int(np.searchsorted(ends, limit, "right")))
         yield begin, end
         begin = end
+
+
+def _mapped(file: BinaryIO, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """What was written to a file, which may be closed then."""
+    file.flush()
+    return np.memmap(file, dtype, "r").view(np.ndarray) if file.tell() else np.zeros(0, dtype)

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from sartor.data.balance import Items, allocate
 from sartor.data.clusters import Clusters, cluster
 from sartor.data.dataset import NONE, Dataset
+from sartor.data.groups import Rows, count_up, numbering
 from sartor.data.residual import Residual, residual
 from sartor.data.rows import Example
-from sartor.data.similarity import Rows, mixed, silent
+from sartor.data.similarity import mixed, silent
 from sartor.errors import DataError, Problem
 
 PARTS = ("train", "validation", "test")
@@ -101,12 +102,11 @@ def split(
     _require_rows(dataset, part, shares, clusters)
 
     left_out = np.flatnonzero(part == OUT)
-    order = np.lexsort((*dataset.index.content.T[::-1], key))
     return Splits(
         part=part,
         given=given != OUT,
         clusters=clusters,
-        residual=residual(clusters.shingles, part, order, clusters.apart),
+        residual=residual(clusters.shingles, part, key, dataset.index.content, clusters.apart),
         seed=seed,
         twins=_twins(clusters, part, left_out),
     )
@@ -133,16 +133,16 @@ def _open_shares(dataset: Dataset, given: NDArray[np.int8], shares: NDArray[np.f
     return shares
 
 
-def _strata(dataset: Dataset, column: str | None) -> NDArray[np.int64]:
+def _strata(dataset: Dataset, column: str | None) -> NDArray[np.int32]:
     """[n] code of each row's stratum, numbered by name; rows without one share a code. Raises DataError D155."""
     if column is None:
         names: Sequence[str] = dataset.strata
-        code = dataset.index.stratum.astype(np.int64)
+        code = dataset.index.stratum
     elif column == "label" and dataset.labels:
-        names, code = dataset.labels, dataset.index.label.astype(np.int64)
+        names, code = dataset.labels, dataset.index.label
     else:
         known: dict[str, int] = {}
-        code = np.full(len(dataset), NONE, np.int64)
+        code = np.full(len(dataset), NONE, np.int32)
         met: set[str] = set()
         for at, row in enumerate(dataset):
             if column in row.columns:
@@ -155,7 +155,7 @@ def _strata(dataset: Dataset, column: str | None) -> NDArray[np.int64]:
             what = f'no row has the column "{column}" that data.split.stratify names'
             raise DataError(Problem("D155", what, fix=f"{having}; or leave stratify out"))
         names = list(known)
-    rank = np.empty(len(names) + 1, np.int64)
+    rank = np.empty(len(names) + 1, np.int32)
     rank[np.argsort(np.array([*names, ""], dtype=object), kind="stable")] = np.arange(len(names) + 1)
     return rank[code]
 
@@ -170,23 +170,42 @@ def _owners(clusters: Clusters, given: NDArray[np.int8], free: NDArray[np.bool_]
 
 def _allocated(
     clusters: Clusters,
-    strata: NDArray[np.int64],
+    strata: NDArray[np.int32],
     key: NDArray[np.uint64],
     ours: Rows,
     owner: NDArray[np.int8],
     shares: NDArray[np.float64],
 ) -> NDArray[np.int8]:
     """[ours] the part of each row."""
-    names, of = np.unique(clusters.of[ours], return_inverse=True)
+    names, of = _renumbered(clusters.of[ours])
+    kinds, stratum = _renumbered(strata[ours])
     first = np.full(len(names), np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(first, of, key[ours])
-    rank = np.empty(len(names), np.int64)
-    by_key = np.argsort(first, kind="stable")
-    rank[by_key] = np.arange(len(names))
-    kinds, stratum = np.unique(strata[ours], return_inverse=True)
-    cell, rows = np.unique(rank[of] * len(kinds) + stratum, return_counts=True)
-    items = Items(cell // len(kinds), cell % len(kinds), rows, len(names), len(kinds))
-    return allocate(items, shares, owner[names][by_key].astype(np.int64))[rank[of]]
+    by_key = np.argsort(first, kind="stable").astype(of.dtype)
+    del first
+    rank = np.empty_like(by_key)
+    rank[by_key] = count_up(len(names))
+    of = rank[of]
+    items = _items(of, stratum, len(names), len(kinds))
+    return allocate(items, shares, owner[names][by_key])[of]
+
+
+def _items(of: Rows, stratum: Rows, count: int, strata: int) -> Items:
+    """The clusters with how many rows of each stratum they have."""
+    cell = of.astype(np.int64) * strata + stratum
+    cell.sort()
+    heads = np.flatnonzero(np.concatenate([[True], cell[1:] != cell[:-1]]))
+    rows = np.diff(np.append(heads, len(cell))).astype(of.dtype)
+    cell = cell[heads]
+    return Items((cell // strata).astype(of.dtype), (cell % strata).astype(of.dtype), rows, count, strata)
+
+
+def _renumbered(numbers: Rows) -> tuple[Rows, Rows]:
+    """The numbers that occur, ascending, and [n] the place of each among them."""
+    occurs = np.zeros(int(numbers.max()) + 1, np.bool_)
+    occurs[numbers] = True
+    place = np.cumsum(occurs, dtype=numbering(len(occurs))) - 1
+    return np.flatnonzero(occurs), place[numbers]
 
 
 def _require_rows(dataset: Dataset, part: NDArray[np.int8], shares: NDArray[np.float64], clusters: Clusters) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from sartor.data.checks._sightings import further_lines, quoted
-from sartor.data.clusters import common
+from sartor.data.clusters import asking
 from sartor.data.dataset import Dataset
+from sartor.data.groups import first_equal
 from sartor.data.rows import Example
 from sartor.data.split import Splits
 from sartor.data.wording import answered, normal
@@ -29,10 +30,11 @@ READ = 20_000
 def check(dataset: Dataset, splits: Splits) -> Iterator[Problem]:
     """D160, once, at the first row whose short answer differs from an earlier row's with the same prompt."""
     index = dataset.index
-    _, prompt = np.unique(index.prompt, return_inverse=True)
-    pairs = np.unique(np.column_stack([prompt.astype(np.uint64), index.text]), axis=0)[:, 0].astype(np.int64)
-    disputed = (np.bincount(pairs, minlength=prompt.max(initial=0) + 1)[prompt] > 1) & (index.prompt > 0)
-    rows = np.flatnonzero(disputed & ~common(index.prompt))[:READ]
+    prompt = asking(index.prompt)
+    first_asked = first_equal(prompt)
+    disputed = np.zeros(len(dataset), np.bool_)
+    disputed[first_asked[index.text != index.text[first_asked]]] = True
+    rows = np.flatnonzero(disputed[first_asked] & (prompt > 0))[:READ]
     answers: dict[str, tuple[int, str]] = {}
     differing: list[int] = []
     prompts: set[str] = set()

@@ -11,6 +11,7 @@ import numpy as np
 
 from sartor.data.checks._sightings import further_lines, percent
 from sartor.data.dataset import Dataset
+from sartor.data.groups import count_up, first_equal, first_same
 from sartor.data.split import Splits
 from sartor.errors import Problem
 from sartor.options import NoOptions as Options
@@ -20,15 +21,15 @@ __all__ = ["Options", "check"]
 
 def check(dataset: Dataset, splits: Splits) -> Iterator[Problem]:
     """D150, once, at the first row that repeats an earlier one."""
-    rows = np.arange(len(dataset))
-    _, original, same = np.unique(dataset.index.text, return_index=True, return_inverse=True)
-    _, alike, near = np.unique(splits.clusters.alike, return_index=True, return_inverse=True)
-    exact = original[same] != rows
-    copies = np.flatnonzero(alike[near] != rows)
+    rows = count_up(len(dataset))
+    original = first_equal(dataset.index.text)
+    alike = first_same(splits.clusters.alike, len(dataset))
+    exact = original != rows
+    copies = np.flatnonzero(alike != rows)
     if not len(copies):
         return
     first = int(copies[0])
-    twin = int(original[same[first]] if exact[first] else alike[near[first]])
+    twin = int(original[first] if exact[first] else alike[first])
     likeness = "same as" if exact[first] else "nearly the same as"
     counts = f"{int(exact.sum()):,} exact, {len(copies) - int(exact.sum()):,} near duplicates"
     origin = dataset.origin(first)
