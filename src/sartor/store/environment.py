@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sartor
+from sartor.store.cgroup import limits
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
 """Those whose version can change the numbers of a run."""
@@ -63,17 +64,16 @@ def processor() -> str | None:
 
 
 def cores() -> int:
-    """CPU cores this process may use: its affinity, and no more than its control group's quota."""
-    own = len(os.sched_getaffinity(0))
-    quota, _, period = (_control("cpu.max") or "max").partition(" ")
-    return own if quota == "max" else max(1, min(own, int(quota) // int(period)))
+    """CPU cores this process may use: its affinity, and no more than its control groups' quota."""
+    own, quota = len(os.sched_getaffinity(0)), limits().cores
+    return own if quota is None else max(1, min(own, int(quota)))
 
 
 def memory() -> int:
-    """Bytes of memory this process may use: the machine's, and no more than its control group's limit."""
+    """Bytes of memory this process may use: the machine's, and no more than its control groups' limit."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _control("memory.max") or "max"
-    return machine if limit == "max" else min(machine, int(limit))
+    limit = limits().memory
+    return machine if limit is None else min(machine, limit)
 
 
 def gpus() -> list[str]:
@@ -82,13 +82,6 @@ def gpus() -> list[str]:
     if torch is None or not torch.cuda.is_available():
         return []
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-
-
-def _control(name: str) -> str | None:
-    try:
-        return (Path("/sys/fs/cgroup") / name).read_text(encoding="ascii").strip()
-    except OSError:
-        return None
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -10,6 +10,7 @@ import pytest
 
 import sartor
 from sartor.store import environment
+from sartor.store.cgroup import Limits
 
 
 def test_facts_are_json_and_need_no_heavy_library() -> None:
@@ -42,10 +43,11 @@ def test_cores_respect_the_affinity() -> None:
         os.sched_setaffinity(0, allowed)
 
 
-@pytest.mark.parametrize(("quota", "cores"), [("50000 100000", 1), ("max 100000", 4), ("250000 100000", 2)])
-def test_cores_and_memory_respect_the_control_group(monkeypatch: pytest.MonkeyPatch, quota: str, cores: int) -> None:
-    limits = {"cpu.max": quota, "memory.max": "1000000"}
-    monkeypatch.setattr(environment, "_control", limits.get)
+@pytest.mark.parametrize(("quota", "cores"), [(0.5, 1), (None, 4), (2.5, 2)])
+def test_cores_and_memory_respect_the_control_group(
+    monkeypatch: pytest.MonkeyPatch, quota: float | None, cores: int
+) -> None:
+    monkeypatch.setattr(environment, "limits", lambda: Limits(1_000_000, 500_000, quota))
     monkeypatch.setattr(environment.os, "sched_getaffinity", lambda process: {0, 1, 2, 3})
     assert environment.cores() == cores
     assert environment.memory() == 1_000_000
