@@ -32,19 +32,16 @@ class Launch:
         self._leader: Leader | None = None
 
     @classmethod
-    def of(cls, processes: int | None, environ: Mapping[str, str]) -> Self:
+    def of(cls, processes: int | None, environ: Mapping[str, str], *, on: str | None = None) -> Self:
         """The launcher for a command line. Raises InputError P111 where it and the environment both ask for processes."""
         size = started(environ)
         if size is None:
             return cls(processes or 1)
-        if processes is not None:
-            raise InputError(
-                Problem(
-                    "P111",
-                    f"--processes {processes} inside a launcher that has started {size} already",
-                    fix="leave out --processes; torchrun --nproc-per-node says how many there are on a machine",
-                )
-            )
+        asked = f"--processes {processes}" if processes is not None else f"--on {on}" if on is not None else None
+        if asked is not None:
+            what = f"{asked} inside a launcher that has started {size} processes already"
+            fix = f"leave out {asked}; torchrun --nproc-per-node says how many there are on a machine"
+            raise InputError(Problem("P111", what, fix=fix))
         return cls(size, environ)
 
     def __enter__(self) -> Self:

@@ -335,7 +335,7 @@ class _Session:
                         team.hear(self.emit),
                         tools=tools,
                         owner=self.run.digest,
-                        stop_asked=team.asked(self.stop.asked),
+                        stop_asked=self.stop.asked,
                         world=team.world,
                     )
                 self.stop.training = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,16 +36,6 @@ class Team:
 
     world: World = ALONE
     heart: Heart | None = None
-
-    def asked(self, mine: Callable[[], bool]) -> Callable[[], bool]:
-        """Whether any rank was asked to stop, as a function that every rank has to call at the same step."""
-
-        def any_asked() -> bool:
-            flag = torch.tensor([float(mine())], device=self.world.device)
-            self.world.sum_([flag])
-            return bool(flag)
-
-        return any_asked
 
     def hear(self, emit: Emit) -> Emit:
         """`emit`, with the steps told to the heart."""

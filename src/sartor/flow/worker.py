@@ -75,7 +75,7 @@ def _train(call: Mapping[str, Any], heart: Heart, environ: Mapping[str, str], st
             team.hear(_unheard),
             tools=handed.tools,
             owner=handed.owner,
-            stop_asked=team.asked(stop.asked),
+            stop_asked=stop.asked,
             world=team.world,
         )
 

@@ -75,7 +75,7 @@ class Meeting:
         until = time.monotonic() + patience
         while True:
             try:
-                store = _connect(host, port, makes=makes)
+                store = _connect(host, port, makes=makes, patience=min(ATTEMPT, patience))
                 return cls(store, rank, size, environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
             except dist.DistError as fault:
                 if makes or time.monotonic() > until:
@@ -83,7 +83,7 @@ class Meeting:
 
     def again(self) -> Meeting:
         """Another connection to the same store."""
-        return Meeting(_connect(self.host, self.port, makes=False), self.rank, self.size, self._attempt)
+        return Meeting(_connect(self.host, self.port), self.rank, self.size, self._attempt)
 
     def tell(self, key: str, value: Any) -> None:
         """Store a JSON value for all ranks to see."""
@@ -167,9 +167,9 @@ class Meeting:
             time.sleep(PAUSE)
 
 
-def _connect(host: str, port: int, *, makes: bool) -> TCPStore:
-    patience = REPLY if makes else timedelta(seconds=ATTEMPT)
-    store = TCPStore(host, port, is_master=makes, wait_for_workers=False, multi_tenant=makes, timeout=patience)
+def _connect(host: str, port: int, *, makes: bool = False, patience: float = ATTEMPT) -> TCPStore:
+    wait = REPLY if makes else timedelta(seconds=patience)
+    store = TCPStore(host, port, is_master=makes, wait_for_workers=False, multi_tenant=makes, timeout=wait)
     store.set_timeout(REPLY)
     return store
 
