@@ -21,6 +21,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from sartor.models.bounds import SHORT, Layout, Plan, RowBounds
 
 NAME = "sartor_rows"
+SCORES = 1 << 20
+"""Scores computed at once: few enough to stay in a processor's cache from one operation to the next."""
 Before = tuple[torch.Tensor, torch.Tensor]
 """Keys and values of a prefix, [P, K, D] each."""
 
@@ -67,15 +69,18 @@ def _by_plan(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, 
     plan = layout.plan
     sizes = [group.size for group in plan.groups]
     early = [sum(part.stop - part.start for part in prefix) for prefix in plan.prefixes]
-    queries = _spread(q, plan, prefixes=False).split(sizes)
-    keys, values = (_spread(x, plan, prefixes=True).split([*sizes, *early]) for x in (k, v))
+    queries = _spread(q, plan, prefixes=False).split_with_sizes(sizes)
+    keys, values = (_spread(x, plan, prefixes=True).split_with_sizes([*sizes, *early]) for x in (k, v))
     parts = []
     for place, group in enumerate(plan.groups):
         first = None if group.prefix is None else len(sizes) + group.prefix
         before = None if first is None else (keys[first], values[first])
         if group.length <= SHORT:
             rows = [x[place].view(group.rows, group.length, *x[place].shape[1:]) for x in (queries, keys, values)]
-            parts.append(_together(rows[0], rows[1], rows[2], how, before).flatten(0, 1))
+            seen = group.length + (len(before[0]) if before else 0)
+            pieces = min(group.rows, -(-group.size * seen * q.shape[1] // SCORES))
+            some = zip(rows[0].chunk(pieces), rows[1].chunk(pieces), rows[2].chunk(pieces), strict=True)
+            parts += [_together(*one, how, before).flatten(0, 1) for one in some]
         else:
             parts.append(_alone(queries[place], keys[place], values[place], how, before))
     return _Collect.apply(torch.cat(parts), plan)  # type: ignore[no-any-return, no-untyped-call]
@@ -130,21 +135,26 @@ def _together(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, how: How, befor
     """[R, L, H, D], [R, L, K, D] twice -> [R, L, H, D] with every product written out; all rows see `before`."""
     rows, length, heads, size = q.shape
     keys, early = k.shape[2], len(before[0]) if before else 0
-    q = q.view(rows, length, keys, -1, size).permute(2, 0, 3, 1, 4).reshape(keys, rows, -1, size)
-    scores = q @ k.permute(2, 0, 3, 1)
+    q = q.view(rows, length, keys, -1, size).permute(2, 0, 3, 1, 4).reshape(keys * rows, -1, size)
+    k, v = (x.permute(2, 0, 1, 3).reshape(keys * rows, length, -1) for x in (k, v))
+    unseen = ~_mask(length, early, how.window, q.device).repeat(heads // keys, 1)
+    hidden = q.new_zeros(unseen.shape).masked_fill_(unseen, float("-inf"))
+    scores = _scores(q, k, how, hidden[None, :, early:])
     if before is not None:
-        far = q.view(keys, -1, size) @ before[0].permute(1, 2, 0)
-        scores = torch.cat([far.view(keys, rows, -1, early), scores], dim=-1)
-    scores = scores.view(keys, rows, -1, length, early + length) * how.scaling
-    if how.softcap is not None:
-        scores = how.softcap * torch.tanh(scores / how.softcap)
-    scores = scores.masked_fill(~_mask(length, early, how.window, q.device), float("-inf"))
-    shares = torch.nn.functional.dropout(scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype), how.dropout)
-    shares = shares.flatten(2, 3)
-    out = shares[..., early:] @ v.permute(2, 0, 1, 3)
+        far = _scores(q.view(keys, -1, size), before[0].transpose(0, 1), how, hidden[:, :early].repeat(rows, 1)[None])
+        scores = torch.cat([far.view(keys * rows, -1, early), scores], dim=-1)
+    shares = torch.nn.functional.dropout(scores.softmax(dim=-1), how.dropout)
+    out = shares[..., early:] @ v
     if before is not None:
-        out = out + (shares[..., :early].flatten(1, 2) @ before[1].transpose(0, 1)).view(out.shape)
+        out = out + (shares[..., :early].view(keys, -1, early) @ before[1].transpose(0, 1)).view(out.shape)
     return out.view(keys, rows, -1, length, v.shape[-1]).permute(1, 3, 0, 2, 4).reshape(rows, length, heads, -1)
+
+
+def _scores(q: torch.Tensor, k: torch.Tensor, how: How, hidden: torch.Tensor) -> torch.Tensor:
+    """[B, M, D], [B, N, D] -> [B, M, N]; `hidden` is minus infinity where a place is not seen, else zero."""
+    if how.softcap is None:
+        return torch.baddbmm(hidden, q, k.transpose(1, 2), alpha=how.scaling)
+    return how.softcap * torch.tanh((q @ k.transpose(1, 2)) * (how.scaling / how.softcap)) + hidden
 
 
 def _one_row(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, how: How) -> torch.Tensor:

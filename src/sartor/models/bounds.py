@@ -13,7 +13,7 @@ from functools import cached_property
 
 import torch
 
-SHORT = 128
+SHORT = 256
 """Longest segment, in tokens, that is padded and multiplied together with others."""
 GROWTH = 1.25
 """Segments of one group differ in length by at most this factor, so at most a fifth of its products are padding."""
