@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from sartor import registry
+from sartor.advise.parallel import ONE, Processes
 from sartor.errors import InputError, SartorError
 from sartor.flow import train as training
 from sartor.flow.check import check
@@ -61,11 +62,11 @@ class Workbench:
         told = check(self.path, overrides, quiet).json()
         return {"plan": told["plan"], "data": told["data"]}
 
-    def prepared(self, *overrides: str) -> Prepared:
+    def prepared(self, *overrides: str, processes: Processes = ONE) -> Prepared:
         """The recipe with its rows as tokens."""
         folder = self._new()
         folder.mkdir()
-        return prepare(load(self.path, overrides), folder, quiet)
+        return prepare(load(self.path, overrides), folder, quiet, processes=processes)
 
     def bench(self, *overrides: str) -> Any:
         """What models are measured with."""
@@ -524,6 +525,16 @@ def resamples_are_drawn(at: Workbench) -> None:
     assert told[0]["p"] != told[1]["p"] or told[0]["low"] != told[1]["low"]
 
 
+def weights_are_held_as_asked(at: Workbench) -> None:
+    pair = Processes(2, 2)
+    held = [at.prepared(f"train.parallel={how}", processes=pair).settings.parallel for how in ("auto", "ddp", "fsdp2")]
+    assert held == ["ddp", "ddp", "fsdp2"]
+    assert at.prepared("train.parallel=fsdp2").settings.parallel == "none"
+    for other in ("train.stop.on=json_valid", "train.optimizer=muon"):
+        with pytest.raises(InputError, match="P131"):
+            at.prepared("train.parallel=fsdp2", other, processes=pair)
+
+
 LORA = ("train.steps=3",)
 DROPPED = partial(moves, before=LORA)
 ADAM, ADAMW, SGD = (f"train.optimizer.{name}" for name in ("adam", "adamw", "sgd"))
@@ -657,6 +668,7 @@ PROBES: dict[str, Probe] = {
     "train.stop.min_delta": a_small_gain_does_not_count,
     "train.checkpoint.every": checkpoints_come_as_often_as_asked,
     "train.checkpoint.keep": as_many_checkpoints_are_kept,
+    "train.parallel": weights_are_held_as_asked,
     "train.on_spike": spikes_are_treated_as_asked,
     "train.threads": threads_are_set,
     "evaluate.metrics": measures("evaluate.metrics=[bleu]", "metrics"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,10 @@ class Hardware:
     """Memory this process may still take."""
     bf16: str | None
     """The processor feature that multiplies bf16 natively, if any."""
+
+    def share(self, processes: int) -> Hardware:
+        """As one of several processes on this machine sees it: on a CPU they share the memory, GPUs have their own."""
+        return replace(self, memory=self.memory // processes) if self.device == "cpu" else self
 
 
 def survey() -> Hardware:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from sartor import registry
 from sartor.advise import memory
+from sartor.advise import parallel as sharing
 from sartor.advise.hardware import Dtype, Hardware, number_type
+from sartor.advise.parallel import ONE, Parallel, Processes
 from sartor.errors import ModelError, Problem
 from sartor.recipe.schema import Component
 from sartor.tokens.source import StepSize, boundaries
@@ -53,6 +55,7 @@ class Settings:
     save_every: int
     gradient_checkpointing: bool
     compile: bool
+    parallel: Parallel
     trainable: int
     memory_bytes: int
     """Predicted peak of training."""
@@ -87,6 +90,7 @@ def decide(
     lengths: np.ndarray,
     validation_rows: int,
     hardware: Hardware,
+    processes: Processes = ONE,
 ) -> Settings:
     """Fill in every `auto`, given the lengths in tokens of the training rows. Raises ModelError M131 when it cannot fit."""
     form = memory.shape(base.root.config, base.root.weight_files)
@@ -140,7 +144,20 @@ def decide(
     why = "at every validation"
     save_every = _auto(resolution, "train.checkpoint.every", train.checkpoint.every, validate_every, why)
 
-    micro, checkpointing, peak = _fit_memory(recipe, resolution, form, dtype, trainable, int(lengths.max()), hardware)
+    hardware = hardware.share(processes.here)
+    fixed = memory.fixed_bytes(form, dtype, trainable)
+    parallel = sharing.choose(
+        recipe,
+        resolution,
+        processes,
+        method=method,
+        optimizer=optimizer,
+        dtype=dtype,
+        fixed=fixed,
+        free=hardware.memory,
+    )
+    fixed = sharing.fixed_bytes(form, fixed, processes.size if parallel == "fsdp2" else 1)
+    micro, checkpointing, peak = _fit_memory(recipe, resolution, form, dtype, fixed, int(lengths.max()), hardware)
     compiled = train.compile
     if compiled == "auto":
         compiled = False
@@ -164,6 +181,7 @@ def decide(
         save_every=save_every,
         gradient_checkpointing=checkpointing,
         compile=compiled,
+        parallel=parallel,
         trainable=trainable,
         memory_bytes=peak,
     )
@@ -223,13 +241,12 @@ def _fit_memory(
     resolution: Resolution,
     form: memory.Shape,
     dtype: str,
-    trainable: int,
+    fixed: int,
     longest: int,
     hardware: Hardware,
 ) -> tuple[int, bool, int]:
     """(tokens of a micro-batch, gradient checkpointing, predicted peak in bytes)."""
     train = recipe.train
-    fixed = memory.fixed_bytes(form, dtype, trainable)
     budget = int(0.9 * hardware.memory)
     wanted = train.micro_batch_tokens
     most = MICRO_TOKENS[hardware.device] if wanted == "auto" else wanted

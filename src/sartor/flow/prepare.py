@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sartor import registry
 from sartor.advise.hardware import survey
+from sartor.advise.parallel import ONE, Processes
 from sartor.advise.settings import Settings, decide, longest_row, own_rate
 from sartor.data.pipeline import Prepared as Rows
 from sartor.data.pipeline import prepare as prepare_rows
@@ -88,7 +89,9 @@ def _trained_with(folder: ModelFolder) -> dict[str, Any]:
     return {key: facts[key] for key in ("thinks", "reasoning") if key in facts}
 
 
-def prepare(loaded: Loaded, folder: Path, emit: Emit, *, now: datetime | None = None) -> Prepared:
+def prepare(
+    loaded: Loaded, folder: Path, emit: Emit, *, now: datetime | None = None, processes: Processes = ONE
+) -> Prepared:
     """Read, split, render and prove all rows, and fill in every `auto`. Working files go into `folder`.
 
     Raises InputError with every problem found.
@@ -155,6 +158,7 @@ def prepare(loaded: Loaded, folder: Path, emit: Emit, *, now: datetime | None = 
         lengths=tokens["train"].lengths,
         validation_rows=len(tokens["validation"]),
         hardware=survey(),
+        processes=processes,
     )
     _require_rows(loaded, settings.objective.name, rows.dataset[0].kind)
     _judge_rate(loaded, settings, rows)

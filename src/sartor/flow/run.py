@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import tempfile
 import time
@@ -13,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sartor.advise.parallel import Processes
 from sartor.engine.trackers import jsonl
 from sartor.errors import Interrupted, Problem, RunError, SartorError, raise_errors
 from sartor.events import Event, Finished, Noted, Progressed, Stage
@@ -103,8 +105,9 @@ def _run(
     loaded = load(path, overrides)
     fingerprint = _fingerprint(loaded)
     name = loaded.recipe.name or path.stem
+    processes = Processes.of(launch.size, os.environ)
     with tempfile.TemporaryDirectory(prefix="sartor-data-") as scratch:
-        ready = None if _existing(out, fingerprint) else _Ready.make(loaded, Path(scratch) / "data", emit)
+        ready = None if _existing(out, fingerprint) else _Ready.make(loaded, Path(scratch) / "data", emit, processes)
         about = ready.about if ready else {}
         folder = (
             Run.into(out, name, fingerprint.digest, about=about)
@@ -134,7 +137,9 @@ class _Ready:
     notes: list[Noted]
 
     @classmethod
-    def make(cls, loaded: Loaded, folder: Path, emit: Emit, now: datetime | None = None) -> _Ready:
+    def make(
+        cls, loaded: Loaded, folder: Path, emit: Emit, processes: Processes, now: datetime | None = None
+    ) -> _Ready:
         """Prepare everything in `folder`. Raises InputError."""
         from sartor.flow.measure import bench
 
@@ -146,7 +151,7 @@ class _Ready:
             else:
                 emit(event)
 
-        prepared = prepare(loaded, folder, hear, now=now)
+        prepared = prepare(loaded, folder, hear, now=now, processes=processes)
         return cls(prepared, bench(prepared, hear), folder, notes)
 
     @property
@@ -296,7 +301,13 @@ class _Session:
     def _data(self) -> tuple[Prepared, Bench]:
         data = self.run.folder / "data"
         if self.ready is None:
-            ready = _Ready.make(self.loaded, data, self.emit, now=datetime.fromtimestamp(self.run.created))
+            ready = _Ready.make(
+                self.loaded,
+                data,
+                self.emit,
+                Processes.of(self.launch.size, os.environ),
+                now=datetime.fromtimestamp(self.run.created),
+            )
         else:
             ready = self.ready
             ready.move(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,8 @@ import torch
 from sartor import registry
 from sartor.engine.loop import Plan, Validate, fit, mean_loss
 from sartor.engine.parallel.world import ALONE, World
-from sartor.engine.precision import Objective
+from sartor.engine.precision import Masters, Objective
+from sartor.engine.state import read_weights
 from sartor.engine.updater import Updater
 from sartor.engine.watchers import best, early_stop, overfitting
 from sartor.evaluate.metrics import load as load_metrics
@@ -28,9 +29,8 @@ from sartor.models.policy import CausalPolicy
 from sartor.models.save import save_model
 from sartor.store import atomic
 from sartor.store.checkpoint import Checkpoints
-from sartor.tokens.batch import Batch, collate
-from sartor.tokens.pack import pack
-from sartor.tokens.source import TokenSource
+from sartor.tokens.batch import Batch
+from sartor.tokens.source import Seat, TokenSource, seated
 
 if TYPE_CHECKING:
     from sartor.advise.settings import Settings
@@ -93,21 +93,24 @@ def train(
 ) -> Finished:
     """Train `policy` in place, with checkpoints in `folder`; it ends with the best step's weights.
 
-    Every rank of `world` calls this with the same inputs and ends with the same whole weights; rank 0 publishes them.
-
-    Raises TrainingStopped and Interrupted as `engine.loop.fit` does.
+    Every rank of `world` calls this with the same inputs. Rank 0 ends with the whole weights, which it publishes. Raises
+    TrainingStopped and Interrupted as `engine.loop.fit` does, on every rank.
     """
     recipe, settings = prepared.loaded.recipe, prepared.settings
+    weights = hold(settings, policy, world)
+    seat = Seat(world.rank, world.size, weights.lockstep)
     source = TokenSource(
         prepared.tokens["train"],
         size=settings.size,
         micro_tokens=settings.micro_tokens if policy.exact.packs else None,
         seed=recipe.seed,
         steps=settings.steps,
+        seat=seat,
+        pin=policy.device.type == "cuda",
     )
     optimizer = registry.component("optimizer", settings.optimizer.name)
     updater = Updater(
-        policy.trainable(),
+        weights,
         optimizer,
         settings.optimizer.options,
         learning_rate=settings.learning_rate,
@@ -117,7 +120,8 @@ def train(
     )
     schedule = registry.component("schedule", recipe.train.schedule.name)
     held_out = prepared.tokens["validation"]
-    batches = list(_fixed_sample(held_out, settings.validation_rows, recipe.seed, source.micro_tokens))
+    validates = min(len(held_out), settings.validation_rows) > 0
+    batches = list(_fixed_sample(held_out, settings.validation_rows, recipe.seed, source.micro_tokens, seat))
     stop = recipe.train.stop
     steering = _steering(prepared)
     sign = 1.0 if steering is not None and steering.higher_is_better else -1.0
@@ -135,6 +139,7 @@ def train(
         on_spike=recipe.train.on_spike,
         name_row=lambda row: str(origin(row)),
     )
+    checkpoints = Checkpoints(folder / "checkpoints", emit, owner=owner, ranks=world)
     finished: Finished | None = None
     for event in fit(
         policy,
@@ -142,20 +147,46 @@ def train(
         source,
         updater,
         plan,
-        validate=_validation(prepared, policy, batches, steering, tools) if batches else None,
-        watchers=watchers if batches else [],
-        checkpoints=Checkpoints(folder / "checkpoints", emit, owner=owner),
+        validate=_validation(prepared, policy, weights, batches, steering, tools) if validates else None,
+        watchers=watchers if validates else [],
+        checkpoints=checkpoints,
         stop_asked=stop_asked,
     ):
         emit(event)
         if isinstance(event, Finished):
             finished = event
     assert finished is not None
-    if batches and finished.best_step == 0:
+    if weights.lockstep:
+        _make_whole(prepared, policy, checkpoints.path(finished.best_step), world)
+    if validates and finished.best_step == 0:
         emit(
             Noted("warning", "N413", "no step was better on validation than the start; the tuned model equals its base")
         )
     return finished
+
+
+def hold(settings: Settings, policy: CausalPolicy, world: World) -> Masters:
+    """What moves, held by this process or together with the other ranks."""
+    if world.alone:
+        return Masters(policy.trainable())
+    if settings.parallel == "fsdp2":
+        from sartor.engine.parallel.shards import Shards
+
+        return Shards(policy, world, getattr(torch, settings.dtype))
+    from sartor.engine.parallel.replicas import Replicas
+
+    return Replicas(policy.trainable(), world)
+
+
+def _make_whole(prepared: Material, policy: CausalPolicy, checkpoint: Path, world: World) -> None:
+    """Put a whole model with the weights of a checkpoint in the place of this policy's shards. Only rank 0 needs it."""
+    if not world.first:
+        return
+    fresh = open_base(prepared, _unseen)
+    attach(prepared, fresh)
+    read_weights(checkpoint, Masters(fresh.trainable()))
+    fresh.eval()
+    policy.model, policy.adapter, policy.device = fresh.model, fresh.adapter, fresh.device
 
 
 def _objective(prepared: Material) -> Objective:
@@ -178,14 +209,21 @@ def _steering(prepared: Material) -> Metric | None:
 
 
 def _validation(
-    prepared: Material, policy: CausalPolicy, batches: Sequence[Batch], steering: Metric | None, tools: Bench
+    prepared: Material,
+    policy: CausalPolicy,
+    weights: Masters,
+    batches: Sequence[Batch],
+    steering: Metric | None,
+    tools: Bench,
 ) -> Validate:
-    """Mean loss over the batches, and the metric that steers over a fixed sample of validation rows."""
+    """Mean loss over every rank's batches, and the metric that steers over a fixed sample of validation rows."""
     if steering is None:
-        return lambda: mean_loss(policy, iter(batches))
+        return lambda: mean_loss(policy, batches, weights)
     name, task = prepared.loaded.recipe.train.stop.on, prepared.settings.task
     rows = np.unique(prepared.tokens["validation"].rows)
     chosen = np.sort(np.random.default_rng([prepared.loaded.recipe.seed, 3]).permutation(rows)[:STEERING_ROWS])
+
+    world = weights.world
 
     def validate() -> dict[str, float]:
         outcomes = list(
@@ -193,7 +231,7 @@ def _validation(
                 policy,
                 prepared.renderer,
                 prepared.rows.dataset,
-                [int(index) for index in chosen],
+                [int(index) for index in chosen[world.rank :: world.size]],
                 task="validation",
                 labels=tools.labels,
                 max_new_tokens=tools.max_new_tokens,
@@ -202,8 +240,9 @@ def _validation(
                 emit=_unseen,
             )
         )
-        value = steering.combine(steering.stats(outcomes).sum(axis=0))
-        return mean_loss(policy, iter(batches)) | {name: float(value)}
+        sums = world.gather(steering.stats(outcomes).sum(axis=0).tolist() if outcomes else None)
+        value = steering.combine(np.sum([each for each in sums if each is not None], axis=0))
+        return mean_loss(policy, batches, weights) | {name: float(value)}
 
     return validate
 
@@ -212,14 +251,10 @@ def _unseen(event: Event) -> None:
     """Progress of a validation is not shown: it is part of a step."""
 
 
-def _fixed_sample(rows: TokenSet, most: int, seed: int, micro_tokens: int | None) -> Iterator[Batch]:
-    """The same validation rows each time, packed."""
+def _fixed_sample(rows: TokenSet, most: int, seed: int, micro_tokens: int | None, seat: Seat) -> list[Batch]:
+    """The same validation rows each time, packed, as far as this rank takes them."""
     chosen = np.sort(np.random.default_rng([seed, 1]).permutation(len(rows))[:most])
-    if micro_tokens is None:
-        yield from (collate([rows[int(index)]]) for index in chosen)
-        return
-    for members in pack(rows.lengths[chosen].tolist(), micro_tokens):
-        yield collate([rows[int(chosen[member])] for member in members])
+    return seated([rows[int(index)] for index in chosen], micro_tokens, seat)
 
 
 def publish_model(prepared: Prepared, policy: CausalPolicy, folder: Path, *, best_step: int) -> None:

@@ -368,6 +368,8 @@ class Train(Options):
     """Recompute activations to save memory; auto only when needed."""
     compile: bool | Auto = "auto"
     """Compile the layers; auto does not: it repays only in runs of hours."""
+    parallel: Literal["auto", "ddp", "fsdp2"] = "auto"
+    """How several processes hold the weights: a copy on each (ddp) or shards (fsdp2); auto copies where memory allows."""
     validation: Validation = Validation()
     """How often and on how much to validate."""
     stop: Stop = Stop()
@@ -375,7 +377,7 @@ class Train(Options):
     checkpoint: Checkpoint = Checkpoint()
     """Saving."""
     on_spike: Literal["stop", "skip"] = "stop"
-    """A step with a non-finite loss or gradient: stop at the last good weights, or skip it (three in a row stop)."""
+    """A step with a non-finite loss or gradient: stop at the last good weights, or skip it (three in a row stop). A finite loss 6 sigma above the last 128 is noted with its rows, or skipped."""
     threads: Positive | Auto = "auto"
     """CPU threads; auto uses every core this process may use."""
 

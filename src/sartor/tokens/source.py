@@ -83,6 +83,22 @@ def shares(lengths: Sequence[int], ranks: int) -> list[list[int]]:
     return [sorted(each) for each in members]
 
 
+def seated(rows: Sequence[Rendered], micro_tokens: int | None, seat: Seat) -> list[Batch]:
+    """The micro-batches that the rank in `seat` takes of these rows; in lockstep, some in which nothing is scored."""
+    if seat.size == 1:
+        return [collate(members) for members in _packed(rows, micro_tokens)]
+    every = [
+        _packed([rows[index] for index in members], micro_tokens)
+        for members in shares([len(row) for row in rows], seat.size)
+    ]
+    mine = every[seat.rank]
+    if seat.lockstep and rows:
+        short = min(rows, key=len)
+        idle = Rendered(short.ids, np.zeros_like(short.weight), short.row)
+        mine = mine + [[idle]] * (max(map(len, every)) - len(mine))
+    return [collate(members) for members in mine]
+
+
 class TokenSource:
     """Implements `BatchSource` over a stored set of tokenised rows.
 
@@ -169,25 +185,11 @@ class TokenSource:
         start = int(ends[cursor - 1]) if cursor else 0
         taken = [self.rows[int(index)] for index in order[start : int(ends[cursor])]]
         return Step(
-            batches=tuple(_pinned(batch) if self._pin else batch for batch in self._batches(taken, micro_tokens)),
+            batches=tuple(_pinned(batch) if self._pin else batch for batch in seated(taken, micro_tokens, self.seat)),
             rows=tuple(row.row for row in taken),
             tokens=sum(len(row) for row in taken),
             supervised=sum(row.supervised for row in taken),
         )
-
-    def _batches(self, taken: Sequence[Rendered], micro_tokens: int | None) -> list[Batch]:
-        if self.seat.size == 1:
-            return [collate(members) for members in _packed(taken, micro_tokens)]
-        every = [
-            _packed([taken[index] for index in members], micro_tokens)
-            for members in shares([len(row) for row in taken], self.seat.size)
-        ]
-        mine = every[self.seat.rank]
-        if self.seat.lockstep:
-            short = min(taken, key=len)
-            idle = Rendered(short.ids, np.zeros_like(short.weight), short.row)
-            mine = mine + [[idle]] * (max(map(len, every)) - len(mine))
-        return [collate(members) for members in mine]
 
     def state(self) -> dict[str, Any]:
         """Where the next step starts."""

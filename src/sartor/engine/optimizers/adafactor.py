@@ -24,6 +24,7 @@ LARGEST = 0.01
 """Largest relative step of algorithm 6."""
 TYPICAL_SIZE = 1 / 30
 """Root mean square of the weights of a transformer's matrices, by which a relative rate differs from an absolute one."""
+ELEMENTWISE = False
 
 
 class Options(BaseOptions):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STATE_BYTES = 8.0
 """Two moments in fp32."""
+ELEMENTWISE = True
 
 
 class Options(BaseOptions):

@@ -22,6 +22,7 @@ NEEDS = ("bitsandbytes", "quant")
 """Library, and the extra that installs it."""
 STATE_BYTES = 2 * (1 + 4 / 256)
 """Two bytes, and two fp32 scales for every 256."""
+ELEMENTWISE = False
 
 
 class Options(BaseOptions):

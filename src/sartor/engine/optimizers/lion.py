@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STATE_BYTES = 4.0
 """One momentum in fp32."""
+ELEMENTWISE = True
 
 
 class Options(BaseOptions):

@@ -25,6 +25,7 @@ STATE_BYTES = 4.0
 ORIGINAL_RATE = 0.02
 ORIGINAL_SHARE = 3e-4 / ORIGINAL_RATE
 """Jordan's rates: 0.02 for hidden matrices, 3e-4 for what AdamW moves."""
+ELEMENTWISE = False
 
 
 class Options(BaseOptions):

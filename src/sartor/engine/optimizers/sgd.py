@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STATE_BYTES = 4.0
 """The momentum in fp32."""
+ELEMENTWISE = True
 
 
 class Options(BaseOptions):

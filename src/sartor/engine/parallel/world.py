@@ -88,8 +88,8 @@ class World:
         self.sum_([torch.zeros(1, device=self.device)])
 
     def gather(self, value: Any) -> list[Any]:
-        """Each rank's JSON value, in the order of the ranks, on every rank. Raises ValueError for what JSON cannot hold."""
-        text = json.dumps(value, allow_nan=False).encode()
+        """Each rank's JSON value, in the order of the ranks, on every rank; numbers may be NaN or infinite."""
+        text = json.dumps(value).encode()
         if self.alone:
             return [json.loads(text)]
         lengths = torch.zeros(self.size, dtype=torch.int64, device=self.device)
