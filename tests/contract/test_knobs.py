@@ -15,7 +15,6 @@ import torch
 import yaml
 
 from sartor import registry
-from sartor.advise.parallel import ONE, Processes
 from sartor.errors import InputError, SartorError
 from sartor.flow import train as training
 from sartor.flow.check import check
@@ -62,11 +61,11 @@ class Workbench:
         told = check(self.path, overrides, quiet).json()
         return {"plan": told["plan"], "data": told["data"]}
 
-    def prepared(self, *overrides: str, processes: Processes = ONE) -> Prepared:
+    def prepared(self, *overrides: str) -> Prepared:
         """The recipe with its rows as tokens."""
         folder = self._new()
         folder.mkdir()
-        return prepare(load(self.path, overrides), folder, quiet, processes=processes)
+        return prepare(load(self.path, overrides), folder, quiet)
 
     def bench(self, *overrides: str) -> Any:
         """What models are measured with."""
@@ -525,17 +524,8 @@ def resamples_are_drawn(at: Workbench) -> None:
     assert told[0]["p"] != told[1]["p"] or told[0]["low"] != told[1]["low"]
 
 
-def weights_are_held_as_asked(at: Workbench) -> None:
-    pair = Processes(2, 2)
-    held = [at.prepared(f"train.parallel={how}", processes=pair).settings.parallel for how in ("auto", "ddp", "fsdp2")]
-    assert held == ["ddp", "ddp", "fsdp2"]
-    assert at.prepared("train.parallel=fsdp2").settings.parallel == "none"
-    for other in ("train.stop.on=json_valid", "train.optimizer=muon"):
-        with pytest.raises(InputError, match="P131"):
-            at.prepared("train.parallel=fsdp2", other, processes=pair)
-
-
 LORA = ("train.steps=3",)
+QLORA = ("train.steps=3", "method=qlora", "train.optimizer.adamw.learning_rate=0.005")
 DROPPED = partial(moves, before=LORA)
 ADAM, ADAMW, SGD = (f"train.optimizer.{name}" for name in ("adam", "adamw", "sgd"))
 
@@ -629,6 +619,9 @@ PROBES: dict[str, Probe] = {
     "method.lora.target_modules": DROPPED("method.lora.target_modules=[q_proj]"),
     "method.lora.rslora": DROPPED("method.lora.rslora=true"),
     "method.lora.plus_ratio": DROPPED("method.lora.plus_ratio=4"),
+    **{f"method.qlora.{name}": needing("method", "qlora", moves(f"method.qlora.{name}={value}", before=QLORA))
+       for name, value in {"rank": 4, "alpha": 7, "dropout": 0.5, "target_modules": "[q_proj]", "rslora": "true",
+                           "plus_ratio": 4, "quant_type": "fp4", "double_quant": "false"}.items()},
     "train.objective": says("train.objective=pretrain", "pretrain does not learn from example rows"),
     "train.epochs": plans("train.epochs=3", "plan.steps", drop=["train.steps"]),
     "train.steps": plans("train.steps=5", "plan.steps"),
@@ -668,7 +661,6 @@ PROBES: dict[str, Probe] = {
     "train.stop.min_delta": a_small_gain_does_not_count,
     "train.checkpoint.every": checkpoints_come_as_often_as_asked,
     "train.checkpoint.keep": as_many_checkpoints_are_kept,
-    "train.parallel": weights_are_held_as_asked,
     "train.on_spike": spikes_are_treated_as_asked,
     "train.threads": threads_are_set,
     "evaluate.metrics": measures("evaluate.metrics=[bleu]", "metrics"),
