@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sartor.errors import ModelError, Problem
+from sartor.models.low_rank import join_products
 from sartor.models.quantized import import_before_peft
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def inject_lora(
                 )
             ) from fault
     _take_dtype(policy)
+    join_products(policy.model)
 
 
 def _take_dtype(policy: CausalPolicy) -> None:
@@ -106,6 +108,7 @@ def load_adapter(policy: CausalPolicy, folder: Path, *, trainable: bool = False)
                 fix="train it, or use the base model itself",
             )
         )
+    join_products(policy.model)
     policy.adapter = adapter
     _take_dtype(policy)
 

@@ -12,8 +12,12 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from sartor.models.native import ops
+
 CHUNK_NUMBERS = 1 << 23
 """Logits held at once: 32 MiB in fp32."""
+CHUNK_IN_PLACE = 1 << 25
+"""Logits held at once where the kernel turns them into their gradient in place: 64 MiB in bf16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,8 @@ class Shape:
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 
-def _chunks(count: int, vocabulary: int) -> list[slice]:
-    size = max(1, CHUNK_NUMBERS // vocabulary)
+def _chunks(count: int, vocabulary: int, numbers: int = CHUNK_NUMBERS) -> list[slice]:
+    size = max(1, numbers // vocabulary)
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
@@ -63,6 +67,24 @@ def head_logp(
     return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
 
 
+def _plain(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """[n] weighted losses and [n, V] their gradient."""
+    own = logits.float()
+    chosen = own.gather(1, target[:, None])[:, 0]
+    top = own.amax(dim=1, keepdim=True)
+    shares = own.sub_(top).exp_()
+    norm = shares.sum(dim=1, keepdim=True)
+    loss = weight * (norm[:, 0].log() + top[:, 0] - chosen)
+    shares.mul_(weight[:, None] / norm)
+    shares.scatter_add_(1, target[:, None], -weight[:, None])
+    return loss, shares.to(logits.dtype)
+
+
+def _in_place(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same by the compiled kernel, which turns the logits into their gradient."""
+    return ops.nll_(logits, target, weight), logits
+
+
 class _HeadNll(torch.autograd.Function):
     """sum_n -w_n log softmax(h_n W^T)[t_n], its gradients made in the forward pass, chunk by chunk.
 
@@ -71,36 +93,32 @@ class _HeadNll(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, loss_weight: torch.Tensor
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        target: torch.Tensor,
+        loss_weight: torch.Tensor,
+        native: bool,
     ) -> torch.Tensor:
         need_hidden, need_weight = ctx.needs_input_grad[:2]
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
-        for part in _chunks(len(target), len(weight)):
-            h, t, w = hidden[part], target[part], loss_weight[part]
-            logits = torch.nn.functional.linear(h, weight).float()
-            chosen = logits.gather(1, t[:, None])[:, 0]
-            top = logits.amax(dim=1, keepdim=True)
-            shares = logits.sub_(top).exp_()
-            norm = shares.sum(dim=1, keepdim=True)
-            total += (w * (norm[:, 0].log() + top[:, 0] - chosen)).sum()
-            if grad_hidden is None and grad_weight is None:
-                continue
-            shares.mul_(w[:, None] / norm)
-            shares.scatter_add_(1, t[:, None], -w[:, None])
-            slope = shares.to(hidden.dtype)
+        grad_weight: torch.Tensor | None = None
+        native = native and ops.fits(hidden, weight)
+        for part in _chunks(len(target), len(weight), CHUNK_IN_PLACE if native else CHUNK_NUMBERS):
+            h = hidden[part]
+            logits = torch.nn.functional.linear(h, weight)
+            loss, slope = (_in_place if native else _plain)(logits, target[part], loss_weight[part])
+            total += loss.sum()
             if grad_hidden is not None:
                 torch.mm(slope, weight, out=grad_hidden[part])
-            if grad_weight is not None:
-                grad_weight += slope.T @ h
-        ctx.save_for_backward(
-            *(
-                x
-                for x in (grad_hidden, grad_weight.to(weight.dtype) if grad_weight is not None else None)
-                if x is not None
-            )
-        )
+            if need_weight:
+                part_weight = slope.T @ h
+                grad_weight = part_weight.float() if grad_weight is None else grad_weight.add_(part_weight)
+        if need_weight and grad_weight is None:
+            grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        made = [grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype)]
+        ctx.save_for_backward(*(tensor for tensor in made if tensor is not None))
         ctx.have = need_hidden, need_weight
         return total
 
@@ -110,11 +128,19 @@ class _HeadNll(torch.autograd.Function):
         saved = list(ctx.saved_tensors)
         grad_hidden = saved.pop(0) * scale if ctx.have[0] else None
         grad_weight = saved.pop(0) * scale if ctx.have[1] else None
-        return grad_hidden, grad_weight, None, None
+        return grad_hidden, grad_weight, None, None, None
 
 
 def head_nll(
-    hidden: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, loss_weight: torch.Tensor
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    target: torch.Tensor,
+    loss_weight: torch.Tensor,
+    *,
+    native: bool = False,
 ) -> torch.Tensor:
-    """[N, H], [V, H], [N], [N] -> [] fp32 weighted sum of negative log-probabilities (plain head without bias)."""
-    return _HeadNll.apply(hidden, weight, target, loss_weight)  # type: ignore[no-any-return, no-untyped-call]
+    """[N, H], [V, H], [N], [N] -> [] fp32 weighted sum of negative log-probabilities (plain head without bias).
+
+    `native`: by the compiled kernel, where it takes these tensors.
+    """
+    return _HeadNll.apply(hidden, weight, target, loss_weight, native)  # type: ignore[no-any-return, no-untyped-call]

@@ -10,10 +10,12 @@ import torch
 from sartor.errors import ModelError, Problem
 from sartor.models.attention import NAME
 from sartor.models.catalog import ModelFolder
+from sartor.models.fuse import fuse
 from sartor.models.hf import DROPOUTS, load_causal
 from sartor.models.policy import CausalPolicy, Exactness
-from sartor.models.probe import probe
+from sartor.models.probe import LENGTHS, probe, sample
 from sartor.models.quantization import Quantization
+from sartor.tokens.batch import collate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,11 +30,12 @@ def load(
     dtype: Dtype = "float32",
     device: str = "cpu",
     dropout: float = 0.0,
+    kernels: bool = True,
     quantization: Quantization | None = None,
 ) -> CausalPolicy:
     """Load a model or an adapter on its base, and measure which shortcuts are exact for it.
 
-    `dropout` sets the probability of the model's own dropout layers. Raises ModelError when weights are missing (M110),
+    `dropout` sets the probability of the model's own dropout layers; `kernels` allows the compiled ones on a CPU. Raises ModelError when weights are missing (M110),
     do not fit (M110), are not finite (M111), or when the model has no dropout to set (M112). `quantization` holds linear
     layers in 4 bits; an adapter that was trained so always is, and in no other `dtype` (M162).
     """
@@ -43,21 +46,31 @@ def load(
         model, wrong = load_causal(root.path, dtype=TORCH_DTYPE[dtype], attention="sdpa", overrides=overrides)
     else:
         model, wrong = _in_four_bits(folder, quantization, dtype, device, overrides)
+        kernels = False
     wrong = [entry for entry in wrong if not entry.startswith("missing") or not _tied(model, entry.split(" ", 1)[1])]
     if wrong:
         raise ModelError(
             Problem("M110", f"weights do not fit the configuration: {'; '.join(wrong[:5])}", file=str(root.path))
         )
     _check_finite(model.named_parameters() if quantization is None else stored_tensors(root), root)
-    model.to(device)
-    model.set_attn_implementation(NAME)
-    model.requires_grad_(False)
-    policy = CausalPolicy(model, device=torch.device(device), exact=Exactness())
-    policy.exact = probe(policy)
+    policy = policy_of(model, device=device, kernels=kernels)
     if folder.base is not None:
         from sartor.models.adapters import load_adapter
 
         load_adapter(policy, folder.path)
+    return policy
+
+
+def policy_of(model: PreTrainedModel, *, device: str = "cpu", kernels: bool = True) -> CausalPolicy:
+    """A frozen policy over a model in memory: on a CPU with kernels where they are exact, and probed."""
+    model.to(device)
+    model.set_attn_implementation(NAME)
+    model.requires_grad_(False)
+    policy = CausalPolicy(model, device=torch.device(device), exact=Exactness(packs=True))
+    if kernels and device == "cpu":
+        rows = sample(policy.vocabulary, LENGTHS)
+        policy.native, policy.computed_by = fuse(model, lambda: policy.hidden(collate(rows)))
+    policy.exact = probe(policy)
     return policy
 
 

@@ -48,6 +48,10 @@ class CausalPolicy:
     def __init__(self, model: PreTrainedModel, *, device: torch.device, exact: Exactness) -> None:
         self.model, self.device, self.exact = model, device, exact
         self.adapter: PeftModel | None = None
+        self.native = False
+        """Whether the compiled kernels may be used."""
+        self.computed_by = "plain PyTorch"
+        """What computes the parts of the model, for people."""
         self.rates: dict[str, float] = {}
         self._bounds = RowBounds()
 
@@ -102,7 +106,8 @@ class CausalPolicy:
         if self.exact.head is not None and self.exact.head.plain:
             weight, bias = self._head()
             if bias is None:
-                return head_nll(self.hidden(batch)[batch.at], weight, batch.target, batch.weight)
+                hidden = self.hidden(batch)[batch.at]
+                return head_nll(hidden, weight, batch.target, batch.weight, native=self.native)
         return -(batch.weight * self.logp(batch)).sum()
 
     def _whole_logits(self, batch: Batch) -> torch.Tensor:

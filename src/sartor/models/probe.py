@@ -27,7 +27,8 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 6e-2, torch.float16: 2e-2}
 """Largest difference of a logit, relative to the largest logit, that counts as rounding."""
 
 
-def _rows(vocabulary: int, lengths: tuple[int, ...], seed: int) -> list[Rendered]:
+def sample(vocabulary: int, lengths: tuple[int, ...], seed: int = 0) -> list[Rendered]:
+    """Rows of random tokens."""
     draw = np.random.default_rng(seed)
     return [
         Rendered(draw.integers(0, vocabulary, n).astype(np.int32), np.ones(n, np.float32), index)
@@ -63,7 +64,7 @@ def probe(policy: CausalPolicy) -> Exactness:
     """Run the measurements and say what was found."""
     model, tolerance = policy.model, TOLERANCE[next(policy.model.parameters()).dtype]
     model.eval()
-    rows, family = _rows(policy.vocabulary, LENGTHS, seed=0), _family(policy.vocabulary, seed=1)
+    rows, family = sample(policy.vocabulary, LENGTHS), _family(policy.vocabulary, seed=1)
     batches = [collate([row]).to(policy.device) for row in rows]
     with policy.attention("eager"):
         own = [_own_logits(model, batch) for batch in batches]

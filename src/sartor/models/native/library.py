@@ -22,7 +22,7 @@ import torch
 
 from sartor.store.environment import processor
 
-SOURCES = ("attention.cpp", "pointwise.cpp")
+SOURCES = ("attention.cpp", "decode.cpp", "pointwise.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wno-uninitialized")
 WIDE = ("-mprefer-vector-width=512",)
 """For x86 alone."""
@@ -72,8 +72,8 @@ def home() -> Path:
 def _built(compiler: str, openmp: Path) -> Path:
     folder = Path(__file__).parent
     flags = (*FLAGS, *(WIDE if platform.machine() == "x86_64" else ()))
-    version = subprocess.run([compiler, "--version"], capture_output=True, timeout=SECONDS, check=True).stdout
-    key = hashlib.sha256(version + repr((flags, processor(), _features(), str(openmp))).encode())
+    facts = (_run([compiler, "--version"]), flags, processor(), _features(), str(openmp))
+    key = hashlib.sha256(repr(facts).encode())
     for name in SOURCES:
         key.update((folder / name).read_bytes())
     path = home() / f"{key.hexdigest()[:24]}.so"
@@ -91,8 +91,8 @@ def _built(compiler: str, openmp: Path) -> Path:
     return path
 
 
-def _run(command: list[str]) -> None:
-    subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
+def _run(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True).stdout  # noqa: S603
 
 
 def _features() -> str:

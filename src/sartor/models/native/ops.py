@@ -7,7 +7,6 @@ attention's are bf16; sums are made in fp32.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -157,7 +156,7 @@ def rows(lengths: tuple[int, ...]) -> Rows:
 
 
 class _Call(ctypes.Structure):
-    _fields_: Sequence[tuple[str, Any]] = (
+    _fields_ = (
         [(name, ctypes.c_void_p) for name in ("start", "length", "order", "q", "k", "v", "cos", "sin", "out", "grad")]
         + [(name, ctypes.c_void_p) for name in ("dq", "dk", "dv", "lse")]
         + [(f"{name}_{step}", _long) for name in ("q", "k", "v", "grad") for step in ("token", "head")]

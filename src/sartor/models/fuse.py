@@ -1,0 +1,220 @@
+"""Gives modules of a loaded model faster forward passes, each only where it is shown to give what the module gave before.
+
+A module is made faster by putting a class of ours before its own, as PyTorch's fully_shard does: its parameters, names and
+children stay, and whatever ours does not handle (a cache, another device, a compiler at work) goes on to its own forward.
+What a module computes is not concluded from its name. One packed batch goes through the model as it is, every candidate's
+inputs and output are kept, and ours has to give the same output on the same inputs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sartor.models.attention import NAME
+from sartor.models.bounds import RowBounds
+from sartor.models.native import ops
+from sartor.models.native.library import Missing, kernels
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1.5e-2}
+"""Largest relative difference in norm that counts as rounding."""
+
+
+class FastNorm(torch.nn.Module):
+    """Before a module that is an RMSNorm over its last dimension."""
+
+    weight: torch.Tensor
+    _sartor_offset: float
+    _sartor_eps: float
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """[..., D] -> [..., D]."""
+        if not ops.fits(hidden_states, self.weight):
+            return super().forward(hidden_states)  # type: ignore[no-any-return]
+        return ops.rms_norm(hidden_states, self.weight, offset=self._sartor_offset, eps=self._sartor_eps)
+
+
+class FastFeedForward(torch.nn.Module):
+    """Before a module that is down(activation(gate(x)) * up(x))."""
+
+    gate_proj: torch.nn.Module
+    up_proj: torch.nn.Module
+    down_proj: torch.nn.Module
+    _sartor_activation: ops.Activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., D] -> [..., D]."""
+        if not ops.fits(x):
+            return super().forward(x)  # type: ignore[no-any-return]
+        inner: torch.Tensor = ops.gated(self.gate_proj(x), self.up_proj(x), self._sartor_activation)
+        return self.down_proj(inner)  # type: ignore[no-any-return]
+
+
+class FastAttention(torch.nn.Module):
+    """Before a module that is rotary attention with separate projections, perhaps with norms of queries and keys."""
+
+    q_norm: torch.nn.Module
+    k_norm: torch.nn.Module
+    q_proj: torch.nn.Module
+    k_proj: torch.nn.Module
+    v_proj: torch.nn.Module
+    o_proj: torch.nn.Module
+    head_dim: int
+    scaling: float
+    attention_dropout: float
+    sliding_window: int | None
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        row_bounds: RowBounds | None = None,
+        **rest: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """[1, T, hidden] -> [1, T, hidden] and None."""
+        layout = None if row_bounds is None else row_bounds.layout
+        if (
+            layout is None
+            or layout.shares
+            or position_embeddings is None
+            or past_key_values is not None
+            or hidden_states.dtype != torch.bfloat16
+            or not ops.fits(hidden_states)
+            or (self.training and self.attention_dropout)
+        ):
+            return super().forward(  # type: ignore[no-any-return]
+                hidden_states=hidden_states,
+                position_embeddings=position_embeddings,
+                attention_mask=attention_mask,
+                past_key_values=past_key_values,
+                row_bounds=row_bounds,
+                **rest,
+            )
+        tokens = hidden_states.shape[1]
+        q, k, v = (
+            part(hidden_states)[0].view(tokens, -1, self.head_dim) for part in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        if hasattr(self, "q_norm"):
+            q, k = self.q_norm(q), self.k_norm(k)
+        cos, sin = (part[0].contiguous() for part in position_embeddings)
+        mixed = ops.attention(
+            q,
+            k,
+            v,
+            ops.rows(layout.lengths),
+            scale=self.scaling,
+            window=(self.sliding_window or 0) if hasattr(self, "sliding_window") else 0,
+            cos=cos,
+            sin=sin,
+        )
+        return self.o_proj(mixed.view(1, tokens, -1)), None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A module's inputs and output in one forward pass."""
+
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+    output: torch.Tensor
+
+
+def fuse(model: PreTrainedModel, run: Callable[[], object]) -> tuple[bool, str]:
+    """Make faster what can be; returns whether there are kernels, and what was done or why nothing was.
+
+    `run` sends one packed batch through the model.
+    """
+    found = kernels()
+    if isinstance(found, Missing):
+        return False, f"plain PyTorch: {found.why}"
+    candidates = {
+        name: list(_fast_classes(module, attention=found.attention and model.config._attn_implementation == NAME))
+        for name, module in model.named_modules()
+    }
+    seen = _watch(model, [name for name, classes in candidates.items() if classes], run)
+    done: Counter[str] = Counter()
+    for name, what in seen.items():
+        module = model.get_submodule(name)
+        for kind, settings in candidates[name]:
+            if _try(module, kind, settings, what):
+                done[kind.__name__.removeprefix("Fast").lower()] += 1
+                break
+    parts = [f"{count} x {name}" for name, count in sorted(done.items())]
+    return True, "compiled kernels for " + ", ".join([*parts, "the head"])
+
+
+def _fast_classes(
+    module: torch.nn.Module, *, attention: bool
+) -> Iterator[tuple[type[torch.nn.Module], dict[str, Any]]]:
+    """(class, settings) that may fit a module."""
+    weight = getattr(module, "weight", None)
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    if isinstance(weight, torch.Tensor) and weight.ndim == 1 and isinstance(eps, float):
+        if getattr(module, "bias", None) is None:
+            for offset in (0.0, 1.0):
+                yield FastNorm, {"_sartor_offset": offset, "_sartor_eps": eps}
+    elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj")):
+        for activation in ("silu", "gelu_tanh"):
+            yield FastFeedForward, {"_sartor_activation": activation}
+    elif (
+        attention
+        and all(
+            hasattr(module, name)
+            for name in ("q_proj", "k_proj", "v_proj", "o_proj", "head_dim", "scaling", "attention_dropout")
+        )
+        and getattr(module, "attn_logit_softcapping", None) is None
+    ):
+        yield FastAttention, {}
+
+
+def _watch(model: PreTrainedModel, names: list[str], run: Callable[[], object]) -> dict[str, _Seen]:
+    """What goes into and comes out of the named modules while `run` runs."""
+    seen: dict[str, _Seen] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+            seen[name] = _Seen(arguments, named, _tensor(output).clone())
+
+        return hook
+
+    with ExitStack() as stack, torch.no_grad():
+        for name in names:
+            handle = model.get_submodule(name).register_forward_hook(keep(name), with_kwargs=True)
+            stack.callback(handle.remove)
+        run()
+    return seen
+
+
+def _tensor(output: Any) -> torch.Tensor:
+    tensor: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return tensor
+
+
+def _try(module: torch.nn.Module, kind: type[torch.nn.Module], settings: dict[str, Any], seen: _Seen) -> bool:
+    """Put `kind` before the module's own class if its output stays the same; whether it did."""
+    own = type(module)
+    module.__class__ = type(f"{kind.__name__}{own.__name__}", (kind, own), {})
+    for name, value in settings.items():
+        setattr(module, name, value)
+    with torch.no_grad():
+        try:
+            ours = _tensor(module(*seen.arguments, **seen.named)).float()
+        except (AttributeError, RuntimeError, TypeError, ValueError):
+            ours = torch.full_like(seen.output, float("nan"), dtype=torch.float32)
+    distance = (ours - seen.output.float()).norm() / seen.output.float().norm().clamp_min(1e-9)
+    if distance <= TOLERANCE[seen.output.dtype]:
+        return True
+    module.__class__ = own
+    for name in settings:
+        delattr(module, name)
+    return False
