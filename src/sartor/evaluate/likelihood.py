@@ -1,4 +1,7 @@
-"""How likely a model finds given tokens: rows laid end to end, logits only at scored places, whatever the rows' length."""
+"""How likely a model finds given tokens: rows laid end to end, logits only at scored places, whatever the rows' length.
+
+What several rows begin with, as the examples of a few-shot prompt, is computed once a batch where the model allows it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from sartor.tokens.batch import Rendered, collate
-from sartor.tokens.pack import pack
+from sartor.tokens.batch import Rendered, collate, collate_shared
+from sartor.tokens.pack import pack, pack_shared
 
 if TYPE_CHECKING:
     from sartor.models.policy import CausalPolicy
@@ -45,9 +48,10 @@ def likelihood(policy: CausalPolicy, rows: Sequence[Rendered]) -> tuple[np.ndarr
     pieces = [(owner, piece) for owner, row in enumerate(rows) for piece in windows(row, policy.window)]
     nll, tokens = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
     with measuring(policy):
-        for members in _bins(policy, [len(piece) for _, piece in pieces]):
+        for members in _bins(policy, [piece for _, piece in pieces]):
             owners = np.array([pieces[member][0] for member in members])
-            batch = collate([pieces[member][1] for member in members])
+            together = [pieces[member][1] for member in members]
+            batch = collate_shared(together) if policy.exact.shares else collate(together)
             if not len(batch.at):
                 continue
             logp = policy.logp(batch.to(policy.device)).double().cpu().numpy()
@@ -70,7 +74,10 @@ def measuring(policy: CausalPolicy) -> Iterator[None]:
             policy.train()
 
 
-def _bins(policy: CausalPolicy, lengths: Sequence[int]) -> list[list[int]]:
-    if not policy.exact.packs:
-        return [[index] for index in range(len(lengths))]
-    return pack(lengths, PACKED_TOKENS.get(policy.device.type, PACKED_TOKENS["cpu"]))
+def _bins(policy: CausalPolicy, rows: Sequence[Rendered]) -> list[list[int]]:
+    capacity = PACKED_TOKENS.get(policy.device.type, PACKED_TOKENS["cpu"])
+    if policy.exact.shares:
+        return pack_shared([row.ids for row in rows], capacity)
+    if policy.exact.packs:
+        return pack([len(row) for row in rows], capacity)
+    return [[index] for index in range(len(rows))]

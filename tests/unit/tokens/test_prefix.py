@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sartor.tokens.batch import Rendered, collate, collate_shared
+from sartor.tokens.pack import pack_shared
 from sartor.tokens.prefix import share
 
 sequences = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=14)
@@ -102,3 +103,26 @@ def test_equal_rows_are_one_segment():
     batch = collate_shared([row, row, row], least=1)
     assert batch.tokens == len(row)
     assert batch.row.tolist() == [n for n in range(3) for _ in range(row.supervised)]
+
+
+@given(sequences, st.integers(1, 40), st.integers(1, 5))
+def test_bins_hold_what_is_computed_and_families_stay_together(rows, capacity, least):
+    rows = [np.asarray(row) for row in rows]
+    bins = pack_shared(rows, capacity, least)
+    assert sorted(index for members in bins for index in members) == list(range(len(rows)))
+    for members in bins:
+        assert share([rows[index] for index in members], least).tokens <= capacity or len(members) == 1
+    if share(rows, least).tokens <= capacity:
+        kin = [
+            (a, b) for a in range(len(rows)) for b in range(a) if rows[a][:least].tolist() == rows[b][:least].tolist()
+        ]
+        home = {index: place for place, members in enumerate(bins) for index in members}
+        assert all(home[a] == home[b] for a, b in kin if min(len(rows[a]), len(rows[b])) >= least)
+
+
+def test_a_group_too_large_for_one_bin_is_divided():
+    rows = [row.ids for row in grouped(groups=1, prompt=40, answers=(10,) * 12)]
+    bins = pack_shared(rows, 100)
+    assert 2 <= len(bins) <= 6
+    assert all(40 + 10 * len(members) <= 100 for members in bins)
+    assert len(pack_shared(rows, 40 + 12 * 26)) == 1
