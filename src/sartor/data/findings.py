@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from sartor.data.owners import Owners
 from sartor.data.rows import Origin
 from sartor.errors import Problem
 
@@ -44,7 +45,7 @@ class Findings:
         self._entries: dict[tuple[str, str, str | None, str], _Entry] = {}
         self._distinct: Counter[tuple[str, str | None]] = Counter()
         self._dropped: dict[tuple[str, str, str], array[int]] = {}
-        self._owners: dict[int, Origin] = {}
+        self._owners = Owners()
         self.records: Counter[str] = Counter()
         """Records met in each file, good and bad."""
         self.skipped: Counter[str] = Counter()
@@ -73,8 +74,7 @@ class Findings:
 
     def claim(self, identity: str, origin: Origin) -> Origin | None:
         """Register a row's id. Returns the row that has it already, if any."""
-        owner = self._owners.setdefault(hash(identity), origin)
-        return None if owner is origin else owner
+        return self._owners.claim(identity, origin)
 
     def forgive(self) -> None:
         """Turn the errors of rows that were left out into warnings: what ``data.on_bad: skip`` means."""
@@ -90,7 +90,7 @@ class Findings:
     @property
     def errors(self) -> list[Problem]:
         """The problems of level error."""
-        return [problem for problem in self.problems if problem.level == "error"]
+        return [entry.told() for entry in self._entries.values() if entry.problem.level == "error"]
 
     @property
     def fatal(self) -> list[Problem]:

@@ -13,19 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sartor import registry
 from sartor.data.dataset import INDEX, ROWS, Dataset
 from sartor.data.findings import Findings
 from sartor.data.reading import Recognised, expand, read, recognise
 from sartor.data.rows import Row
-from sartor.data.split import PARTS, Splits, split, undivided
+from sartor.data.split import OUT, PARTS, Splits, split, undivided
 from sartor.errors import DataError, Problem
 from sartor.events import Event, Progressed
 from sartor.recipe.schema import Data, Source
 
 Emit = Callable[[Event], None]
-Divide = Callable[[Dataset, Data, "list[str | None]", Callable[[int], None]], Splits]
+Roles = NDArray[np.int8]
+"""[n] the number of the part that the user gave each row, -1 for none."""
+Divide = Callable[[Dataset, Data, Roles, Callable[[int], None]], Splits]
 
 MANIFEST, DROPPED, FINDINGS = "manifest.json", "dropped.jsonl", "findings.json"
 WORK = ".preparing"
@@ -33,7 +36,6 @@ RECOGNISED = 100
 """Files whose form is looked up and kept; a folder may hold any number."""
 EVERY = 5000
 """Rows between two progress events."""
-ROLES: tuple[str | None, ...] = (None, *PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,7 @@ class Prepared:
     task: str
 
     def write(self, folder: Path) -> None:
-        """Write manifest.json, dropped.jsonl and findings.json; again, when later stages have dropped more rows."""
-        _replace(folder / MANIFEST, _manifest(self))
+        """Write dropped.jsonl and findings.json; again, when later stages have dropped more rows."""
         _replace(folder / DROPPED, _dropped(self.findings))
         _replace(folder / FINDINGS, iter([json.dumps(self.findings.json(), ensure_ascii=False, indent=1), "\n"]))
 
@@ -85,11 +86,12 @@ def prepare(data: Data, *, root: Path, folder: Path, emit: Emit) -> Prepared:
         shutil.rmtree(work, ignore_errors=True)
     dataset = Dataset.open(folder)
     prepared = Prepared(dataset, audit.splits, audit.findings, audit.recognised, audit.task)
+    _replace(folder / MANIFEST, _manifest(prepared))
     prepared.write(folder)
     return prepared
 
 
-def by_shares(dataset: Dataset, data: Data, roles: list[str | None], seen: Callable[[int], None]) -> Splits:
+def by_shares(dataset: Dataset, data: Data, roles: Roles, seen: Callable[[int], None]) -> Splits:
     """Divide as data.split says. Raises DataError D118 for rows of different kinds, and what `split` raises."""
     _require_one_kind(dataset)
     shares = data.split
@@ -106,7 +108,7 @@ def by_shares(dataset: Dataset, data: Data, roles: list[str | None], seen: Calla
     )
 
 
-def not_at_all(dataset: Dataset, data: Data, roles: list[str | None], seen: Callable[[int], None]) -> Splits:
+def not_at_all(dataset: Dataset, data: Data, roles: Roles, seen: Callable[[int], None]) -> Splits:
     """Leave all rows together: for looking at a file."""
     return undivided(dataset, data.split.near_duplicates, seen=seen)
 
@@ -158,11 +160,11 @@ class _Reader:
         if self._roles:
             self._emit(Progressed("reading", len(self._roles), len(self._roles)))
 
-    def roles(self) -> list[str | None]:
-        return [ROLES[role] for role in self._roles]
+    def roles(self) -> Roles:
+        return np.frombuffer(self._roles, np.int8)
 
     def _file(self, source: Source, file: Path, label: str) -> Iterator[Row]:
-        role = ROLES.index(None if source.role == "split" else source.role)
+        role = OUT if source.role == "split" else PARTS.index(source.role)
         limit = int(self._data.max_line_mb * (1 << 20))
         before = len(self._roles)
         for row in read(
@@ -210,7 +212,7 @@ def _require_one_kind(dataset: Dataset) -> None:
 
 
 def _divided(
-    dataset: Dataset, data: Data, roles: list[str | None], findings: Findings, emit: Emit, divide: Divide
+    dataset: Dataset, data: Data, roles: Roles, findings: Findings, emit: Emit, divide: Divide
 ) -> Splits | None:
     try:
         return divide(dataset, data, roles, lambda done: emit(Progressed("comparing rows", done, len(dataset))))
@@ -255,9 +257,9 @@ def _manifest(prepared: Prepared) -> Iterator[str]:
     }
     yield json.dumps(facts, ensure_ascii=False)[:-1] + ',\n"rows": [\n'
     names = dict(enumerate(PARTS)) | {-1: "left out"}
-    for row in range(len(dataset)):
+    for row, identity in enumerate(dataset.identities()):
         entry = {
-            "id": json.loads(dataset.line(row))["id"],
+            "id": identity,
             "origin": str(dataset.origin(row)),
             "hash": dataset.content_hash(row),
             "part": names[int(splits.part[row])],

@@ -76,17 +76,17 @@ def split(
     near_duplicates: float,
     seed: int,
     stratify: str | None = None,
-    fixed: Sequence[str | None] | None = None,
+    fixed: Sequence[str | None] | NDArray[np.int8] | None = None,
     seen: Callable[[int], None] = silent,
 ) -> Splits:
     """Divide the data set by shares of its rows that add up to 1.
 
-    `fixed` names the part of each row that has one already. Rows given for validation or test stay exactly as they are:
+    `fixed` names the part of each row that has one already, or gives its number, -1 for none. Rows given for validation or test stay exactly as they are:
     other rows that belong with them are left out. `seen` is told how many rows have been read.
 
     Raises DataError D154 where a part with a share cannot have a row, D155 for an unknown column to stratify by.
     """
-    given = np.array([OUT if role is None else PARTS.index(role) for role in fixed or [None] * len(dataset)], np.int8)
+    given = _given(fixed, len(dataset))
     shares = _open_shares(dataset, given, np.array([train, validation, test]))
     # Rows given for training are still ours to divide when validation has to come from them.
     free = (given == OUT) | ((given == 0) & (shares[1] > 0) & ~(given == OUT).any())
@@ -110,6 +110,15 @@ def split(
         seed=seed,
         twins=_twins(clusters, part, left_out),
     )
+
+
+def _given(fixed: Sequence[str | None] | NDArray[np.int8] | None, count: int) -> NDArray[np.int8]:
+    """[n] the number of each row's part, -1 where it has none yet."""
+    if fixed is None:
+        return np.full(count, OUT, np.int8)
+    if isinstance(fixed, np.ndarray):
+        return fixed
+    return np.array([OUT if role is None else PARTS.index(role) for role in fixed], np.int8)
 
 
 def undivided(dataset: Dataset, near_duplicates: float, *, seen: Callable[[int], None] = silent) -> Splits:
