@@ -55,10 +55,13 @@ class Slots:
         places: tokens that fit into one slot.
         device: where the buffers live.
         windows: filled with how many places each layer looks back.
+        native: whether the compiled kernel may be used where it fits.
     """
 
-    def __init__(self, count: int, places: int, device: torch.device, windows: dict[int, int | None]) -> None:
-        self.count, self.places, self.device, self.windows = count, places, device, windows
+    def __init__(
+        self, count: int, places: int, device: torch.device, windows: dict[int, int | None], *, native: bool
+    ) -> None:
+        self.count, self.places, self.device, self.windows, self.native = count, places, device, windows, native
         self.layers: dict[int, Layer] = {}
         self.write = torch.empty(0, dtype=torch.int64, device=device)
         self.fresh = RowBounds()
@@ -200,8 +203,13 @@ def attend_slots(
 def _last(query: torch.Tensor, layer: Layer, slots: Slots, how: _How) -> torch.Tensor:
     """The last tokens, one of each slot, over what their slots hold -> [1, N, H, D]."""
     count, heads = len(slots.ends), query.shape[1]
+    last = query[0, :, -count:].transpose(0, 1)
+    if slots.native and takes(layer.keys, layer.values):
+        window, softcap = how.window or 0, how.softcap or 0.0
+        keys, values = layer.keys, layer.values
+        return decode(last, keys, values, slots.ends, scale=how.scaling, window=window, softcap=softcap)[None]
     keys, values = (x[:count, : slots.used].transpose(1, 2) for x in (layer.keys, layer.values))
-    last = query[0, :, -count:].transpose(0, 1).reshape(count, keys.shape[1], -1, query.shape[-1])
+    last = last.reshape(count, keys.shape[1], -1, query.shape[-1])
     out = _attend(last, keys, values, slots.mask(how.window, query.dtype), how)
     return out.reshape(1, count, heads, -1)
 

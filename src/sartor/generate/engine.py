@@ -88,7 +88,7 @@ class Engine:
 
     def run(self, rows: Sequence[Row], count: int, places: int) -> Iterator[list[Row]]:
         """Finish all rows in `count` slots of `places`; yields bunches of finished rows, at most `count` in each."""
-        desk = _Desk(rows, Slots(count, places, self.policy.device, self.windows))
+        desk = _Desk(rows, Slots(count, places, self.policy.device, self.windows, native=self.policy.native))
         while not desk.idle:
             finished: list[Row] = []
             with attending(self.policy) as model:

@@ -44,7 +44,7 @@ class Sampling:
 def choose(logits: torch.Tensor, rows: Sequence[Row], sampling: Sampling) -> torch.Tensor:
     """[N, V] -> [N] int64; of equally likely tokens greedy takes the first."""
     if sampling.temperature == 0:
-        return logits.argmax(dim=1)
+        return _first_largest(logits)
     draws = [[row.random.random()] for row in rows]
     draw = torch.tensor(draws, dtype=torch.float64, device=logits.device)
     scaled = logits.float() / sampling.temperature
@@ -54,6 +54,18 @@ def choose(logits: torch.Tensor, rows: Sequence[Row], sampling: Sampling) -> tor
     if sampling.top_p < 1:
         return _from_nucleus(scaled, draw, sampling.top_p)
     return _from_all(scaled, draw)
+
+
+def _first_largest(logits: torch.Tensor) -> torch.Tensor:
+    """argmax(dim=1) in two levels: the largest block, then its place. PyTorch finds values faster than places."""
+    rows, vocabulary = logits.shape
+    whole = vocabulary // BLOCK * BLOCK
+    tops = logits[:, :whole].unflatten(1, (-1, BLOCK)).amax(dim=2)
+    if whole < vocabulary:
+        tops = torch.cat([tops, logits[:, whole:].amax(dim=1, keepdim=True)], dim=1)
+    begin = tops.argmax(dim=1, keepdim=True) * BLOCK
+    places = (begin + torch.arange(BLOCK, device=logits.device)).clamp_max(vocabulary - 1)
+    return (begin + logits.gather(1, places).argmax(dim=1, keepdim=True))[:, 0]
 
 
 def logp_of(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

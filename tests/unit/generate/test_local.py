@@ -115,9 +115,9 @@ def test_cache_budget_bounds_the_slots(policy: CausalPolicy, monkeypatch: pytest
     seen: list[tuple[int, int]] = []
 
     class Watched(Slots):
-        def __init__(self, count: int, places: int, *rest) -> None:
+        def __init__(self, count: int, places: int, *rest, **named) -> None:
             seen.append((count, places))
-            super().__init__(count, places, *rest)
+            super().__init__(count, places, *rest, **named)
 
     monkeypatch.setattr(engine, "Slots", Watched)
     assert texts(policy, given, batch=64) == alone
