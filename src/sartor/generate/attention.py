@@ -22,6 +22,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from sartor.models.attention import attend_rows
 from sartor.models.bounds import RowBounds
+from sartor.models.native.decode import decode, takes
 
 SLOTS = "sartor_slots"
 CLEARED = 64

@@ -58,14 +58,15 @@ def choose(logits: torch.Tensor, rows: Sequence[Row], sampling: Sampling) -> tor
 
 def _first_largest(logits: torch.Tensor) -> torch.Tensor:
     """argmax(dim=1) in two levels: the largest block, then its place. PyTorch finds values faster than places."""
-    rows, vocabulary = logits.shape
+    vocabulary = logits.shape[1]
     whole = vocabulary // BLOCK * BLOCK
-    tops = logits[:, :whole].unflatten(1, (-1, BLOCK)).amax(dim=2)
+    tops = logits[:, :whole].reshape(len(logits), -1, BLOCK).amax(dim=2)
     if whole < vocabulary:
         tops = torch.cat([tops, logits[:, whole:].amax(dim=1, keepdim=True)], dim=1)
     begin = tops.argmax(dim=1, keepdim=True) * BLOCK
     places = (begin + torch.arange(BLOCK, device=logits.device)).clamp_max(vocabulary - 1)
-    return (begin + logits.gather(1, places).argmax(dim=1, keepdim=True))[:, 0]
+    token: torch.Tensor = begin + logits.gather(1, places).argmax(dim=1, keepdim=True)
+    return token[:, 0]
 
 
 def logp_of(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ def test_kernel_gives_what_is_written_out(size, groups, window, softcap, dtype) 
     assert takes(keys, values)
     ours = decode(q, keys, values, torch.tensor(ENDS), scale=size**-0.5, window=window, softcap=softcap)
     wanted = written_out(q, keys, values, scale=size**-0.5, window=window, softcap=softcap)
-    torch.testing.assert_close(ours.float(), wanted, rtol=0, atol=2e-6 if dtype == torch.float32 else 2e-2)
+    torch.testing.assert_close(ours.float(), wanted, rtol=0, atol=1e-5 if dtype == torch.float32 else 2e-2)
 
 
 def test_other_head_sizes_are_refused() -> None:
