@@ -22,9 +22,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from sartor.engine.memory import give_back, peak_memory
+from sartor.engine.memory import Freed, peak_memory
 from sartor.engine.precision import Masters, Objective
-from sartor.engine.state import Progress, read_state, state_writers
+from sartor.engine.state import Progress, read_state, read_weights, state_writers
 from sartor.engine.updater import Updater
 from sartor.errors import Interrupted, Problem, TrainingStopped
 from sartor.events import Event, Finished, Noted, Saved, Started, Stepped, Validated
@@ -35,8 +35,6 @@ from sartor.tokens.batch import Batch
 from sartor.tokens.source import Step, TokenSource
 
 SKIPS_IN_A_ROW = 3
-GIVE_BACK_EVERY = 32
-"""Steps between returns of freed memory, which cost some page faults each."""
 SPIKE = 6.0
 """Standard deviations above the median of the last losses that make a spike."""
 FEWEST = 32
@@ -115,6 +113,9 @@ class _Fit:
     due: bool = False
     """Whether the last checkpoint is too old, by rank 0's clock."""
 
+    def __post_init__(self) -> None:
+        self.freed = Freed(self.policy.device)
+
     def steps(self) -> Iterator[Event]:
         if self.progress.step == 0 and not self.progress.history:
             yield from self._validation()
@@ -185,8 +186,7 @@ class _Fit:
             yield Noted("warning", "N402", f"{spike} ({self._rows(step)})", number)
         self.skipped = 0
         rate = self.updater.apply(sums.device_norm, self.plan.factor(number, self.source.steps))
-        if number % GIVE_BACK_EVERY == 0:
-            give_back(self.policy.device)
+        self.freed.settle()
         seconds = time.monotonic() - began
         self.progress.took(number, loss, sums.weight, step.tokens, step.supervised, seconds)
         yield Stepped(
@@ -280,7 +280,9 @@ class _Fit:
         if self.validate is not None:
             best = self.checkpoints.best()
             if best is not None:
-                best_step = read_state(best, self.updater, None).step
+                self.freed.give_back()
+                read_weights(best, self.updater.weights)
+                best_step = int(best.name.rpartition("-")[2])
             else:
                 what = f"the checkpoint of the best step, {self.progress.best_step}, is lost; the last weights are kept"
                 yield Noted("warning", "N412", what, best_step)

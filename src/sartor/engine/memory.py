@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -17,12 +18,42 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def give_back(device: torch.device) -> None:
-    """Return freed memory to the system.
+def resident() -> int | None:
+    """Bytes of memory this process holds now; None where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return None
+    return pages * resource.getpagesize()
 
-    glibc keeps freed blocks, and batches of ever new sizes leave it with ever more that do not fit: training on a CPU grew
-    by a gigabyte in forty steps. Other allocators and GPUs need none of this.
+
+class Freed:
+    """Returns freed memory of a CPU process to the system, whenever it has come to hold much more than it did.
+
+    glibc keeps freed blocks, and batches of ever new sizes leave it with ever more that do not fit: training grew by a
+    gigabyte in forty steps. Returning all of it costs page faults, a tenth of a step of a small model, so it is done once the
+    process holds `GROWTH` times what it held after the first step since the last return. Other allocators need none of this.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if device.type == "cpu" and sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
+
+    GROWTH = 1.2
+
+    def __init__(self, device: torch.device) -> None:
+        glibc = device.type == "cpu" and sys.platform == "linux"
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if glibc else None
+        self._usual: int | None = None
+
+    def settle(self) -> None:
+        """Between two steps: return what is freed where it has become much."""
+        now = resident() if self._trim is not None else None
+        if now is None:
+            return
+        if self._usual is None:
+            self._usual = now
+        elif now > self.GROWTH * self._usual:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Return everything that is freed."""
+        if self._trim is not None:
+            self._trim(0)
+            self._usual = None
