@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from sartor import registry
+from sartor.advise.parallel import ONE, Processes
 from sartor.errors import InputError, SartorError
 from sartor.flow import train as training
 from sartor.flow.check import check
@@ -23,6 +24,7 @@ from sartor.flow.prepare import Prepared, prepare
 from sartor.flow.run import Ran, run
 from sartor.recipe.load import load
 from sartor.recipe.shape import knobs
+from sartor.store import environment
 
 
 def quiet(event: object) -> None:
@@ -61,11 +63,11 @@ class Workbench:
         told = check(self.path, overrides, quiet).json()
         return {"plan": told["plan"], "data": told["data"]}
 
-    def prepared(self, *overrides: str) -> Prepared:
+    def prepared(self, *overrides: str, processes: Processes = ONE) -> Prepared:
         """The recipe with its rows as tokens."""
         folder = self._new()
         folder.mkdir()
-        return prepare(load(self.path, overrides), folder, quiet)
+        return prepare(load(self.path, overrides), folder, quiet, processes=processes)
 
     def bench(self, *overrides: str) -> Any:
         """What models are measured with."""
@@ -409,6 +411,12 @@ def layers_are_compiled(at: Workbench) -> None:
         assert len(compiled) == wanted
 
 
+def kernels_are_used_or_not(at: Workbench) -> None:
+    for wanted in ("native", "plain"):
+        policy = training.open_base(at.prepared(f"train.kernels={wanted}"), quiet)
+        assert policy.native is (wanted == "native" and environment.compiler() is not None)
+
+
 def validations(*overrides: str, drop: str = "train.validation") -> Callable[[Workbench], list[int]]:
     def steps(at: Workbench) -> list[int]:
         return [event.step for event in at.trained("train.steps=6", *overrides).of("validation")]
@@ -522,6 +530,16 @@ def resamples_are_drawn(at: Workbench) -> None:
         at.ran(f"evaluate.resamples={count}").comparison["metrics"][0]["differences"]["base"] for count in (200, 999)
     ]
     assert told[0]["p"] != told[1]["p"] or told[0]["low"] != told[1]["low"]
+
+
+def weights_are_held_as_asked(at: Workbench) -> None:
+    pair = Processes(2, 2)
+    held = [at.prepared(f"train.parallel={how}", processes=pair).settings.parallel for how in ("auto", "ddp", "fsdp2")]
+    assert held == ["ddp", "ddp", "fsdp2"]
+    assert at.prepared("train.parallel=fsdp2").settings.parallel == "none"
+    for other in ("train.stop.on=json_valid", "train.optimizer=muon"):
+        with pytest.raises(InputError, match="P131"):
+            at.prepared("train.parallel=fsdp2", other, processes=pair)
 
 
 LORA = ("train.steps=3",)
@@ -654,6 +672,7 @@ PROBES: dict[str, Probe] = {
     "train.dropout": dropout_acts_or_is_refused,
     "train.gradient_checkpointing": activations_are_recomputed,
     "train.compile": layers_are_compiled,
+    "train.kernels": kernels_are_used_or_not,
     "train.validation.every": validation_comes_as_often_as_asked,
     "train.validation.rows": validation_takes_as_many_rows,
     "train.stop.on": the_metric_that_steers_is_the_one_asked_for,
@@ -661,6 +680,7 @@ PROBES: dict[str, Probe] = {
     "train.stop.min_delta": a_small_gain_does_not_count,
     "train.checkpoint.every": checkpoints_come_as_often_as_asked,
     "train.checkpoint.keep": as_many_checkpoints_are_kept,
+    "train.parallel": weights_are_held_as_asked,
     "train.on_spike": spikes_are_treated_as_asked,
     "train.threads": threads_are_set,
     "evaluate.metrics": measures("evaluate.metrics=[bleu]", "metrics"),

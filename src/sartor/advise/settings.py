@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from sartor import registry
 from sartor.advise import memory
@@ -13,6 +14,7 @@ from sartor.advise.hardware import Dtype, Hardware, number_type
 from sartor.advise.parallel import ONE, Parallel, Processes
 from sartor.errors import ModelError, Problem
 from sartor.recipe.schema import Component
+from sartor.store import environment
 from sartor.tokens.source import StepSize, boundaries
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class Settings:
     save_every: int
     gradient_checkpointing: bool
     compile: bool
+    kernels: Literal["native", "plain"]
     parallel: Parallel
     trainable: int
     memory_bytes: int
@@ -163,6 +166,10 @@ def decide(
         compiled = False
         why = "compiling takes about half a minute; set it to true for runs of hours"
         resolution.decide("train.compile", compiled, why)
+    kernels = train.kernels
+    if kernels == "auto":
+        kernels, why = choose_kernels(hardware, compiled)
+        resolution.decide("train.kernels", kernels, why)
     return Settings(
         task=task,
         method=method,
@@ -181,10 +188,23 @@ def decide(
         save_every=save_every,
         gradient_checkpointing=checkpointing,
         compile=compiled,
+        kernels=kernels,
         parallel=parallel,
         trainable=trainable,
         memory_bytes=peak,
     )
+
+
+def choose_kernels(hardware: Hardware, compiled: bool) -> tuple[Literal["native", "plain"], str]:
+    """(kernels, reason): ours on a CPU where a compiler can build them."""
+    if hardware.device != "cpu":
+        return "plain", f"the kernels are for CPUs, this run is on {hardware.device}"
+    if compiled:
+        return "plain", "train.compile compiles the layers instead"
+    compiler = environment.compiler()
+    if compiler is None:
+        return "plain", "no C++ compiler (g++ or clang++) was found to build the kernels"
+    return "native", f"{Path(compiler).name} builds them in seconds, once; each is checked on this model before use"
 
 
 def _auto(resolution: Resolution, key: str, wanted: int | Auto, value: int, why: str) -> int:

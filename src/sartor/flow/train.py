@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from sartor import registry
-from sartor.engine.loop import Plan, Validate, fit, mean_loss
+from sartor.engine.loop import Plan, Validate, fit
 from sartor.engine.parallel.world import ALONE, World
 from sartor.engine.precision import Masters, Objective
 from sartor.engine.state import read_weights
 from sartor.engine.updater import Updater
+from sartor.engine.validation import mean_loss
 from sartor.engine.watchers import best, early_stop, overfitting
 from sartor.evaluate.metrics import load as load_metrics
 from sartor.evaluate.metrics import wants
@@ -53,8 +54,15 @@ def open_base(prepared: Material, emit: Emit) -> CausalPolicy:
     torch.set_num_threads(settings.threads)
     held = quantization(settings)
     policy = load(
-        prepared.base, dtype=settings.dtype, device=settings.device, dropout=recipe.train.dropout, quantization=held
+        prepared.base,
+        dtype=settings.dtype,
+        device=settings.device,
+        dropout=recipe.train.dropout,
+        quantization=held,
+        kernels=settings.kernels == "native",
     )
+    fell_back = settings.kernels == "native" and not policy.native
+    emit(Noted("warning" if fell_back else "info", "M141", f"the model is computed by {policy.computed_by}"))
     if held is not None:
         emit(Noted("info", "M161", f"the base is held in {held}; base, few-shot and tuned are measured on it"))
     for note in policy.exact.notes:

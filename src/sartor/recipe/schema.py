@@ -368,6 +368,8 @@ class Train(Options):
     """Recompute activations to save memory; auto only when needed."""
     compile: bool | Auto = "auto"
     """Compile the layers; auto does not: it repays only in runs of hours."""
+    kernels: Literal["native", "plain"] | Auto = "auto"
+    """On a CPU: native uses Sartor's own small kernels, built once by the C++ compiler of this machine, plain PyTorch alone; auto is native where there is a compiler."""
     parallel: Literal["auto", "ddp", "fsdp2"] = "auto"
     """How several processes hold the weights: a copy on each (ddp) or shards (fsdp2); auto copies where memory allows."""
     validation: Validation = Validation()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -52,6 +53,12 @@ def revision() -> str | None:
     commit = _git(root, "rev-parse", "HEAD")
     changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "src")
     return f"{commit}+changes" if commit and changed else commit
+
+
+def compiler() -> str | None:
+    """Path of a C++ compiler: $CXX, or the first found of g++, clang++ and c++."""
+    wanted = (os.environ.get("CXX"), "g++", "clang++", "c++")
+    return next((path for name in wanted if name and (path := shutil.which(name))), None)
 
 
 def processor() -> str | None:

@@ -10,7 +10,6 @@ import ctypes
 import hashlib
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from sartor.store.environment import processor
+from sartor.store.environment import compiler, processor
 
 SOURCES = ("attention.cpp", "decode.cpp", "pointwise.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wno-uninitialized")
@@ -48,16 +47,15 @@ class Missing:
 @lru_cache(maxsize=1)
 def kernels() -> Kernels | Missing:
     """The kernels, built when they are not there yet, or the reason why this machine has none."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
     if sys.platform != "linux":
         return Missing(f"the kernels are made for Linux, this is {sys.platform}")
-    if compiler is None:
+    if (builder := compiler()) is None:
         return Missing("no C++ compiler was found (g++ or clang++)")
     openmp = next(iter(sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))), None)
     if openmp is None:
         return Missing("this PyTorch does not bring the OpenMP library libgomp")
     try:
-        path = _built(compiler, openmp)
+        path = _built(builder, openmp)
         library = ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError) as fault:
         return Missing(f"building them failed: {_last_line(fault)}")
@@ -69,10 +67,10 @@ def home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sartor" / "kernels"
 
 
-def _built(compiler: str, openmp: Path) -> Path:
+def _built(builder: str, openmp: Path) -> Path:
     folder = Path(__file__).parent
     flags = (*FLAGS, *(WIDE if platform.machine() == "x86_64" else ()))
-    facts = (_run([compiler, "--version"]), flags, processor(), _features(), str(openmp))
+    facts = (_run([builder, "--version"]), flags, processor(), _features(), str(openmp))
     key = hashlib.sha256(repr(facts).encode())
     for name in SOURCES:
         key.update((folder / name).read_bytes())
@@ -84,9 +82,9 @@ def _built(compiler: str, openmp: Path) -> Path:
         objects = []
         for name in SOURCES:
             objects.append(str(Path(scratch) / f"{name}.o"))
-            _run([compiler, *flags, "-fopenmp", "-c", str(folder / name), "-o", objects[-1]])
+            _run([builder, *flags, "-fopenmp", "-c", str(folder / name), "-o", objects[-1]])
         made = Path(scratch) / "kernels.so"
-        _run([compiler, "-shared", *objects, str(openmp), f"-Wl,-rpath,{openmp.parent}", "-o", str(made)])
+        _run([builder, "-shared", *objects, str(openmp), f"-Wl,-rpath,{openmp.parent}", "-o", str(made)])
         os.replace(made, path)
     return path
 
