@@ -11,6 +11,7 @@ command lines and what they print travels through Ray; tensors go from rank to r
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -33,6 +34,7 @@ SCHEME = "ray://"
 GONE_WELL = (0, 1, 130, None)
 """Exit codes of a rank that say nothing more than rank 0 does."""
 RESUME = "the last checkpoint is good; the same command resumes from it"
+CONNECTING = "the Ray client port is usually 10001; a cluster with a token needs RAY_AUTH_MODE=token and the token here"
 STREAMS = ("stdout", "stderr")
 POLL = 0.25
 PLACING = 300.0
@@ -122,6 +124,7 @@ def _connect(ray: Any, address: str, processes: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if where == "local":
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
             ray.init(
                 address="local",
                 num_cpus=processes or 1,
@@ -135,9 +138,7 @@ def _connect(ray: Any, address: str, processes: int | None) -> None:
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, ImportError) as fault:
         what = f"no Ray cluster answers at {address}: {str(fault).splitlines()[0]}"
-        raise InputError(
-            Problem("P122", what, fix="see `ray status` there; the Ray client port is usually 10001")
-        ) from fault
+        raise InputError(Problem("P122", what, fix=CONNECTING)) from fault
 
 
 def _seats(ray: Any, processes: int | None, emit: Emit) -> tuple[list[Any], list[dict[str, str]]]:
@@ -199,7 +200,7 @@ def _follow(ray: Any, seats: Sequence[Any], stop: Stop) -> int:
                 break
         time.sleep(POLL)
     for rank, code in enumerate(codes):
-        if rank and code not in GONE_WELL:
+        if rank and code not in GONE_WELL and heard[rank]["stderr"]:
             _print(sys.stderr, f"rank {rank}: ".encode() + heard[rank]["stderr"])
     return int(codes[0])
 
