@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from sartor.engine.loop import Plan, fit, mean_loss
+from sartor.engine.loop import Plan, fit
 from sartor.engine.optimizers import adamw
 from sartor.engine.schedules import cosine
 from sartor.engine.updater import Updater
+from sartor.engine.validation import mean_loss
 from sartor.engine.watchers import best
 from sartor.events import Noted, Stepped, Validated
 from sartor.models.attention import NAME

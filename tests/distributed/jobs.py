@@ -18,7 +18,7 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
-from sartor.engine.loop import Plan, fit, mean_loss
+from sartor.engine.loop import Plan, fit
 from sartor.engine.optimizers import adamw
 from sartor.engine.parallel.replicas import Replicas
 from sartor.engine.parallel.shards import Shards
@@ -27,6 +27,7 @@ from sartor.engine.precision import Masters
 from sartor.engine.schedules import constant
 from sartor.engine.state import read_weights
 from sartor.engine.updater import Updater
+from sartor.engine.validation import mean_loss
 from sartor.engine.watchers import best
 from sartor.errors import SartorError
 from sartor.events import Event

@@ -13,32 +13,27 @@ from __future__ import annotations
 
 import gc
 import math
-import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from sartor.engine.memory import Freed, peak_memory
-from sartor.engine.precision import Masters, Objective
+from sartor.engine.precision import Objective
+from sartor.engine.spike import spike
 from sartor.engine.state import Progress, read_state, read_weights, state_writers
 from sartor.engine.updater import Updater
-from sartor.errors import Interrupted, Problem, TrainingStopped
+from sartor.errors import Interrupted, Problem, SartorError, TrainingStopped
 from sartor.events import Event, Finished, Noted, Saved, Started, Stepped, Validated
 from sartor.models.policy import CausalPolicy
-from sartor.protocols import Loss, Watcher
+from sartor.protocols import Watcher
 from sartor.store.checkpoint import Checkpoints
-from sartor.tokens.batch import Batch
 from sartor.tokens.source import Step, TokenSource
 
 SKIPS_IN_A_ROW = 3
-SPIKE = 6.0
-"""Standard deviations above the median of the last losses that make a spike."""
-FEWEST = 32
-"""Losses that must be there before any is called a spike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +101,6 @@ class _Fit:
     checkpoints: Checkpoints
     stop_asked: Callable[[], bool]
     progress: Progress
-    skipped: int = 0
     saved_at: float = field(default_factory=time.monotonic)
     asked: bool = False
     """Whether any rank was asked to stop."""
@@ -178,13 +172,12 @@ class _Fit:
         if not (math.isfinite(loss) and math.isfinite(sums.norm)):
             yield self._skip(f"loss is {loss:.4g}, gradient norm {sums.norm:.4g}", step, number)
             return
-        spike = _spike(loss, self.progress.recent)
-        if spike and self.plan.on_spike == "skip":
-            yield self._skip(spike, step, number)
+        unusual = spike(loss, self.progress.recent)
+        if unusual and self.plan.on_spike == "skip":
+            yield self._skip(unusual, step, number)
             return
-        if spike:
-            yield Noted("warning", "N402", f"{spike} ({self._rows(step)})", number)
-        self.skipped = 0
+        if unusual:
+            yield Noted("warning", "N402", f"{unusual} ({self._rows(step)})", number)
         rate = self.updater.apply(sums.device_norm, self.plan.factor(number, self.source.steps))
         self.freed.settle()
         seconds = time.monotonic() - began
@@ -214,9 +207,10 @@ class _Fit:
                 loss = weights.loss(self.objective, self.policy, batch.to(device))
                 weights.backward(loss.total, last=index + 1 == len(step.batches))
                 total += torch.stack([loss.total.detach(), loss.weight.detach()])
-        except (torch.OutOfMemoryError, RuntimeError) as fault:
-            if not self._can_halve(fault, step):
+        except RuntimeError as fault:
+            if not (isinstance(fault, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(fault)):
                 raise
+            self._may_halve(step, number, fault)
             out_of_memory = True
         late = weights.world.first and time.monotonic() - self.saved_at > self.plan.save_seconds
         flags = torch.tensor([out_of_memory, self.stop_asked(), late], dtype=torch.float32)
@@ -225,21 +219,23 @@ class _Fit:
         norm = self.updater.norm(numbers[1])
         return _Sums(norm, *torch.cat([numbers, norm[None]]).tolist())
 
-    def _can_halve(self, fault: BaseException, step: Step) -> bool:
-        """Whether smaller micro-batches may cure `fault`, and every rank can start this step over."""
-        longest = max(len(batch.lengths) for batch in step.batches)
-        return (
-            (isinstance(fault, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(fault))
-            and self.source.micro_tokens is not None
-            and longest > 1
-            and not self.updater.weights.lockstep
-        )
+    def _may_halve(self, step: Step, number: int, fault: BaseException) -> None:
+        """Raise SartorError N404 where this step cannot be taken again in smaller micro-batches."""
+        if self.updater.weights.lockstep:
+            why = "ranks that hold shards cannot start a step over; train.parallel: ddp can"
+        elif self.source.micro_tokens is None or max(len(batch.lengths) for batch in step.batches) == 1:
+            why = "it was a single row"
+        else:
+            return
+        what = f"step {number}: out of memory in a micro-batch of {max(batch.tokens for batch in step.batches)} tokens"
+        fix = "train.gradient_checkpointing: true, train.micro_batch_tokens or data.max_tokens lower, or method: lora"
+        raise SartorError(Problem("N404", f"{what}; {why}", fix=fix)) from fault
 
     def _skip(self, what: str, step: Step, number: int) -> Noted:
         """Leave a step out. Raises TrainingStopped where that is not wanted, or happens too often."""
         self.updater.weights.clear()
-        self.skipped += 1
-        if self.plan.on_spike == "stop" or self.skipped >= SKIPS_IN_A_ROW:
+        self.progress.skipped += 1
+        if self.plan.on_spike == "stop" or self.progress.skipped >= SKIPS_IN_A_ROW:
             raise self._stopped("N401", what, step, number)
         self.progress.step = number
         return Noted("warning", "N402", f"{what}; step skipped ({self._rows(step)})", number)
@@ -316,32 +312,3 @@ class _Sums:
 def _seed(seed: int, step: int, rank: int, index: int) -> int:
     """Where the dropout of one micro-batch begins."""
     return int(np.random.SeedSequence([seed, step, rank, index]).generate_state(1, np.uint64)[0])
-
-
-def _spike(loss: float, recent: Sequence[float]) -> str | None:
-    """What is unusual about a loss among those before it. Median and median deviation, so that no spike hides the next."""
-    if len(recent) < FEWEST:
-        return None
-    middle = statistics.median(recent)
-    deviation = 1.4826 * statistics.median(abs(each - middle) for each in recent)
-    sigmas = (loss - middle) / max(deviation, 0.01 * abs(middle), 1e-12)
-    return f"loss {loss:.4g} is {sigmas:.1f} sigma over the last {len(recent)}" if sigmas > SPIKE else None
-
-
-def mean_loss(policy: CausalPolicy, batches: Iterable[Batch], weights: Masters | None = None) -> dict[str, Any]:
-    """Mean loss per scored weight over the batches of all ranks, dropout off; perplexity is its exponential."""
-    weights = Masters({}) if weights is None else weights
-    policy.eval()
-    sums = torch.zeros(2, dtype=torch.float64, device=policy.device)
-    with torch.no_grad():
-        for batch in batches:
-            found = weights.loss(_scored, policy, batch.to(policy.device))
-            sums += torch.stack([found.total, found.weight]).double()
-    weights.world.sum_([sums])
-    total, weight = sums.tolist()
-    loss = total / weight
-    return {"loss": loss, "perplexity": float(torch.tensor(loss, dtype=torch.float64).exp())}
-
-
-def _scored(policy: CausalPolicy, batch: Batch) -> Loss:
-    return Loss(policy.nll(batch), batch.weight.sum())

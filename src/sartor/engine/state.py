@@ -42,6 +42,8 @@ class Progress:
     history: list[Validated] = field(default_factory=list)
     recent: list[float] = field(default_factory=list)
     """Losses of the last steps taken, at most `WINDOW`."""
+    skipped: int = 0
+    """Steps left out since the last one taken."""
 
     @property
     def train_loss(self) -> float:
@@ -61,6 +63,7 @@ class Progress:
         self.supervised += supervised
         self.seconds += seconds
         self.recent = [*self.recent, loss][-WINDOW:]
+        self.skipped = 0
 
     def json(self) -> dict[str, Any]:
         """A JSON object; a NaN becomes null."""

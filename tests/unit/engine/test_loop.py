@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 import tiny
 import torch
 
-from sartor.engine.loop import mean_loss
 from sartor.engine.optimizers import adam, adamw, sgd
+from sartor.engine.spike import spike
 from sartor.engine.updater import parameter_groups
+from sartor.engine.validation import mean_loss
 from sartor.engine.watchers import best, early_stop, overfitting
-from sartor.errors import Interrupted, TrainingStopped
+from sartor.errors import Interrupted, SartorError, TrainingStopped
 from sartor.events import Finished, Noted, Saved, Stepped, Validated
 from sartor.tokens.batch import Rendered, collate
 
@@ -117,6 +119,72 @@ def test_a_spike_can_be_skipped_but_not_three_in_a_row(tmp_path, monkeypatch):
     monkeypatch.setattr(tiny, "objective", poisoned)
     with pytest.raises(TrainingStopped, match="step 9"):
         tiny.train(full(), tiny.rows(96), tmp_path, micro_tokens=10_000, on_spike="skip")
+
+
+def spiking(monkeypatch, *bad, factor=50.0):
+    """Losses of some calls of the objective are so many times what they are."""
+    calls = itertools.count(1)
+
+    def objective(over, batch):
+        loss = tiny.sft.loss(over, batch, None)
+        return type(loss)(total=loss.total * (factor if next(calls) in bad else 1.0), weight=loss.weight)
+
+    monkeypatch.setattr(tiny, "objective", objective)
+
+
+def notes(events, code):
+    return [event for event in events if isinstance(event, Noted) and event.code == code]
+
+
+def test_a_finite_spike_is_noted_with_its_rows_and_training_goes_on(tmp_path, monkeypatch):
+    spiking(monkeypatch, 41, factor=3.0)
+    events = tiny.train(full(), tiny.rows(96), tmp_path, micro_tokens=10_000, epochs=5, rate=1e-4,
+                        name_row=lambda row: f"rows.jsonl:{row + 1}")  # fmt: skip
+    (note,) = notes(events, "N402")
+    assert note.step == 41
+    assert re.fullmatch(
+        r"loss 1\d\.\d+ is \d+\.\d sigma over the last 40 \((rows\.jsonl:\d+, ){7}rows\.jsonl:\d+\)", note.message
+    )
+    assert [event.step for event in events if isinstance(event, Stepped)] == list(range(1, 61))
+
+
+def test_a_finite_spike_is_skipped_when_asked_and_the_same_on_resume(tmp_path, monkeypatch):
+    settings = {"micro_tokens": 10_000, "epochs": 4, "rate": 1e-4, "on_spike": "skip"}
+    weights = []
+    for name, stop in (("whole", None), ("broken", 38)):
+        spiking(monkeypatch, 41, factor=3.0)
+        policy = full()
+        if stop:
+            with pytest.raises(Interrupted):
+                tiny.train(policy, tiny.rows(96), tmp_path / name, stop_asked=stop_after(stop), **settings)
+            spiking(monkeypatch, 41 - stop, factor=3.0)
+            policy = full(seed=9)
+        events = tiny.train(policy, tiny.rows(96), tmp_path / name, **settings)
+        (note,) = notes(events, "N402")
+        assert note.step == 41
+        assert "sigma over the last 40; step skipped" in note.message
+        assert 41 not in [event.step for event in events if isinstance(event, Stepped)]
+        weights.append(tiny.weights(policy))
+    assert same(*weights)
+
+
+def test_what_a_spike_is():
+    calm = [2.0, 2.1, 1.9] * 20
+    assert spike(2.2, calm) is None
+    assert spike(8.1, calm) == "loss 8.1 is 41.1 sigma over the last 60"
+    assert spike(8.1, [*calm[:59], 8.0]) is not None
+    assert spike(8.1, calm[:31]) is None
+    assert spike(0.1, calm) is None
+    assert spike(2.1, [2.0] * 60) is None
+
+
+def test_no_memory_for_a_single_row_ends_with_advice(tmp_path, monkeypatch):
+    def tight(over, batch):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(tiny, "objective", tight)
+    with pytest.raises(SartorError, match=r"N404: step 1: out of memory .* single row.*micro_batch_tokens"):
+        tiny.train(full(), tiny.rows(8), tmp_path, micro_tokens=None)
 
 
 def test_a_batch_with_nothing_to_learn_stops(tmp_path):

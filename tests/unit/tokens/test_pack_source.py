@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sartor.tokens.pack import pack
-from sartor.tokens.source import StepSize, TokenSource, boundaries
+from sartor.tokens.source import Seat, StepSize, TokenSource, boundaries, shares
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 60))
@@ -87,6 +87,51 @@ def test_restored_anywhere_it_continues_the_same(at):
 def test_the_seed_matters_and_micro_batches_do_not():
     assert everything(source(seed=2)) != everything(source())
     assert everything(source(micro_tokens=None)) == everything(source())
+
+
+@given(st.lists(st.integers(1, 50), min_size=0, max_size=40), st.integers(1, 5))
+def test_rows_are_shared_out_whole_and_even(lengths, ranks):
+    members = shares(lengths, ranks)
+    assert sorted(index for each in members for index in each) == list(range(len(lengths)))
+    tokens = [sum(lengths[index] for index in each) for each in members]
+    assert max(tokens) - min(tokens) <= max(lengths, default=0)
+
+
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_ranks_take_disjoint_rows_of_the_same_steps(lockstep):
+    alone = source(size=StepSize(examples=3))
+    ranks = [source(size=StepSize(examples=3), micro_tokens=20, seat=Seat(rank, 4, lockstep)) for rank in range(4)]
+    while alone.done < alone.steps:
+        whole, *parts = [each.take() for each in (alone, *ranks)]
+        assert {(part.rows, part.tokens, part.supervised) for part in parts} == {
+            (whole.rows, whole.tokens, whole.supervised)
+        }
+        scored = [batch for part in parts for batch in part.batches if len(batch.at)]
+        assert sorted(row for batch in scored for row in batch.rows) == sorted(whole.rows)
+        assert whole.tokens == sum(batch.tokens for batch in whole.batches)
+        assert whole.supervised == sum(len(batch.at) for batch in whole.batches)
+        if lockstep:
+            assert len({len(part.batches) for part in parts}) == 1
+
+
+def test_the_next_step_is_made_ahead_and_never_in_the_way():
+    """What was made ahead is dropped when another step or another packing is wanted."""
+    one, two = source(), source()
+    for _ in range(3):
+        one.take()
+        two.take()
+    one.again(15)
+    two.micro_tokens = 15
+    assert same_batches(one.take(), two.take())
+    one.restore({"epoch": 0, "cursor": 1, "done": 1})
+    two.restore({"epoch": 0, "cursor": 1, "done": 1})
+    two._next = None
+    assert same_batches(one.take(), two.take())
+
+
+def same_batches(left, right):
+    pairs = list(zip(left.batches, right.batches, strict=True))
+    return left.rows == right.rows and all(one.ids.equal(two.ids) and one.rows == two.rows for one, two in pairs)
 
 
 def test_no_rows_is_refused():
