@@ -2,7 +2,8 @@
 
 The labels' tokens form a tree: labels that begin alike share their first tokens. One forward pass holds the prompt and the
 whole tree, where every token of the tree sees the prompt and its own ancestors, so 77 labels cost little more than the
-prompt. Whether a model takes such a mask exactly is measured on it, against every label scored by itself.
+prompt. Whether a model takes such a mask exactly is measured on it, against every label scored by itself. Prompts that begin
+alike, with the same few-shot examples, are computed once instead where that means fewer products.
 
 B: prompts, P: longest prompt, N: tokens of the tree, K: labels, V: vocabulary.
 """
@@ -18,12 +19,15 @@ import torch
 
 from sartor.evaluate.likelihood import PACKED_TOKENS, likelihood
 from sartor.tokens.batch import Rendered
+from sartor.tokens.prefix import share
 
 if TYPE_CHECKING:
     from sartor.models.policy import CausalPolicy
 
 LOGITS = 1 << 26
 """Numbers of logits held at once: 256 MiB in fp32."""
+ROW_TOKENS = 1 << 22
+"""Tokens of rows made at once: 32 MiB."""
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest difference between both ways, relative to the largest score, that counts as rounding."""
 
@@ -103,9 +107,26 @@ class LabelScorer:
         if not prompts:
             return np.zeros((0, len(self.labels)))
         longest = max(map(len, prompts)) + max(map(len, self.trees))
-        if self.shared and longest <= self._reach:
-            return self._together(prompts)
-        return self._apart(prompts)
+        if longest > self._reach or self._prompts_share_more(prompts) or not self.shared:
+            return self._apart(prompts)
+        return self._together(prompts)
+
+    def _prompts_share_more(self, prompts: Sequence[Sequence[int]]) -> bool:
+        """Whether rows that share their beginnings take fewer products than trees of labels after whole prompts."""
+        if not self.policy.exact.shares:
+            return False
+        model = self.policy.model
+        tables = {
+            id(part.weight): part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings())
+        }
+        trunk = sum(p.numel() for p in model.parameters()) - sum(weight.numel() for weight in tables.values())
+        head, endings = model.get_output_embeddings().weight.numel(), sum(map(len, self.labels))
+        beginnings = share([np.asarray(prompt, dtype=np.int32) for prompt in prompts]).tokens
+        apart = beginnings * trunk + len(prompts) * endings * (trunk + head)
+        inner = sum(len(set(tree.parent)) for tree in self.trees)
+        nodes = sum(map(len, self.trees))
+        whole = len(self.trees) * sum(map(len, prompts))
+        return bool(apart < whole * trunk + len(prompts) * (nodes * trunk + inner * head))
 
     @property
     def _reach(self) -> float:
@@ -116,14 +137,17 @@ class LabelScorer:
     def _apart(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
         """Every label after every prompt, as rows of their own."""
         scores = np.zeros((len(prompts), len(self.labels)))
-        for place, prompt in enumerate(prompts):
-            rows = []
-            for ids in self.labels:
-                weight = np.zeros(len(prompt) + len(ids), dtype=np.float32)
-                weight[len(prompt) :] = 1
-                rows.append(Rendered(np.asarray([*prompt, *ids], dtype=np.int32), weight, place))
-            scores[place] = -likelihood(self.policy, rows)[0]
+        each = len(self.labels) * (max(map(len, prompts)) + max(map(len, self.labels)))
+        count = max(1, ROW_TOKENS // each)
+        for start in range(0, len(prompts), count):
+            some = prompts[start : start + count]
+            rows = [self._row(prompt, ids, place) for place, prompt in enumerate(some) for ids in self.labels]
+            scores[start : start + count] = -likelihood(self.policy, rows)[0].reshape(len(some), -1)
         return scores
+
+    def _row(self, prompt: Sequence[int], ids: Sequence[int], place: int) -> Rendered:
+        weight = np.repeat(np.asarray([0, 1], dtype=np.float32), [len(prompt), len(ids)])
+        return Rendered(np.asarray([*prompt, *ids], dtype=np.int32), weight, place)
 
     def _together(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
         scores = np.zeros((len(prompts), len(self.labels)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -248,6 +249,39 @@ def test_labels_are_divided_where_the_vocabulary_is_large(
     scorer = LabelScorer(policy, endings, 0)
     assert len(scorer.trees) > 1
     np.testing.assert_allclose(scorer.score([[5, 6, 7]]), wanted, rtol=1e-4)
+
+
+def test_prompts_that_begin_alike_are_computed_once_where_that_is_less(
+    policy: CausalPolicy, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = LabelScorer(policy, [renderer.completion(label) for label in LABELS], 0)
+    draw = np.random.default_rng(0)
+    shots = draw.integers(3, 200, 120).tolist()
+    prompts = [shots + draw.integers(3, 200, length).tolist() for length in (5, 9, 12, 30)]
+    assert scorer._prompts_share_more(prompts)
+    assert not scorer._prompts_share_more([prompt[112:] for prompt in prompts])
+    expected = scorer._together(prompts)
+    tokens: list[int] = []
+    hidden = CausalPolicy.hidden
+    monkeypatch.setattr(CausalPolicy, "hidden", lambda self, batch: tokens.append(batch.tokens) or hidden(self, batch))
+    np.testing.assert_allclose(scorer.score(prompts), expected, rtol=1e-4)
+    assert sum(tokens) == 120 + 5 + 9 + 12 + 30 + 4 * sum(map(len, scorer.labels))
+
+
+def test_rows_of_one_few_shot_prompt_share_it(
+    policy: CausalPolicy, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, shots = [example(number) for number in range(9)], [example(number) for number in range(20, 24)]
+    tokens: list[int] = []
+    hidden = CausalPolicy.hidden
+    monkeypatch.setattr(CausalPolicy, "hidden", lambda self, batch: tokens.append(batch.tokens) or hidden(self, batch))
+    shared, _ = run(policy, renderer, rows, shots=shots)
+    computed = sum(tokens)
+    monkeypatch.setattr(policy, "exact", replace(policy.exact, shares=False))
+    whole, _ = run(policy, renderer, rows, shots=shots)
+    assert [outcome.nll for outcome in shared] == pytest.approx([outcome.nll for outcome in whole], rel=1e-5)
+    assert [outcome.tokens for outcome in shared] == [outcome.tokens for outcome in whole]
+    assert computed < 0.5 * (sum(tokens) - computed)
 
 
 def test_tree_shares_beginnings() -> None:
