@@ -257,7 +257,7 @@ def test_prompts_that_begin_alike_are_computed_once_where_that_is_less(
     scorer = LabelScorer(policy, [renderer.completion(label) for label in LABELS], 0)
     draw = np.random.default_rng(0)
     shots = draw.integers(3, 200, 120).tolist()
-    prompts = [shots + draw.integers(3, 200, length).tolist() for length in (5, 9, 12, 30)]
+    prompts = [shots + draw.integers(3, 200, length).tolist() for length in (20, 25, 18, 30)]
     assert scorer._prompts_share_more(prompts)
     assert not scorer._prompts_share_more([prompt[112:] for prompt in prompts])
     expected = scorer._together(prompts)
@@ -265,7 +265,7 @@ def test_prompts_that_begin_alike_are_computed_once_where_that_is_less(
     hidden = CausalPolicy.hidden
     monkeypatch.setattr(CausalPolicy, "hidden", lambda self, batch: tokens.append(batch.tokens) or hidden(self, batch))
     np.testing.assert_allclose(scorer.score(prompts), expected, rtol=1e-4)
-    assert sum(tokens) == 120 + 5 + 9 + 12 + 30 + 4 * sum(map(len, scorer.labels))
+    assert sum(tokens) == 120 + 20 + 25 + 18 + 30 + 4 * sum(map(len, scorer.labels))
 
 
 def test_rows_of_one_few_shot_prompt_share_it(
