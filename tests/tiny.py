@@ -15,10 +15,9 @@ from sartor.engine.optimizers import adamw
 from sartor.engine.schedules import constant
 from sartor.engine.updater import Updater
 from sartor.events import Event
-from sartor.models.attention import NAME
 from sartor.models.hf import random_causal
-from sartor.models.policy import CausalPolicy, Exactness
-from sartor.models.probe import probe
+from sartor.models.load import policy_of
+from sartor.models.policy import CausalPolicy
 from sartor.objectives import sft
 from sartor.store.checkpoint import Checkpoints
 from sartor.tokens.batch import Batch, Rendered
@@ -41,14 +40,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
 """The architectures every feature must work with."""
 
 
-def policy(name: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> CausalPolicy:
+def policy(
+    name: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32, kernels: bool = True, **changes: Any
+) -> CausalPolicy:
     """A probed policy over a random model."""
-    model = random_causal({**CONFIGS[name], **changes}, seed=seed).to(dtype)
-    model.set_attn_implementation(NAME)
-    model.requires_grad_(False)
-    made = CausalPolicy(model, device=torch.device("cpu"), exact=Exactness())
-    made.exact = probe(made)
-    return made
+    return policy_of(random_causal({**CONFIGS[name], **changes}, seed=seed).to(dtype), kernels=kernels)
 
 
 class Rows:

@@ -19,6 +19,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from sartor.models.bounds import SHORT, Layout, Plan, RowBounds
+from sartor.models.native import ops
 
 NAME = "sartor_rows"
 SCORES = 1 << 20
@@ -60,8 +61,19 @@ def attend_rows(
     how = How(dropout, query.shape[-1] ** -0.5 if scaling is None else scaling, sliding_window, softcap)
     if row_bounds is None or row_bounds.layout is None:
         return _one_row(query, key, value, how).transpose(1, 2), None
+    if row_bounds.asked is not None:
+        row_bounds.asked[module] = how
     flat = (query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1))
+    if row_bounds.native and takes(*flat, row_bounds.layout, how):
+        laid = ops.rows(row_bounds.layout.lengths)
+        return ops.attention(*flat, laid, scale=how.scaling, window=how.window or 0)[None], None
     return _by_plan(*flat, row_bounds.layout, how)[None], None
+
+
+def takes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, how: How) -> bool:
+    """Whether the compiled kernel computes this: bf16 on a CPU, whole rows, nothing done to scores or shares."""
+    plain = not layout.shares and how.softcap is None and not how.dropout
+    return plain and q.dtype == torch.bfloat16 and q.shape[-1] == v.shape[-1] and ops.fits(q, k, v)
 
 
 def _by_plan(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, how: How) -> torch.Tensor:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -147,6 +148,10 @@ class RowBounds:
 
     def __init__(self) -> None:
         self.layout: Layout | None = None
+        self.native = False
+        """Whether the compiled attention may be used."""
+        self.asked: dict[object, Any] | None = None
+        """While it is a dictionary, every attention module leaves what it asks for."""
 
     def set(self, lengths: Sequence[int], device: torch.device, continues: Sequence[int] = ()) -> None:
         """Take the segments of a new batch: their lengths, and for each the one it continues or -1 (empty: all -1)."""

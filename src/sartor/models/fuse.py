@@ -2,8 +2,8 @@
 
 A module is made faster by putting a class of ours before its own, as PyTorch's fully_shard does: its parameters, names and
 children stay, and whatever ours does not handle (a cache, another device, a compiler at work) goes on to its own forward.
-What a module computes is not concluded from its name. One packed batch goes through the model as it is, every candidate's
-inputs and output are kept, and ours has to give the same output on the same inputs.
+What a module computes is not concluded from its name. One packed batch goes through the model as it is, the inputs of every
+module are kept, and ours has to give the same output as the module's own class on them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sartor.models.attention import NAME
+from sartor.models.attention import How
 from sartor.models.bounds import RowBounds
 from sartor.models.native import ops
 from sartor.models.native.library import Missing, kernels
@@ -68,9 +68,8 @@ class FastAttention(torch.nn.Module):
     v_proj: torch.nn.Module
     o_proj: torch.nn.Module
     head_dim: int
-    scaling: float
     attention_dropout: float
-    sliding_window: int | None
+    _sartor_how: How
 
     def forward(
         self,
@@ -83,15 +82,9 @@ class FastAttention(torch.nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """[1, T, hidden] -> [1, T, hidden] and None."""
         layout = None if row_bounds is None else row_bounds.layout
-        if (
-            layout is None
-            or layout.shares
-            or position_embeddings is None
-            or past_key_values is not None
-            or hidden_states.dtype != torch.bfloat16
-            or not ops.fits(hidden_states)
-            or (self.training and self.attention_dropout)
-        ):
+        plain = past_key_values is None and not (self.training and self.attention_dropout)
+        known = hidden_states.dtype == torch.bfloat16 and ops.fits(hidden_states)
+        if layout is None or layout.shares or position_embeddings is None or not (plain and known):
             return super().forward(  # type: ignore[no-any-return]
                 hidden_states=hidden_states,
                 position_embeddings=position_embeddings,
@@ -100,63 +93,53 @@ class FastAttention(torch.nn.Module):
                 row_bounds=row_bounds,
                 **rest,
             )
-        tokens = hidden_states.shape[1]
+        tokens, how = hidden_states.shape[1], self._sartor_how
         q, k, v = (
             part(hidden_states)[0].view(tokens, -1, self.head_dim) for part in (self.q_proj, self.k_proj, self.v_proj)
         )
         if hasattr(self, "q_norm"):
             q, k = self.q_norm(q), self.k_norm(k)
         cos, sin = (part[0].contiguous() for part in position_embeddings)
-        mixed = ops.attention(
-            q,
-            k,
-            v,
-            ops.rows(layout.lengths),
-            scale=self.scaling,
-            window=(self.sliding_window or 0) if hasattr(self, "sliding_window") else 0,
-            cos=cos,
-            sin=sin,
-        )
+        laid = ops.rows(layout.lengths)
+        mixed = ops.attention(q, k, v, laid, scale=how.scaling, window=how.window or 0, cos=cos, sin=sin)
         return self.o_proj(mixed.view(1, tokens, -1)), None
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A module's inputs and output in one forward pass."""
+    """A module's inputs in one forward pass."""
 
     arguments: tuple[Any, ...]
     named: dict[str, Any]
-    output: torch.Tensor
 
 
-def fuse(model: PreTrainedModel, run: Callable[[], object]) -> tuple[bool, str]:
+def fuse(model: PreTrainedModel, bounds: RowBounds, run: Callable[[], object]) -> tuple[bool, str]:
     """Make faster what can be; returns whether there are kernels, and what was done or why nothing was.
 
-    `run` sends one packed batch through the model.
+    `run` sends one packed batch through the model, whose rows `bounds` holds.
     """
     found = kernels()
     if isinstance(found, Missing):
         return False, f"plain PyTorch: {found.why}"
-    candidates = {
-        name: list(_fast_classes(module, attention=found.attention and model.config._attn_implementation == NAME))
-        for name, module in model.named_modules()
-    }
-    seen = _watch(model, [name for name, classes in candidates.items() if classes], run)
+    bounds.asked = {}
+    seen = _watch(model, run)
+    asked, bounds.asked, bounds.native = bounds.asked, None, found.attention
     done: Counter[str] = Counter()
-    for name, what in seen.items():
-        module = model.get_submodule(name)
-        for kind, settings in candidates[name]:
+    for module, what in seen.items():
+        how = asked.get(module) if found.attention else None
+        for kind, settings in _fast_classes(module, how):
             if _try(module, kind, settings, what):
-                done[kind.__name__.removeprefix("Fast").lower()] += 1
+                done[_WORDS[kind]] += 1
                 break
-    parts = [f"{count} x {name}" for name, count in sorted(done.items())]
+    parts = [f"{count} {name}" for name, count in sorted(done.items())]
     return True, "compiled kernels for " + ", ".join([*parts, "the head"])
 
 
-def _fast_classes(
-    module: torch.nn.Module, *, attention: bool
-) -> Iterator[tuple[type[torch.nn.Module], dict[str, Any]]]:
-    """(class, settings) that may fit a module."""
+_WORDS = {FastNorm: "norms", FastFeedForward: "feed-forward blocks", FastAttention: "attention blocks"}
+
+
+def _fast_classes(module: torch.nn.Module, how: How | None) -> Iterator[tuple[type[torch.nn.Module], dict[str, Any]]]:
+    """(class, settings) that may fit a module; `how` is what it asks of its attention, where it is one."""
     weight = getattr(module, "weight", None)
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if isinstance(weight, torch.Tensor) and weight.ndim == 1 and isinstance(eps, float):
@@ -167,52 +150,56 @@ def _fast_classes(
         for activation in ("silu", "gelu_tanh"):
             yield FastFeedForward, {"_sartor_activation": activation}
     elif (
-        attention
-        and all(
-            hasattr(module, name)
-            for name in ("q_proj", "k_proj", "v_proj", "o_proj", "head_dim", "scaling", "attention_dropout")
-        )
-        and getattr(module, "attn_logit_softcapping", None) is None
+        how is not None
+        and how.softcap is None
+        and all(hasattr(module, name) for name in ("q_proj", "k_proj", "v_proj", "o_proj", "head_dim"))
+        and hasattr(module, "attention_dropout")
     ):
-        yield FastAttention, {}
+        yield FastAttention, {"_sartor_how": how}
 
 
-def _watch(model: PreTrainedModel, names: list[str], run: Callable[[], object]) -> dict[str, _Seen]:
-    """What goes into and comes out of the named modules while `run` runs."""
-    seen: dict[str, _Seen] = {}
+def _watch(model: PreTrainedModel, run: Callable[[], object]) -> dict[torch.nn.Module, _Seen]:
+    """What goes into and comes out of the model's modules while `run` runs."""
+    seen: dict[torch.nn.Module, _Seen] = {}
 
-    def keep(name: str) -> Callable[..., None]:
-        def hook(module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-            seen[name] = _Seen(arguments, named, _tensor(output).clone())
-
-        return hook
+    def keep(module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        seen[module] = _Seen(arguments, named)
 
     with ExitStack() as stack, torch.no_grad():
-        for name in names:
-            handle = model.get_submodule(name).register_forward_hook(keep(name), with_kwargs=True)
-            stack.callback(handle.remove)
+        for module in model.modules():
+            stack.callback(module.register_forward_hook(keep, with_kwargs=True).remove)
         run()
     return seen
 
 
-def _tensor(output: Any) -> torch.Tensor:
+def _output(module: torch.nn.Module, seen: _Seen) -> torch.Tensor:
+    output = module(*seen.arguments, **seen.named)
     tensor: torch.Tensor = output[0] if isinstance(output, tuple) else output
-    return tensor
+    return tensor.float()
 
 
+@torch.no_grad()
 def _try(module: torch.nn.Module, kind: type[torch.nn.Module], settings: dict[str, Any], seen: _Seen) -> bool:
-    """Put `kind` before the module's own class if its output stays the same; whether it did."""
+    """Put `kind` before the module's own class if its output stays the same; whether it did.
+
+    The module's own vectors are moved for the comparison: at their first values, all ones or zeros, unlike functions agree.
+    """
     own = type(module)
+    kept = [(vector, vector.clone()) for vector in module.parameters(recurse=False)]
+    for vector, before in kept:
+        vector.add_(0.2 * torch.linspace(-1, 1, before.numel(), dtype=before.dtype).view_as(before))
+    theirs = _output(module, seen)
     module.__class__ = type(f"{kind.__name__}{own.__name__}", (kind, own), {})
     for name, value in settings.items():
         setattr(module, name, value)
-    with torch.no_grad():
-        try:
-            ours = _tensor(module(*seen.arguments, **seen.named)).float()
-        except (AttributeError, RuntimeError, TypeError, ValueError):
-            ours = torch.full_like(seen.output, float("nan"), dtype=torch.float32)
-    distance = (ours - seen.output.float()).norm() / seen.output.float().norm().clamp_min(1e-9)
-    if distance <= TOLERANCE[seen.output.dtype]:
+    try:
+        ours = _output(module, seen)
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        ours = torch.full_like(theirs, float("nan"))
+    for vector, before in kept:
+        vector.copy_(before)
+    dtype = next(module.parameters()).dtype
+    if (ours - theirs).norm() <= TOLERANCE[dtype] * theirs.norm().clamp_min(1e-9):
         return True
     module.__class__ = own
     for name in settings:

@@ -46,7 +46,6 @@ def load(
         model, wrong = load_causal(root.path, dtype=TORCH_DTYPE[dtype], attention="sdpa", overrides=overrides)
     else:
         model, wrong = _in_four_bits(folder, quantization, dtype, device, overrides)
-        kernels = False
     wrong = [entry for entry in wrong if not entry.startswith("missing") or not _tied(model, entry.split(" ", 1)[1])]
     if wrong:
         raise ModelError(
@@ -69,7 +68,7 @@ def policy_of(model: PreTrainedModel, *, device: str = "cpu", kernels: bool = Tr
     policy = CausalPolicy(model, device=torch.device(device), exact=Exactness(packs=True))
     if kernels and device == "cpu":
         rows = sample(policy.vocabulary, LENGTHS)
-        policy.native, policy.computed_by = fuse(model, lambda: policy.hidden(collate(rows)))
+        policy.native, policy.computed_by = fuse(model, policy.bounds, lambda: policy.hidden(collate(rows)))
     policy.exact = probe(policy)
     return policy
 

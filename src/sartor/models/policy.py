@@ -53,7 +53,8 @@ class CausalPolicy:
         self.computed_by = "plain PyTorch"
         """What computes the parts of the model, for people."""
         self.rates: dict[str, float] = {}
-        self._bounds = RowBounds()
+        self.bounds = RowBounds()
+        """What tells the attention where the rows of the batch in flight begin."""
 
     @property
     def vocabulary(self) -> int:
@@ -83,8 +84,8 @@ class CausalPolicy:
             return {}
         if not self.exact.shares and any(segment >= 0 for segment in batch.continues):
             raise ValueError("this model cannot share the beginnings of rows exactly; give it whole rows")
-        self._bounds.set(batch.lengths, self.device, batch.continues)
-        return {"row_bounds": self._bounds}
+        self.bounds.set(batch.lengths, self.device, batch.continues)
+        return {"row_bounds": self.bounds}
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """[N, V] fp32 logits at the scored places."""
