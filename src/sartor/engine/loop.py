@@ -82,7 +82,7 @@ def fit(
         if validate is not None and int(newest.name.rpartition("-")[2]) == progress.best_step:
             checkpoints.mark_best(progress.best_step)
     trainable = sum(p.numel() for p in updater.weights.parameters.values())
-    total = sum(p.numel() for p in policy.model.parameters())
+    total = policy.model.num_parameters()
     yield Started(progress.step, source.steps, source.epochs, trainable, total)
     run = _Fit(policy, objective, source, updater, plan, validate, watchers, checkpoints, stop_asked, progress)
     yield from run.steps()
