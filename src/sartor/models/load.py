@@ -68,7 +68,7 @@ def policy_of(model: PreTrainedModel, *, device: str = "cpu", kernels: bool = Tr
     policy = CausalPolicy(model, device=torch.device(device), exact=Exactness(packs=True))
     if kernels and device == "cpu":
         rows = sample(policy.vocabulary, LENGTHS)
-        policy.native, policy.computed_by = fuse(model, policy.bounds, lambda: policy.hidden(collate(rows)))
+        policy.native, policy.computed_by = fuse(model, lambda: policy.hidden(collate(rows)))
     policy.exact = probe(policy)
     return policy
 

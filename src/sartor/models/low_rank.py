@@ -3,7 +3,8 @@
     y = x W^T + b + s (x A^T) B^T        g: gradient of y, h = x A^T, e = s g B
     dx = g W + e A,   dA = e^T x,   dB = s g^T h          (Hu et al. 2021, equation 3, differentiated)
 
-W is frozen, so no gradient of it is made and x is kept for dA alone.
+W is frozen, so no gradient of it is made and x is kept for dA alone. Where W is held in four bits it is unpacked for each of
+its two products and dropped again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
+from sartor.models.quantized import dequantised, is_packed
 
 
 class _LowRank(torch.autograd.Function):
@@ -26,19 +29,19 @@ class _LowRank(torch.autograd.Function):
     ) -> torch.Tensor:
         flat = x.flatten(0, -2)
         inner = flat @ a.T
-        out = torch.nn.functional.linear(flat, weight, bias).addmm_(inner, b.T, alpha=scale)
-        ctx.save_for_backward(flat, weight, a, b, inner)
-        ctx.scale = scale
+        out = torch.nn.functional.linear(flat, dequantised(weight), bias).addmm_(inner, b.T, alpha=scale)
+        ctx.save_for_backward(flat, a, b, inner)
+        ctx.weight, ctx.scale = weight, scale
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        flat, weight, a, b, inner = ctx.saved_tensors
+        flat, a, b, inner = ctx.saved_tensors
         slope = grads[0].flatten(0, -2)
         narrow = (slope @ b).mul_(ctx.scale)
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = torch.mm(slope, weight).addmm_(narrow, a).view(*grads[0].shape[:-1], -1)
+            to_x = torch.mm(slope, dequantised(ctx.weight)).addmm_(narrow, a).view(*grads[0].shape[:-1], -1)
         to_a = narrow.T @ flat if ctx.needs_input_grad[3] else None
         to_b = (slope.T @ inner).mul_(ctx.scale) if ctx.needs_input_grad[4] else None
         return to_x, None, None, to_a, to_b, None
@@ -47,7 +50,10 @@ class _LowRank(torch.autograd.Function):
 def low_rank(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """[..., in], [out, in], [out] or None, [r, in], [out, r] -> [..., out]; `weight` and `bias` are constants."""
+    """[..., in], [out, in], [out] or None, [r, in], [out, r] -> [..., out]; `weight` and `bias` are constants.
+
+    `weight` may be packed, as bitsandbytes holds it.
+    """
     return _LowRank.apply(x, weight, bias, a, b, scale)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -75,17 +81,28 @@ def _plain_case(layer: Any, x: torch.Tensor) -> str | None:
     if layer.training and not isinstance(layer.lora_dropout[name], torch.nn.Identity):
         return None
     down, up, weight = layer.lora_A[name], layer.lora_B[name], layer.base_layer.weight
-    if up.bias is not None or weight.requires_grad or {down.weight.dtype, weight.dtype} != {x.dtype}:
+    kind = weight.dtype
+    if is_packed(weight):
+        if x.device.type != "cpu":
+            return None
+        kind = weight.quant_state.dtype
+    if up.bias is not None or weight.requires_grad or {down.weight.dtype, kind} != {x.dtype}:
         return None
     return name
 
 
 def join_products(model: torch.nn.Module) -> int:
-    """Put `FastLora` before every LoRA layer of PEFT over a plain linear layer; returns how many."""
+    """Put `FastLora` before every LoRA layer of PEFT over a plain or a packed linear layer; returns how many.
+
+    Packed ones take it on a CPU alone: on a GPU bitsandbytes has products of its own.
+    """
     count = 0
     for module in model.modules():
         own = type(module)
-        if own.__name__ == "Linear" and hasattr(module, "lora_A") and type(module.base_layer) is torch.nn.Linear:
+        if own.__name__ not in ("Linear", "Linear4bit") or not hasattr(module, "lora_A"):
+            continue
+        base: Any = module.base_layer
+        if type(base) is torch.nn.Linear or is_packed(base.weight):
             module.__class__ = type(f"Fast{own.__name__}", (FastLora, own), {})
             count += 1
     return count

@@ -97,6 +97,20 @@ def _one_way_to_compute(layer: Any) -> None:
     layer.support_avx512bf16_for_cpu = False
 
 
+def is_packed(weight: torch.Tensor) -> bool:
+    """Whether a weight is held in four bits."""
+    return getattr(weight, "quant_state", None) is not None
+
+
+def dequantised(weight: torch.Tensor) -> torch.Tensor:
+    """[out, in] in the type products are computed in; a weight that is not packed is given back."""
+    if not is_packed(weight):
+        return weight
+    library, packed = _bitsandbytes(), weight.data
+    whole: torch.Tensor = library.functional.dequantize_4bit(packed, weight.quant_state)  # type: ignore[attr-defined]
+    return whole
+
+
 def is_quantized(model: torch.nn.Module) -> bool:
     """Whether `load_quantized` made it."""
     return bool(getattr(model, "is_loaded_in_4bit", False))
