@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sartor import registry
-from sartor.advise import memory
 from sartor.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
@@ -86,9 +85,3 @@ def _obstacle(recipe: Recipe, method: Component, optimizer: Component, dtype: st
     if asks is not None and asks(method.options, dtype) is not None:
         return f"method {method.name}, whose base is quantised"
     return None
-
-
-def fixed_bytes(form: memory.Shape, fixed: int, shards: int) -> int:
-    """What does not depend on the batch, of one process among `shards`; one layer is whole while it computes."""
-    own = memory.PROCESS + memory.HEAD
-    return fixed if shards == 1 else own + (fixed - own) // shards + (fixed - own) // (form.layers + 2)

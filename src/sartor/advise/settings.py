@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from sartor import registry
-from sartor.advise import memory
+from sartor.advise import fit, memory, shape
 from sartor.advise import parallel as sharing
 from sartor.advise.hardware import Dtype, Hardware, number_type
 from sartor.advise.parallel import ONE, Parallel, Processes
+from sartor.console import size as in_bytes
 from sartor.errors import ModelError, Problem
 from sartor.recipe.schema import Component
 from sartor.store import environment
 from sartor.tokens.source import StepSize, boundaries
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from sartor.advise.shape import Shape
     from sartor.models.catalog import ModelFolder
     from sartor.options import Auto
     from sartor.recipe.auto import Resolution
@@ -60,8 +62,12 @@ class Settings:
     kernels: Literal["native", "plain"]
     parallel: Parallel
     trainable: int
-    memory_bytes: int
+    memory: memory.Peak
     """Predicted peak of training."""
+    plan: fit.Plan
+    """What memory and time are predicted from."""
+    warnings: tuple[Problem, ...] = ()
+    """What the user should know about these settings."""
 
 
 def longest_row(recipe: Recipe, base: ModelFolder, resolution: Resolution) -> int:
@@ -93,10 +99,14 @@ def decide(
     lengths: np.ndarray,
     validation_rows: int,
     hardware: Hardware,
+    scored: float = 1.0,
     processes: Processes = ONE,
 ) -> Settings:
-    """Fill in every `auto`, given the lengths in tokens of the training rows. Raises ModelError M131 when it cannot fit."""
-    form = memory.shape(base.root.config, base.root.weight_files)
+    """Fill in every `auto`, given the lengths in tokens of the training rows and the share of them that is learnt.
+
+    Raises ModelError M131 when it cannot fit.
+    """
+    form = shape.read(base.root.config, base.root.weight_files)
     train = recipe.train
 
     objective = train.objective
@@ -118,7 +128,7 @@ def decide(
     if recipe.method == "auto":
         resolution.decide("method", method.name, why)
     rank = getattr(method.options, "rank", None)
-    trainable = memory.lora_parameters(form, rank) if rank else form.parameters
+    trainable = _trainable(form, method)
     if rank and getattr(method.options, "alpha", None) == "auto":
         resolution.decide(f"method.{method.name}.alpha", 2.0 * rank, "twice the rank")
     rate = getattr(optimizer.options, "learning_rate", "auto")
@@ -147,20 +157,6 @@ def decide(
     why = "at every validation"
     save_every = _auto(resolution, "train.checkpoint.every", train.checkpoint.every, validate_every, why)
 
-    hardware = hardware.share(processes.here)
-    fixed = memory.fixed_bytes(form, dtype, trainable)
-    parallel = sharing.choose(
-        recipe,
-        resolution,
-        processes,
-        method=method,
-        optimizer=optimizer,
-        dtype=dtype,
-        fixed=fixed,
-        free=hardware.memory,
-    )
-    fixed = sharing.fixed_bytes(form, fixed, processes.size if parallel == "fsdp2" else 1)
-    micro, checkpointing, peak = _fit_memory(recipe, resolution, form, dtype, fixed, int(lengths.max()), hardware)
     compiled = train.compile
     if compiled == "auto":
         compiled = False
@@ -170,6 +166,37 @@ def decide(
     if kernels == "auto":
         kernels, why = choose_kernels(hardware, compiled)
         resolution.decide("train.kernels", kernels, why)
+
+    hardware = hardware.share(processes.here)
+    quantised = getattr(registry.component("method", method.name), "WEIGHT_BYTES", None)
+    job = memory.Job(
+        dtype=dtype,
+        trainable=trainable,
+        state=fit.state_bytes(optimizer.name, form, trainable, rank or 0),
+        tokens=int(lengths.max()),
+        rows=memory.Rows.of(lengths),
+        scored=scored,
+        rank=rank or 0,
+        dropout=train.dropout > 0,
+        kernels=kernels == "native" and quantised is None,
+        tiles=hardware.tiles,
+        device=hardware.device,
+        weight_bytes=quantised,
+    )
+    parallel = sharing.choose(
+        recipe,
+        resolution,
+        processes,
+        method=method,
+        optimizer=optimizer,
+        dtype=dtype,
+        fixed=int(sum(memory.held(form, job).values())),
+        free=hardware.memory,
+    )
+    job = replace(job, shards=processes.size if parallel == "fsdp2" else 1)
+    plan = fit.Plan(form, job, int(lengths.max()), _largest_step(lengths, size, recipe.seed), optimizer.name)
+    micro, plan = _fit_memory(recipe, resolution, plan, hardware)
+    warning = fit.tight(plan, hardware, micro, open_size=train.micro_batch_tokens == "auto")
     return Settings(
         task=task,
         method=method,
@@ -186,12 +213,14 @@ def decide(
         validate_every=validate_every,
         validation_rows=min(rows, validation_rows),
         save_every=save_every,
-        gradient_checkpointing=checkpointing,
+        gradient_checkpointing=plan.job.checkpointed,
         compile=compiled,
         kernels=kernels,
         parallel=parallel,
         trainable=trainable,
-        memory_bytes=peak,
+        memory=memory.largest(form, plan.at(micro)),
+        plan=plan,
+        warnings=() if warning is None else (warning,),
     )
 
 
@@ -256,42 +285,43 @@ def _step_size(recipe: Recipe, resolution: Resolution, task: str) -> StepSize:
     return StepSize(examples=16)
 
 
-def _fit_memory(
-    recipe: Recipe,
-    resolution: Resolution,
-    form: memory.Shape,
-    dtype: str,
-    fixed: int,
-    longest: int,
-    hardware: Hardware,
-) -> tuple[int, bool, int]:
-    """(tokens of a micro-batch, gradient checkpointing, predicted peak in bytes)."""
-    train = recipe.train
-    budget = int(0.9 * hardware.memory)
-    wanted = train.micro_batch_tokens
-    most = MICRO_TOKENS[hardware.device] if wanted == "auto" else wanted
-    need = max(longest, most if wanted != "auto" else 1)
+def _trainable(form: Shape, method: Component) -> int:
+    """How many parameters move."""
+    rank = getattr(method.options, "rank", None)
+    if rank is None:
+        return form.parameters
+    targets = getattr(method.options, "target_modules", "all-linear")
+    return form.low_rank(rank, None if targets == "all-linear" else targets)
 
-    def room(checkpointed: bool) -> int:
-        return (budget - fixed) // memory.bytes_per_token(form, dtype, checkpointed=checkpointed)
+
+def _largest_step(lengths: np.ndarray, size: StepSize, seed: int) -> int:
+    """Tokens of the largest optimiser step of the first epoch."""
+    shuffled = lengths[np.random.default_rng([seed, 0]).permutation(len(lengths))]
+    ends = boundaries(shuffled, size)
+    return int(np.add.reduceat(shuffled, [0, *ends[:-1]]).max())
+
+
+def _fit_memory(recipe: Recipe, resolution: Resolution, plan: fit.Plan, hardware: Hardware) -> tuple[int, fit.Plan]:
+    """(tokens of a micro-batch, the plan with gradient checkpointing decided). Raises ModelError M131 where it cannot fit."""
+    train, budget = recipe.train, int(fit.USABLE * hardware.memory)
+    wanted = train.micro_batch_tokens
+    most = MICRO_TOKENS[hardware.device] if wanted == "auto" else max(wanted, plan.longest)
+
+    def room(checkpointed: bool) -> int | None:
+        return replace(plan, job=replace(plan.job, checkpointed=checkpointed)).most(budget, most)
+
+    def enough(tokens: int | None) -> bool:
+        return tokens is not None and (wanted == "auto" or tokens >= most)
 
     checkpointing = train.gradient_checkpointing
     if checkpointing == "auto":
-        checkpointing = room(False) < need
-        why = "activations fit into memory" if not checkpointing else "activations would not fit into memory"
+        checkpointing = not enough(room(False)) and enough(room(True))
+        why = "activations would not fit into memory" if checkpointing else "activations fit into memory"
         resolution.decide("train.gradient_checkpointing", checkpointing, why)
-    if room(checkpointing) < need:
-        short = fixed + need * memory.bytes_per_token(form, dtype, checkpointed=checkpointing)
-        raise ModelError(
-            Problem(
-                "M131",
-                f"training needs about {short / memory.BYTES['float32'] / 2**28:.1f} GiB, "
-                f"{hardware.memory / 2**30:.1f} GiB are free",
-                fix="method: lora, a smaller base, data.max_tokens lower, or train.gradient_checkpointing: true",
-            )
-        )
-    micro = min(most, room(checkpointing))
+    plan = replace(plan, job=replace(plan.job, checkpointed=checkpointing))
+    micro = room(checkpointing)
+    if micro is None or not enough(micro):
+        raise fit.refuse(plan, hardware, most, open_size=wanted == "auto")
     if wanted == "auto":
-        resolution.decide("train.micro_batch_tokens", micro, f"fits into {hardware.memory / 2**30:.1f} GiB free memory")
-    peak = fixed + max(micro, longest) * memory.bytes_per_token(form, dtype, checkpointed=checkpointing)
-    return max(micro, longest), checkpointing, peak
+        resolution.decide("train.micro_batch_tokens", micro, f"fits into {in_bytes(hardware.memory)} of free memory")
+    return max(micro, plan.longest), plan

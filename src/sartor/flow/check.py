@@ -94,6 +94,6 @@ def examine(loaded: Loaded, emit: Emit) -> Checked:
             "dtype": settings.dtype,
             "device": settings.device,
             "micro_batch_tokens": settings.micro_tokens,
-            "memory_bytes": settings.memory_bytes,
+            "memory_bytes": settings.memory.total,
         }
     return Checked(prepared.resolution, data, plan)

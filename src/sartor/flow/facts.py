@@ -47,7 +47,7 @@ def report_facts(
         settings=[Setting(key, entry["value"], entry["why"]) for key, entry in prepared.resolution.json().items()],
         environment=run.read_json("environment.json") or {},
         timing=timing,
-        memory_predicted=prepared.settings.memory_bytes,
+        memory_predicted=prepared.settings.memory.total,
         memory_measured=finished.peak_memory_bytes,
         samples=list(_samples(prepared)),
         test_accesses=accesses(run),
