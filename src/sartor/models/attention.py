@@ -20,6 +20,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from sartor.models.bounds import SHORT, Layout, Plan, RowBounds
 from sartor.models.native import ops
+from sartor.models.varlen import Choice, Heads, attend, choose, machine
 
 NAME = "sartor_rows"
 SCORES = 1 << 20
@@ -64,10 +65,19 @@ def attend_rows(
     if row_bounds.asked is not None:
         row_bounds.asked[module] = how
     flat = (query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1))
+    row_bounds.chosen = _choose(*flat, row_bounds, how)
+    if row_bounds.chosen.name != "rows":
+        return attend(row_bounds.chosen.name, *flat, row_bounds.layout, how)[None], None
     if row_bounds.native and takes(*flat, row_bounds.layout, how):
         laid = ops.rows(row_bounds.layout.lengths)
         return ops.attention(*flat, laid, scale=how.scaling, window=how.window or 0)[None], None
     return _by_plan(*flat, row_bounds.layout, how)[None], None
+
+
+def _choose(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bounds: RowBounds, how: How) -> Choice:
+    if not bounds.kernels:
+        return Choice("rows", "a kernel for packed rows was not exact")
+    return choose(machine(q.device), Heads(q.dtype, q.shape[-1], v.shape[-1]), how)
 
 
 def takes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, how: How) -> bool:

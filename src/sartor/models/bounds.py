@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from sartor.models.varlen import Choice
+
 SHORT = 256
 """Longest segment, in tokens, that is padded and multiplied together with others."""
 GROWTH = 1.25
@@ -72,6 +74,8 @@ class Layout:
         self.starts = [0]
         for length in lengths:
             self.starts.append(self.starts[-1] + length)
+        self.masks: dict[int | None, object] = {}
+        """Block masks made for this layout, by window."""
 
     @property
     def shares(self) -> bool:
@@ -142,12 +146,31 @@ class Layout:
         starts = torch.tensor(self.starts, dtype=torch.int32).to(self.device)
         return Cumulative(starts, ends.to(self.device), max(self.lengths), max(seen), take)
 
+    @cached_property
+    def visible(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Segment [T] and position [T] of each place, and [S, S] which segment sees which."""
+        count = len(self.lengths)
+        known = torch.eye(count, dtype=torch.bool)
+        depth = [0] * count
+        for one in range(count):
+            path = self.ancestors(one)
+            known[one, path] = True
+            depth[one] = sum(self.lengths[other] for other in path)
+        segment = torch.repeat_interleave(torch.arange(count), torch.tensor(self.lengths))
+        shift = torch.tensor(depth) - torch.tensor(self.starts[:-1])
+        position = torch.arange(self.starts[-1]) + shift[segment]
+        return segment.to(self.device), position.to(self.device), known.to(self.device)
+
 
 class RowBounds:
     """Holds the layout of the batch in flight. One object for the life of a model, so that compiled layers keep it."""
 
     def __init__(self) -> None:
         self.layout: Layout | None = None
+        self.kernels = True
+        """Whether a GPU's kernels for packed rows may be used."""
+        self.chosen = Choice("rows", "no batch yet")
+        """What computed the attention of the last layer."""
         self.native = False
         """Whether the compiled attention may be used."""
         self.asked: dict[object, Any] | None = None

@@ -35,6 +35,8 @@ class Exactness:
     """Largest difference of a logit between a row that shares its beginning and the row alone."""
     head_error: float = float("nan")
     """Largest difference between trunk + head and the model's own logits."""
+    attention: str = ""
+    """How attention over packed rows is computed, and why."""
     notes: tuple[str, ...] = field(default=())
 
 

@@ -81,12 +81,13 @@ def probe(policy: CausalPolicy) -> Exactness:
         notes.append("trunk and head do not give the model's own logits; its whole forward pass is used")
 
     policy.exact = Exactness(packs=True, head=head)
-    packed = collate(rows).to(policy.device)
-    try:
-        packing_error = _distance(policy.logits(packed), torch.cat(own))
-        packing_error = max(packing_error, _leak(policy, rows))
-    except (AttributeError, RuntimeError, TypeError, ValueError):
-        packing_error = float("inf")
+    packing_error = _packing_error(policy, rows, torch.cat(own))
+    if packing_error > tolerance and policy.bounds.chosen.name != "rows":
+        policy.bounds.kernels = False
+        notes.append(
+            f"the attention kernel {policy.bounds.chosen.name} is not exact here; rows are computed one by one"
+        )
+        packing_error = _packing_error(policy, rows, torch.cat(own))
     packs = packing_error <= tolerance
     if not packs:
         notes.append("packed rows would see each other in this model; batches hold one row")
@@ -102,8 +103,18 @@ def probe(policy: CausalPolicy) -> Exactness:
         head_error=head_error,
         packing_error=packing_error,
         sharing_error=sharing_error,
+        attention=f"{policy.bounds.chosen.name} ({policy.bounds.chosen.reason})" if packs else "one row at a time",
         notes=tuple(notes),
     )
+
+
+def _packing_error(policy: CausalPolicy, rows: list[Rendered], own: torch.Tensor) -> float:
+    """How far logits of packed rows are from the model's own for each row alone, or from those beside other rows."""
+    try:
+        packed = _distance(policy.logits(collate(rows).to(policy.device)), own)
+        return max(packed, _leak(policy, rows))
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return float("inf")
 
 
 def _sharing_error(policy: CausalPolicy, rows: list[Rendered], own: torch.Tensor) -> float:
