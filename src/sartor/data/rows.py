@@ -41,6 +41,11 @@ class Message:
         """The weight of this message's tokens in the loss."""
         return (1.0 if self.role == "assistant" else 0.0) if self.weight is None else self.weight
 
+    @property
+    def bare(self) -> bool:
+        """Whether there is nothing but role and content to show."""
+        return self.reasoning is None and not self.tool_calls and self.tool_call_id is None and self.name is None
+
     def template(self) -> dict[str, Any]:
         """The dict a Hugging Face chat template expects."""
         turn: dict[str, Any] = {"role": self.role, "content": self.content}

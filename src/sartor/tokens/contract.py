@@ -11,7 +11,6 @@ import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -60,7 +59,7 @@ def supervise(
         TokenError: every row that breaks the contract, after all rows were looked at; nothing is stored.
     """
     work = _Pass(renderer, max_tokens, too_long, findings, label)
-    return TokenSet.write(work.rows(dataset, [int(index) for index in indices], emit), folder)
+    return TokenSet.write(work.rows(dataset, np.asarray(indices), emit), folder)
 
 
 def windows(rendered: Rendered, max_tokens: int) -> Iterator[Rendered]:
@@ -100,12 +99,11 @@ class _Pass:
         self.lengths = array("q")
         self.kept = 0
 
-    def rows(self, dataset: Rows, indices: Sequence[int], emit: Callable[[Event], None]) -> Iterator[Rendered]:
+    def rows(self, dataset: Rows, indices: np.ndarray, emit: Callable[[Event], None]) -> Iterator[Rendered]:
         """Every rendering that is kept, then the reckoning."""
         self._note_padding()
-        stream = iter(indices)
-        done = 0
-        while chunk := [(index, dataset[index]) for index in islice(stream, _CHUNK)]:
+        for done in range(0, len(indices), _CHUNK):
+            chunk = [(index, dataset[index]) for index in indices[done : done + _CHUNK].tolist()]
             for (index, row), result in zip(chunk, self.renderer.render_many(chunk), strict=True):
                 if isinstance(result, Problem):
                     self._fail(result)
@@ -114,8 +112,7 @@ class _Pass:
                 for rendered in self._fitted(row, index, result.rendered):
                     self.kept += 1
                     yield rendered
-            done += len(chunk)
-            emit(Progressed(f"tokens {self.label}", done, len(indices)))
+            emit(Progressed(f"tokens {self.label}", done + len(chunk), len(indices)))
         self._reckon(len(indices))
 
     def _fitted(self, row: Row, index: int, rendered: list[Rendered]) -> Iterable[Rendered]:
@@ -187,7 +184,6 @@ class _Pass:
             raise TokenError(*([found for found in told if _same(found, mine)] or self.errors.values()))
 
     def _too_long_problems(self, total: int) -> Iterator[Problem]:
-        lengths = sorted(self.lengths)
         for code in ("D130", "D131"):
             by_file: dict[str, list[_Over]] = {}
             for over in self.over:
@@ -197,7 +193,7 @@ class _Pass:
                 first, lines = rows[0], tuple(over.origin.line for over in rows[1:])
                 count = f"{len(rows):,} of {total:,} rows ({len(rows) / total:.1%})"
                 what = self._what(code, first) + f"; {count}"
-                yield Problem(code, what, file=file, line=first.origin.line, fix=self._fix(lengths), rows=lines)
+                yield Problem(code, what, file=file, line=first.origin.line, fix=self._fix(), rows=lines)
 
     def _what(self, code: str, over: _Over) -> str:
         window = f"max_tokens is {self.max_tokens:,}"
@@ -209,8 +205,9 @@ class _Pass:
             f"{over.length:,} tokens, {window}{alone}"
         )
 
-    def _fix(self, lengths: Sequence[int]) -> str:
-        most, every = lengths[math.ceil(0.99 * len(lengths)) - 1], lengths[-1]
+    def _fix(self) -> str:
+        lengths = np.sort(np.array(self.lengths))
+        most, every = int(lengths[math.ceil(0.99 * len(lengths)) - 1]), int(lengths[-1])
         keep = f"data.max_tokens: {every} keeps all rows"
         if self.max_tokens < most < every:
             keep = f"data.max_tokens: {most} keeps 99 %, {every} keeps all"

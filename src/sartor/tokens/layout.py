@@ -137,12 +137,18 @@ class Plan:
 
 def shape(turns: Turns, tools: Sequence[Mapping[str, Any]], wanted: tuple[int, ...], thinks: bool) -> tuple[Any, ...]:
     """All that a layout depends on: equal shapes have equal layouts."""
-    return (wanted, thinks, json.dumps(tools) if tools else "", *map(_turn_shape, ghosts(turns)))
-
-
-def _turn_shape(ghost: Mapping[str, Any]) -> tuple[Any, ...]:
-    rest = "" if len(ghost) == 2 else json.dumps(_rest(ghost))
-    return (ghost["role"], ghost["content"], ghost.get("reasoning_content"), rest)
+    first: dict[tuple[str, str], int] = {}
+    shapes: list[tuple[Any, ...]] = []
+    for index, turn in enumerate(turns):
+        role, content = turn["role"], turn["content"]
+        slot = first.setdefault((role, content), index) if content.strip() else content
+        if len(turn) == 2:
+            shapes.append((role, slot))
+            continue
+        reasoning = turn.get(PARTS["reasoning"])
+        shown = bool(reasoning.strip()) or reasoning if isinstance(reasoning, str) else reasoning
+        shapes.append((role, slot, shown, json.dumps(_rest(turn))))
+    return (wanted, thinks, json.dumps(tools) if tools else "", *shapes)
 
 
 def ghosts(turns: Turns) -> list[Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sartor.data.rows import Example, Message, Row, Text
+from sartor.data.rows import ROLES, Example, Message, Row, Text
 from sartor.errors import Problem, TokenError
 from sartor.tokens.batch import Rendered
 from sartor.tokens.controls import MARKS, Controls, any_of
@@ -277,6 +277,9 @@ class Renderer:
         """Messages for the template, control tokens in them marked; `last` is the last assistant turn."""
         turns = []
         for index, given in enumerate(messages):
+            if self._is_plain(given):
+                turns.append({"role": given.role, "content": given.content})
+                continue
             message = split_reasoning(given) if self._reasons else given
             turn = message.template()
             keep = self.reasoning == "all" or (self.reasoning == "last" and index == last)
@@ -284,6 +287,17 @@ class Renderer:
                 turn.pop("reasoning_content", None)
             turns.append(self._controls.mark_all(turn, self._pattern(message.role)))
         return turns
+
+    def _is_plain(self, message: Message) -> bool:
+        """Whether a message becomes its role and content as they are."""
+        if not message.bare or message.role not in self._unmarked_roles or "</think>" in message.content:
+            return False
+        return self._pattern(message.role).search(message.content) is None
+
+    @cached_property
+    def _unmarked_roles(self) -> frozenset[str]:
+        """The roles that hold no control token themselves."""
+        return frozenset(role for role in ROLES if not any(map(self._pattern(role).search, (role, "role", "content"))))
 
     @cached_property
     def _reasons(self) -> bool:
@@ -375,12 +389,8 @@ def _stripped(layout: Layout, fit: Fit, turns: Turns) -> int:
 
 
 def _add(notes: Notes, more: Sequence[Notes]) -> Notes:
-    return replace(
-        notes,
-        altered=sum(seen.altered for seen in more),
-        unknown=sum(seen.unknown for seen in more),
-        apart=sum(seen.apart for seen in more),
-    )
+    counts = ((seen.altered, seen.unknown, seen.apart) for seen in more)
+    return Notes(notes.expanded, notes.controls, notes.stripped, *map(sum, zip(*counts, strict=True)))
 
 
 def _problem(fault: Fault | Refused | TokenError, row: Row | None, *, file: str | None = None) -> Problem:

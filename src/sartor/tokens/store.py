@@ -21,6 +21,8 @@ _RUN = np.dtype([("start", "<i4"), ("end", "<i4"), ("weight", "<f4")])
 _ROW = np.dtype([("ids", "<i8"), ("runs", "<i8"), ("row", "<i8")])
 _ID = np.dtype("<i4")
 _VERSION = 1
+_CHUNK = 1 << 14
+"""Tokens written at a time."""
 
 
 class TokenSet:
@@ -87,14 +89,33 @@ def _write(rendered: Iterable[Rendered], paths: Sequence[Path]) -> dict[str, int
     tokens = runs = supervised = count = 0
     with ExitStack() as stack:
         ids, run_file, row_file = (stack.enter_context(path.open("wb")) for path in paths)
-        for row in rendered:
-            own = _runs(row.weight)
-            tokens, runs = tokens + len(row), runs + len(own)
-            supervised, count = supervised + row.supervised, count + 1
-            ids.write(row.ids.astype(_ID).tobytes())
+        for chunk in _chunks(rendered):
+            ends = np.cumsum([len(row) for row in chunk])
+            weight = np.concatenate([row.weight for row in chunk])
+            own, counts = _runs(weight, ends)
+            entries = np.empty(len(chunk), _ROW)
+            entries["ids"], entries["runs"] = ends + tokens, np.cumsum(counts) + runs
+            entries["row"] = [row.row for row in chunk]
+            ids.write(np.concatenate([row.ids for row in chunk]).astype(_ID).tobytes())
             run_file.write(own.tobytes())
-            row_file.write(np.array((tokens, runs, row.row), _ROW).tobytes())
+            row_file.write(entries.tobytes())
+            tokens, runs, count = tokens + int(ends[-1]), runs + len(own), count + len(chunk)
+            supervised += sum(row.supervised for row in chunk)
     return {"version": _VERSION, "rows": count, "tokens": tokens, "supervised": supervised}
+
+
+def _chunks(rendered: Iterable[Rendered]) -> Iterator[list[Rendered]]:
+    """Rows in lists of about `_CHUNK` tokens."""
+    chunk: list[Rendered] = []
+    size = 0
+    for row in rendered:
+        chunk.append(row)
+        size += len(row) + 1
+        if size >= _CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _map(path: Path, dtype: np.dtype) -> np.ndarray:
@@ -103,13 +124,18 @@ def _map(path: Path, dtype: np.dtype) -> np.ndarray:
     return np.memmap(path, dtype=dtype, mode="r")
 
 
-def _runs(weight: np.ndarray) -> np.ndarray:
-    """Stretches of equal weight other than zero."""
-    if len(weight) == 0:
-        return np.empty(0, _RUN)
-    edges = np.flatnonzero(np.diff(weight)) + 1
-    starts, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(weight)]])
-    kept = weight[starts] != 0
-    runs = np.empty(int(kept.sum()), _RUN)
-    runs["start"], runs["end"], runs["weight"] = starts[kept], ends[kept], weight[starts[kept]]
-    return runs
+def _runs(weight: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Stretches of equal weight other than zero of rows that end at `ends`, and how many each row has."""
+    edge = np.empty(len(weight) + 1, np.bool_)
+    edge[[0, -1]] = True
+    np.not_equal(weight[1:], weight[:-1], out=edge[1:-1])
+    edge[ends] = True
+    edges = np.flatnonzero(edge)
+    starts = edges[:-1][weight[edges[:-1]] != 0]
+    row = np.searchsorted(ends, starts, "right")
+    first = np.concatenate([[0], ends])[row]
+    runs = np.empty(len(starts), _RUN)
+    runs["start"] = starts - first
+    runs["end"] = edges[np.searchsorted(edges, starts) + 1] - first
+    runs["weight"] = weight[starts]
+    return runs, np.bincount(row, minlength=len(ends))

@@ -81,6 +81,8 @@ class ChatTemplate:
         self._context = {**self.special_tokens, **self.options}
         try:
             self._template = _environment(now or datetime.now()).from_string(source)
+            self._template.globals = dict(self._template.globals)
+            self._context = {**self._template.globals, **self._context}
             self.literals = tuple(_literals(source))
         except (jinja2.TemplateSyntaxError, RecursionError) as fault:
             line = getattr(fault, "lineno", None)
@@ -104,15 +106,16 @@ class ChatTemplate:
         """
         pieces: list[str] = []
         room = MAX_CHARACTERS
+        variables = {
+            **self._context,
+            "messages": [_with_thinking(message) for message in messages],
+            "tools": list(tools) or None,
+            "documents": None,
+            "add_generation_prompt": generation,
+            "range": _StepBudget(MAX_STEPS).range,
+        }
         try:
-            for piece in self._template.generate(
-                **self._context,
-                messages=[_with_thinking(message) for message in messages],
-                tools=list(tools) or None,
-                documents=None,
-                add_generation_prompt=generation,
-                range=_StepBudget(MAX_STEPS).range,
-            ):
+            for piece in self._template.root_render_func(self._template.new_context(variables, shared=True)):
                 pieces.append(piece)
                 room -= len(piece)
                 if room < 0:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -73,6 +73,54 @@ class Draft:
     """Texts of other messages with a weight of their own."""
 
 
+class Places(Protocol):
+    """Which characters the tokens of a text cover."""
+
+    def from_character(self, place: int) -> int:
+        """The first token that begins at this character or behind it."""
+
+    def end(self, token: int) -> int:
+        """Where a token ends."""
+
+
+class Listed:
+    """`Places` from a list of (begin, end)."""
+
+    def __init__(self, offsets: Offsets) -> None:
+        self._offsets = offsets
+
+    def from_character(self, place: int) -> int:
+        """The first token that begins at this character or behind it."""
+        return bisect_left(self._offsets, (place, -1))
+
+    def end(self, token: int) -> int:
+        """Where a token ends."""
+        return self._offsets[token][1]
+
+
+class Encoded:
+    """`Places` of an encoding, whose list of offsets is made only where a token begins elsewhere than expected."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
+
+    def from_character(self, place: int) -> int:
+        """The first token that begins at this character or behind it."""
+        found: int | None = self._encoding.char_to_token(place)
+        if found is not None and self._span(found)[0] == place and (not found or self._span(found - 1)[0] < place):
+            return found
+        return bisect_left(self._encoding.offsets, (place, -1))
+
+    def end(self, token: int) -> int:
+        """Where a token ends."""
+        return self._span(token)[1]
+
+    def _span(self, token: int) -> tuple[int, int]:
+        span: tuple[int, int] | None = self._encoding.token_to_chars(token)
+        assert span is not None, "every token of one text covers characters of it"
+        return span
+
+
 class Weigher:
     """Encodes, decodes and weighs the texts of one template on one vocabulary."""
 
@@ -87,24 +135,29 @@ class Weigher:
         Raises:
             Fault: T201, T215.
         """
-        ids, offsets = self.controls.encode_marked(draft.text) if draft.marked else (encoding.ids, encoding.offsets)
+        places: Places
+        if draft.marked:
+            ids, offsets = self.controls.encode_marked(draft.text)
+            places = Listed(offsets)
+        else:
+            ids, places = encoding.ids, Encoded(encoding)
         encode = self.encoder(draft.marked)
         joint: list[Span] = []
         apart: list[Span] = []
         for span in draft.spans:
-            kept = draft.base is not None or self._parts(draft, span, ids, offsets, encode)
+            kept = draft.base is not None or self._parts(draft, span, ids, places, encode)
             (joint if kept else apart).append(span)
         notes = Notes(apart=len(apart))
         ordered: list[tuple[int, Rendered]] = []
         if joint or not apart:
-            one, notes = self._one(draft, joint, ids, offsets, row, notes)
+            one, notes = self._one(draft, joint, ids, places, row, notes)
             ordered.append((joint[-1].end if joint else 0, one))
         for span in apart:
             ids, offsets = encode(draft.text[: span.begin])
             shift = self._read(draft, span.begin)
-            more, places = self.go_on(draft.text[span.begin : span.end], encode)
-            offsets = [*offsets, *((first + shift, last + shift) for first, last in places)]
-            one, notes = self._one(draft, [span], ids + more, offsets, row, notes)
+            more, further = self.go_on(draft.text[span.begin : span.end], encode)
+            offsets = [*offsets, *((first + shift, last + shift) for first, last in further)]
+            one, notes = self._one(draft, [span], ids + more, Listed(offsets), row, notes)
             ordered.append((span.end, one))
         return [one for _, one in sorted(ordered, key=itemgetter(0))], notes
 
@@ -150,11 +203,11 @@ class Weigher:
         ids = self.segment("a")
         return ids, len(self.vocabulary.decode(ids))
 
-    def _parts(self, draft: Draft, span: Span, ids: Ids, offsets: Offsets, encode: Encode) -> bool:
+    def _parts(self, draft: Draft, span: Span, ids: Ids, places: Places, encode: Encode) -> bool:
         """Whether the ids of the prompt alone are exactly those before the answer."""
         begin = self._read(draft, span.begin)
-        first = bisect_left(offsets, (begin, -1))
-        if first and offsets[first - 1][1] > begin:
+        first = places.from_character(begin)
+        if first and places.end(first - 1) > begin:
             return False
         if span.segment is None:
             return ids[:first] == encode(draft.text[: span.begin])[0]
@@ -162,12 +215,11 @@ class Weigher:
         return ids[max(0, first - len(alone)) : first] == alone
 
     def _one(
-        self, draft: Draft, spans: Sequence[Span], ids: Ids, offsets: Offsets, row: int, notes: Notes
+        self, draft: Draft, spans: Sequence[Span], ids: Ids, places: Places, row: int, notes: Notes
     ) -> tuple[Rendered, Notes]:
-        starts = [start for start, _ in offsets]
-
         def tokens(begin: int, end: int) -> slice:
-            return slice(bisect_left(starts, self._read(draft, begin)), bisect_left(starts, self._read(draft, end)))
+            first, last = (places.from_character(self._read(draft, place)) for place in (begin, end))
+            return slice(first, last)
 
         weight = np.zeros(len(ids), dtype=np.float32)
         for begin, end, value in (draft.base, *draft.scaled) if draft.base else draft.scaled:
