@@ -178,6 +178,10 @@ def _output(module: torch.nn.Module, seen: _Seen) -> torch.Tensor:
     return tensor.float()
 
 
+def _floats(entry: Any) -> bool:
+    return isinstance(entry, torch.Tensor) and entry.is_floating_point()
+
+
 @torch.no_grad()
 def _try(module: torch.nn.Module, kind: type[torch.nn.Module], settings: dict[str, Any], seen: _Seen) -> bool:
     """Put `kind` before the module's own class if its output stays the same; whether it did.
@@ -198,7 +202,7 @@ def _try(module: torch.nn.Module, kind: type[torch.nn.Module], settings: dict[st
         ours = torch.full_like(theirs, float("nan"))
     for vector, before in kept:
         vector.copy_(before)
-    dtype = next(module.parameters()).dtype
+    dtype = next(entry.dtype for entry in (*seen.arguments, *seen.named.values()) if _floats(entry))
     if (ours - theirs).norm() <= TOLERANCE[dtype] * theirs.norm().clamp_min(1e-9):
         return True
     module.__class__ = own
