@@ -26,7 +26,11 @@ FILES = "files"
 LOGITS = {True: 1 << 25, False: 1 << 23}
 """Logits held at once in training, with kernels and without (models/head.py)."""
 CACHE_PLACES = 1 << 15
-"""Places of the cache of keys and values in one batch, at most (generate/local.py)."""
+"""Places of the cache of keys and values, at most, where one row does not need more (generate/engine.py)."""
+JOINING_TOKENS = 1 << 13
+"""Tokens of joining prompts in one pass, at most (generate/engine.py)."""
+LABEL_LOGITS = 1 << 26
+"""Logits held at once when labels are scored (evaluate/labels.py)."""
 PACKED_TOKENS = {"cpu": 8192, "cuda": 32768}
 """Tokens of a forward pass without gradients (evaluate/likelihood.py)."""
 
@@ -231,25 +235,39 @@ def loading(form: Shape, dtype: str, device: str = "cpu", fitted: Fitted = FITTE
     return Peak({"process": fitted.process if on_cpu else 0, "weights": weight_bytes(form, dtype), FILES: files})
 
 
-def cache_bytes(form: Shape, dtype: str) -> int:
-    """Keys and values of one place in all layers."""
-    return 2 * form.layers * form.key * BYTES[dtype]
-
-
-def generating(
-    form: Shape, dtype: str, *, rows: int, places: int, prompt: int, device: str = "cpu", fitted: Fitted = FITTED
+def measuring(
+    form: Shape,
+    dtype: str,
+    *,
+    want: frozenset[str],
+    rows: int,
+    prompt: int,
+    answer: int,
+    device: str = "cpu",
+    linear: float | None = None,
+    fitted: Fitted = FITTED,
 ) -> Peak:
-    """The peak of generating for `rows` prompts of `prompt` tokens at once, of `places` tokens with their answers."""
+    """The peak of measuring a model: likelihoods (nll), scores of labels (label), and answers (prediction).
+
+    `rows` of `prompt` tokens are answered at once with up to `answer` tokens each. `linear` as in `weight_bytes`.
+    """
     b, on_cpu = BYTES[dtype], device == "cpu"
-    spare = fitted.spare if on_cpu else 1.0
-    cache = rows * places * cache_bytes(form, dtype)
-    prefill = rows * prompt * b * (fitted.working * widest(form) + 4 * form.hidden)
-    logits = rows * form.vocabulary * (b + 4)
+    at_once = min(rows, max(1, CACHE_PLACES // (prompt + answer)))
+    cache = at_once * (prompt + answer) * 2 * form.layers * form.key * b if "prediction" in want else 0
+    passes = {
+        "nll": (max(prompt, PACKED_TOKENS[device]), LOGITS[False]),
+        "label": (max(prompt, PACKED_TOKENS[device]), LABEL_LOGITS),
+        "prediction": (max(prompt, min(at_once * prompt, JOINING_TOKENS)), at_once * form.vocabulary),
+    }
+    wide = fitted.working * widest(form) + 4 * form.hidden
+    working = max(
+        (tokens * b * wide + logits * (b + 4) for name, (tokens, logits) in passes.items() if name in want), default=0
+    )
     return Peak(
         {
             "process": fitted.process if on_cpu else 0,
-            "weights": weight_bytes(form, dtype),
+            "weights": weight_bytes(form, dtype, linear),
             "cache": int(cache),
-            "workspace": int(spare * (prefill + logits)),
+            "workspace": int((fitted.spare if on_cpu else 1.0) * working),
         }
     )

@@ -81,6 +81,8 @@ def _obstacle(recipe: Recipe, method: Component, optimizer: Component, dtype: st
         return f"train.stop.on: {metric}, for which the model has to answer"
     if not getattr(registry.component("optimizer", optimizer.name), "ELEMENTWISE", False):
         return f"optimizer {optimizer.name}, which looks at whole matrices"
+    if recipe.train.compile is True:
+        return "train.compile: true, which nobody has shown to work on shards"
     asks = getattr(registry.component("method", method.name), "quantization", None)
     if asks is not None and asks(method.options, dtype) is not None:
         return f"method {method.name}, whose base is quantised"

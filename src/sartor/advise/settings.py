@@ -39,8 +39,8 @@ LONGEST = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """A recipe with nothing left open."""
+class StageSettings:
+    """What a training stage has to know of a recipe, nothing left open. Every rank is told the same."""
 
     task: str
     method: Component
@@ -62,6 +62,13 @@ class Settings:
     kernels: Literal["native", "plain"]
     parallel: Parallel
     trainable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings(StageSettings):
+    """A recipe with nothing left open, and what is predicted of it."""
+
+    hardware: Hardware
     memory: memory.Peak
     """Predicted peak of training."""
     plan: fit.Plan
@@ -218,6 +225,7 @@ def decide(
         kernels=kernels,
         parallel=parallel,
         trainable=trainable,
+        hardware=hardware,
         memory=memory.largest(form, plan.at(micro)),
         plan=plan,
         warnings=() if warning is None else (warning,),

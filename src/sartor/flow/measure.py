@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sartor.console import size
 from sartor.data.rows import Example
 from sartor.errors import DataError, Problem, RecipeError, raise_errors
 from sartor.evaluate import metrics as metric_files
@@ -18,6 +19,7 @@ from sartor.evaluate.outcomes import collect
 from sartor.evaluate.shots import choose_shots, fit_shots
 from sartor.evaluate.verdict import check as check_gates
 from sartor.events import Noted
+from sartor.flow.forecast import fitting_batch
 
 if TYPE_CHECKING:
     from sartor.flow.prepare import Emit, Prepared
@@ -82,16 +84,17 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
         emit(Noted(problem.level, problem.code, problem.what))
     indices = np.sort(np.random.default_rng([recipe.seed, 2]).permutation(test)[:most])
     new_tokens = _new_tokens(prepared)
+    want = metric_files.wants(metrics, task)
+    few = "few_shot" in wanted.against and task != "pretrain"
+    shots = _shots(prepared, train, indices, new_tokens) if few else ()
     return Bench(
         metrics=metrics,
-        want=metric_files.wants(metrics, task),
+        want=want,
         indices=[int(index) for index in indices],
         labels=_labels(prepared, train) if task == "classify" else (),
-        shots=_shots(prepared, train, indices, new_tokens)
-        if "few_shot" in wanted.against and task != "pretrain"
-        else (),
+        shots=shots,
         max_new_tokens=new_tokens,
-        batch=_batch(prepared),
+        batch=_batch(prepared, want, len(shots), new_tokens),
     )
 
 
@@ -100,12 +103,15 @@ def _labels(prepared: Prepared, train: np.ndarray) -> list[str]:
     return sorted({row.label for row in rows if isinstance(row, Example) and row.label is not None})
 
 
-def _batch(prepared: Prepared) -> int:
+def _batch(prepared: Prepared, want: frozenset[str], shots: int, new_tokens: int) -> int:
     batch = prepared.loaded.recipe.evaluate.batch
     if batch != "auto":
         return batch
-    prepared.resolution.decide("evaluate.batch", BATCH, "answers generated together")
-    return BATCH
+    chosen = fitting_batch(prepared, want, shots=shots, new_tokens=new_tokens, most=BATCH)
+    free = size(prepared.settings.hardware.memory)
+    why = "answers generated together" if chosen == BATCH else f"as many as fit into {free} of free memory"
+    prepared.resolution.decide("evaluate.batch", chosen, why)
+    return chosen
 
 
 def _new_tokens(prepared: Prepared) -> int:

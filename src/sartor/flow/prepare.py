@@ -158,8 +158,11 @@ def prepare(
         lengths=tokens["train"].lengths,
         validation_rows=len(tokens["validation"]),
         hardware=survey(),
+        scored=tokens["train"].supervised / max(1, tokens["train"].tokens),
         processes=processes,
     )
+    for warning in settings.warnings:
+        rows.findings.add(warning)
     _require_rows(loaded, settings.objective.name, rows.dataset[0].kind)
     _judge_rate(loaded, settings, rows)
     return Prepared(loaded, resolution, base, renderer.vocabulary, renderer, rows, tokens, settings, max_tokens)
