@@ -6,22 +6,23 @@ The others open the rows and tokens of the run folder; they read no file of the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sartor.advise.settings import Settings
+from pydantic import TypeAdapter
+
+from sartor.advise.settings import StageSettings
 from sartor.data.dataset import Dataset
 from sartor.errors import ModelError, Problem, RunError
 from sartor.flow.measure import Bench
 from sartor.flow.prepare import PARTS, Prepared, renderer_for
 from sartor.models.catalog import ModelFolder, resolve
 from sartor.recipe.load import Loaded, parse
-from sartor.recipe.schema import Component, Of
+from sartor.recipe.schema import Of
 from sartor.store.fingerprint import of_file, weights
 from sartor.tokens.render import Renderer
-from sartor.tokens.source import StepSize
 from sartor.tokens.store import TokenSet
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Material(Protocol):
         ...
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> StageSettings:
         """The recipe with nothing left open."""
         ...
 
@@ -83,7 +84,7 @@ class Handed:
     """The material of a rank that did not prepare it, and all else that `train` is called with."""
 
     loaded: Loaded
-    settings: Settings
+    settings: StageSettings
     base: ModelFolder
     renderer: Renderer
     rows: OpenedRows
@@ -172,20 +173,14 @@ def _identity(base: ModelFolder) -> dict[str, Any]:
     return files | {"config.json": of_file(base.path / "config.json")}
 
 
-def settings_json(settings: Settings) -> dict[str, Any]:
-    """The settings as a JSON object."""
-    return {each.name: _plain(getattr(settings, each.name)) for each in fields(settings)}
+def settings_json(settings: StageSettings) -> dict[str, Any]:
+    """What a stage has to know, as a JSON object."""
+    names = {each.name for each in fields(StageSettings)}
+    body: dict[str, Any] = TypeAdapter(StageSettings).dump_python(settings, mode="json", include=names)
+    return body
 
 
-def settings_from_json(body: Mapping[str, Any]) -> Settings:
+def settings_from_json(body: Mapping[str, Any]) -> StageSettings:
     """The inverse of `settings_json`."""
-    made = dict(body)
-    for kind in ("method", "objective", "optimizer"):
-        made[kind] = Of(kind).validate(made[kind])
-    return Settings(**{**made, "size": StepSize(**made["size"])})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Component):
-        return value.model_dump(mode="json")
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    components = {kind: Of(kind).validate(body[kind]) for kind in ("method", "objective", "optimizer")}
+    return TypeAdapter(StageSettings).validate_python({**body, **components})

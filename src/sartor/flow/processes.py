@@ -61,6 +61,11 @@ class Processes:
         """Where a rank's words are kept."""
         return self._folder / f"rank-{rank}.log"
 
+    def words(self, rank: int) -> str | None:
+        """The log of a rank that has something to say."""
+        log = self.log(rank)
+        return str(log) if log.exists() and log.stat().st_size else None
+
     def fate(self, rank: int) -> str | None:
         """How a rank ended badly; None while it lives, or when it ended well."""
         code = self._ranks[rank].poll() if rank in self._ranks else None
@@ -82,5 +87,5 @@ class Processes:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            if self.log(rank).stat().st_size == 0:
+            if self.words(rank) is None:
                 self.log(rank).unlink()

@@ -96,7 +96,7 @@ class Leader:
             patience,
             fate=processes.fate,
             release=processes.release,
-            log=lambda rank: str(processes.log(rank)),
+            log=processes.words,
         )
         return cls(meeting, heart, own, processes)
 
@@ -110,7 +110,7 @@ class Leader:
     ) -> None:
         code = 0 if error is None else getattr(error, "exit_code", 130 if kind is KeyboardInterrupt else 3)
         if not self._called:
-            self._meeting.tell("call", {"end": code})
+            self._meeting.mention("call", {"end": code})
         if self._processes is not None and not self._called:
             self._processes.close(0.0)
         elif self._processes is not None:

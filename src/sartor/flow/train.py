@@ -34,7 +34,7 @@ from sartor.tokens.batch import Batch
 from sartor.tokens.source import Seat, TokenSource, seated
 
 if TYPE_CHECKING:
-    from sartor.advise.settings import Settings
+    from sartor.advise.settings import StageSettings
     from sartor.events import Event
     from sartor.flow.handover import Material
     from sartor.flow.measure import Bench
@@ -70,7 +70,7 @@ def open_base(prepared: Material, emit: Emit) -> CausalPolicy:
     return policy
 
 
-def quantization(settings: Settings) -> Quantization | None:
+def quantization(settings: StageSettings) -> Quantization | None:
     """How the method wants the base held in memory; None: as it is stored."""
     asks = getattr(registry.component("method", settings.method.name), "quantization", None)
     held: Quantization | None = asks(settings.method.options, settings.dtype) if asks is not None else None
@@ -173,7 +173,7 @@ def train(
     return finished
 
 
-def hold(settings: Settings, policy: CausalPolicy, world: World) -> Masters:
+def hold(settings: StageSettings, policy: CausalPolicy, world: World) -> Masters:
     """What moves, held by this process or together with the other ranks."""
     if world.alone:
         return Masters(policy.trainable())

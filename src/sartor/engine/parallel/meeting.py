@@ -89,6 +89,13 @@ class Meeting:
         """Store a JSON value for all ranks to see."""
         self._store.set(key, json.dumps(value, allow_nan=False))
 
+    def mention(self, key: str, value: Any) -> None:
+        """`tell`, by a rank that goes: a store that is gone already need not be told."""
+        try:
+            self.tell(key, value)
+        except dist.DistError:
+            pass
+
     def has(self, key: str) -> bool:
         """Whether anyone has stored something under `key`."""
         return bool(self._store.check([key]))
@@ -103,11 +110,8 @@ class Meeting:
         self.tell(f"here/{self.rank}", {"host": platform.node(), "pid": os.getpid()})
 
     def leave(self, code: int, reason: str | None) -> None:
-        """Say that this rank goes, with what exit code and why. A store that is gone already need not be told."""
-        try:
-            self.tell(f"end/{self.rank}", {"code": code, "problem": reason})
-        except dist.DistError:
-            pass
+        """Say that this rank goes, with what exit code and why."""
+        self.mention(f"end/{self.rank}", {"code": code, "problem": reason})
 
     @contextmanager
     def stay(self) -> Iterator[None]:
@@ -159,12 +163,15 @@ class Meeting:
             missing = self.missing("here", missing)
 
     def disperse(self, *, patience: float) -> None:
-        """Return when every rank that came has gone, at the latest after `patience` seconds: the store goes with rank 0."""
+        """Return when every rank that came has gone, or the store, at the latest after `patience` seconds."""
         until = time.monotonic() + patience
-        staying = [rank for rank in range(1, self.size) if self.has(f"here/{rank}")]
-        while staying and time.monotonic() < until:
-            staying = self.missing("end", staying)
-            time.sleep(PAUSE)
+        try:
+            staying = [rank for rank in range(1, self.size) if self.has(f"here/{rank}")]
+            while staying and time.monotonic() < until:
+                staying = self.missing("end", staying)
+                time.sleep(PAUSE)
+        except dist.DistError:
+            return
 
 
 def _connect(host: str, port: int, *, makes: bool = False, patience: float = ATTEMPT) -> TCPStore:
