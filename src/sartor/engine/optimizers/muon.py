@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import torch
 
 STATE_BYTES = 4.0
-"""One momentum in fp32; embeddings, heads and vectors have AdamW's 8."""
+"""One momentum in fp32."""
+TABLE_STATE_BYTES = 8.0
+"""Embeddings and output heads have AdamW's two moments."""
 ORIGINAL_RATE = 0.02
 ORIGINAL_SHARE = 3e-4 / ORIGINAL_RATE
 """Jordan's rates: 0.02 for hidden matrices, 3e-4 for what AdamW moves."""
