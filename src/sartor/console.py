@@ -6,6 +6,7 @@ only once something is really drawn.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -91,6 +92,24 @@ def duration(seconds: float) -> str:
 def size(number: float) -> str:
     """Bytes as 640 MB or 2.1 GB."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def about(seconds: float) -> str:
+    """A time with no more digits than a prediction deserves."""
+    if seconds < 1:
+        return "1 s"
+    if seconds < 90:
+        return f"{_rounded(seconds):g} s"
+    if seconds < 90 * 60:
+        return f"{_rounded(seconds / 60):g} min"
+    return f"{_rounded(seconds / 3600):g} h" if seconds < 48 * 3600 else f"{_rounded(seconds / 86400):g} days"
+
+
+def _rounded(value: float) -> float:
+    """One digit, or two where the first is 1 or 2."""
+    digits = 10.0 ** math.floor(math.log10(value))
+    step = digits / 2 if value / digits < 3 else digits
+    return max(round(value / step) * step, 0.5)
 
 
 @dataclass(slots=True)

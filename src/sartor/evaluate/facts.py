@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,21 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreseen:
+    """Something that was predicted before the run, and what was measured; bytes or seconds."""
+
+    name: str
+    unit: Literal["bytes", "seconds"]
+    low: float
+    high: float
+    """A prediction is a range; of memory both ends are the same."""
+    measured: float | None
+    """None where this sitting did not do all of it."""
+    basis: str = ""
+    """What the prediction rests on."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportFacts:
     """Everything a report shows."""
 
@@ -103,10 +118,7 @@ class ReportFacts:
     environment: Mapping[str, Any] = field(default_factory=dict)
     timing: Mapping[str, float] = field(default_factory=dict)
     """stage -> seconds"""
-    memory_predicted: int | None = None
-    """bytes"""
-    memory_measured: int | None = None
-    """bytes"""
+    foreseen: Sequence[Foreseen] = ()
     samples: Sequence[Sample] = ()
     test_accesses: int | None = None
     """How often a model was measured on the locked test rows; once for each model is the least."""

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from sartor.console import printable
+from sartor.console import about, printable
 from sartor.evaluate import curves
 from sartor.evaluate.facts import ReportFacts, Sample
 from sartor.evaluate.numbers import difference_text, range_text, score_text
@@ -59,7 +59,8 @@ def report(facts: ReportFacts) -> str:
         "short": short,
         "spread": spread,
         "seconds": _seconds,
-        "size": _size,
+        "quantity": quantity,
+        "predicted": predicted,
         "model": model_name,
     }
     style = _asset("report.css")
@@ -107,6 +108,18 @@ def spread(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, ", ".join(str(entry) for entry in value) or "none"
         else:
             yield name, str(value)
+
+
+def quantity(value: float, unit: str) -> str:
+    """A number of bytes or seconds."""
+    return _size(value) if unit == "bytes" else _seconds(value)
+
+
+def predicted(low: float, high: float, unit: str) -> str:
+    """A range without more digits than a prediction deserves."""
+    if unit == "bytes":
+        return f"about {_size(low)}"
+    return f"{about(low)} to {about(high)}" if about(low) != about(high) else f"about {about(low)}"
 
 
 def model_name(name: str) -> str:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sartor.evaluate.facts import Curve, DataFacts, DataFile, Dropped, ReportFacts, Sample, Setting
+from sartor.console import size
+from sartor.evaluate.facts import Curve, DataFacts, DataFile, Dropped, Foreseen, ReportFacts, Sample, Setting
+from sartor.flow.forecast import measuring_seconds
 from sartor.flow.measure import accesses
 
 if TYPE_CHECKING:
     from sartor.evaluate.compare import Comparison
     from sartor.events import Finished
+    from sartor.flow.forecast import Forecast
     from sartor.flow.prepare import Prepared
     from sartor.store.run import Run
 
@@ -29,6 +32,7 @@ def report_facts(
     comparison: Comparison,
     finished: Finished,
     timing: Mapping[str, float],
+    foreseen: Forecast,
 ) -> ReportFacts:
     """Everything the report of a run shows."""
     recipe = prepared.loaded.recipe
@@ -47,12 +51,36 @@ def report_facts(
         settings=[Setting(key, entry["value"], entry["why"]) for key, entry in prepared.resolution.json().items()],
         environment=run.read_json("environment.json") or {},
         timing=timing,
-        memory_predicted=prepared.settings.memory.total,
-        memory_measured=finished.peak_memory_bytes,
+        foreseen=_foreseen(prepared, finished, foreseen, events, measuring_seconds(run, timing)),
         samples=list(_samples(prepared)),
         test_accesses=accesses(run),
         notes=list(dict.fromkeys(event["message"] for event in events if event["event"] == "note")),
     )
+
+
+def _foreseen(
+    prepared: Prepared, finished: Finished, foreseen: Forecast, events: list[dict[str, Any]], measuring: float | None
+) -> list[Foreseen]:
+    """What was predicted beside what came; training for the steps that were taken."""
+    share = finished.step / prepared.settings.steps
+    training, evaluating = foreseen.seconds["train"], foreseen.seconds["evaluate"]
+    validations = {event["step"]: event["seconds"] for event in events if event["event"] == "validation"}
+    took = finished.seconds + sum(validations.values())
+    peak = foreseen.peak
+    parts = sorted(peak.parts.items(), key=lambda part: -part[1])
+    counted = ", ".join(f"{name} {size(part)}" for name, part in parts if part >= 0.01 * peak.total)
+    return [
+        Foreseen("memory at its peak", "bytes", peak.total, peak.total, finished.peak_memory_bytes, counted),
+        Foreseen(
+            f"training, {finished.step:,} steps",
+            "seconds",
+            training.low * share,
+            training.high * share,
+            took,
+            training.source,
+        ),
+        Foreseen("evaluation", "seconds", evaluating.low, evaluating.high, measuring, evaluating.source),
+    ]
 
 
 def _curve(events: list[dict[str, Any]], finished: Finished) -> Curve:

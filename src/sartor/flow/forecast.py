@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sartor.events import Finished
     from sartor.flow.measure import Bench
     from sartor.flow.prepare import Prepared
+    from sartor.store.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +89,19 @@ def fitting_batch(prepared: Prepared, want: frozenset[str], *, shots: int, new_t
     return batch
 
 
-def learn(prepared: Prepared, tools: Bench, finished: Finished, measuring: float | None) -> None:
-    """Write down how fast this machine was: training, and the measuring of all models where it took `measuring` seconds."""
+def measuring_seconds(run: Run, timing: Mapping[str, float]) -> float | None:
+    """How long measuring all models took, by the `timing` of stages; None where an earlier sitting did some of it."""
+    sittings = sum(event["event"] == "stage" and event["name"] == "data" for event in run.events())
+    return timing["baseline"] + timing["evaluate"] if sittings == 1 else None
+
+
+def learn(run: Run, prepared: Prepared, tools: Bench, finished: Finished, timing: Mapping[str, float]) -> None:
+    """Write down how fast this machine was: in training, and in measuring models where this sitting did all of it."""
     settings, plan = prepared.settings, prepared.settings.plan
     place = Place.of(settings.hardware, settings.threads, plan.job)
     row = _row(prepared, "train")
     speed.record(speed.training(plan.form, plan.job, finished.tokens, row), place, finished.seconds)
+    measuring = measuring_seconds(run, timing)
     if measuring is None:
         return
     works = [_measuring(prepared, tools, shots) for shots in _shots(prepared, tools)]

@@ -396,6 +396,7 @@ class _Session:
         from sartor.evaluate.verdict import judge
         from sartor.export.card import model_card
         from sartor.flow.facts import report_facts
+        from sartor.flow.forecast import forecast, learn
 
         finished = Finished(**self.run.read_json("training.json"))
         train = {
@@ -409,7 +410,9 @@ class _Session:
         }
         verdict = judge(self.loaded.recipe.goal.success, comparison)
         body = verdict.json(train=train, model=str((self.run.folder / "model").resolve()))
-        facts = report_facts(self.run, prepared, body, comparison, finished, self.timing)
+        foreseen = forecast(prepared, tools)
+        facts = report_facts(self.run, prepared, body, comparison, finished, self.timing, foreseen)
+        learn(self.run, prepared, tools, finished, self.timing)
         self.run.write_json("comparison.json", comparison.json())
         self.run.write_text("report.html", report(facts))
         self.run.write_text("model_card.md", model_card(facts))

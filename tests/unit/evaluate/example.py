@@ -9,7 +9,7 @@ from typing import Any
 
 from sartor import registry
 from sartor.evaluate.compare import Comparison, compare
-from sartor.evaluate.facts import Curve, DataFacts, DataFile, Dropped, ReportFacts, Sample, Setting
+from sartor.evaluate.facts import Curve, DataFacts, DataFile, Dropped, Foreseen, ReportFacts, Sample, Setting
 from sartor.evaluate.verdict import judge
 from sartor.protocols import Outcome
 from sartor.recipe.schema import Gate
@@ -96,8 +96,11 @@ def facts(**changes: Any) -> ReportFacts:
         ],
         "environment": {"sartor": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "hardware": "2 cores, AVX-512, 8 GB", "seed": 17},
         "timing": {"baseline": 31.2, "training": 402.0, "evaluation": 44.9},
-        "memory_predicted": 2_300_000_000,
-        "memory_measured": 2_104_000_000,
+        "foreseen": [
+            Foreseen("memory at its peak", "bytes", 2_300_000_000, 2_300_000_000, 2_104_000_000, "activations 1.1 GB, process 587 MB, weights 270 MB"),
+            Foreseen("training, 189 steps", "seconds", 130.0, 820.0, 402.0, "guessed from 2 cores with amx_bf16; runs here will measure it"),
+            Foreseen("evaluation", "seconds", 61.0, 104.0, None, "measured in 3 runs here"),
+        ],
         "samples": [
             Sample(
                 "data/tickets.jsonl:12, 31 of 74 tokens are learnt",
