@@ -5,16 +5,14 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sartor.advise.hardware import survey
+from sartor.advise.hardware import Gpu, free_memory, gpus, survey, torch_cuda
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,14 +40,6 @@ class Finding:
     value: str
     level: Level = "ok"
     fix: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """One accelerator and its memory in bytes."""
-
-    name: str
-    memory: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +127,11 @@ def doctor() -> Health:
         python=platform.python_version(),
         cores=hardware.cores,
         bf16=hardware.bf16,
-        memory=hardware.memory,
+        memory=free_memory(),
         disk=shutil.disk_usage(Path.cwd()).free,
-        gpus=tuple(_gpus()),
+        gpus=tuple(gpus()),
         torch=_version("torch"),
-        torch_cuda=_torch_cuda(),
+        torch_cuda=torch_cuda(),
     )
     return Health(machine, (*_hardware(machine), *_libraries(), *_torchvision(), *_extras()))
 
@@ -164,39 +154,11 @@ def _hardware(machine: Machine) -> Iterator[Finding]:
     yield Finding("disk", f"{machine.disk / 1e9:.0f} GB free here", "warning" if full else "ok", elsewhere)
 
 
-def _gpus() -> Iterator[Gpu]:
-    tool = shutil.which("nvidia-smi")
-    if not tool:
-        return
-    try:
-        asked = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return
-    for line in answer.splitlines():
-        name, _, mebibytes = line.rpartition(",")
-        if mebibytes.strip().isdigit():
-            yield Gpu(name.strip(), int(mebibytes) << 20)
-
-
 def _version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _torch_cuda() -> str | None:
-    """The CUDA version torch was built for, read from its source so that it need not be imported."""
-    spec = find_spec("torch")
-    if spec is None or spec.origin is None:
-        return None
-    try:
-        text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    found = re.search(r"^cuda(?:: [^=]+)? = '([\d.]+)'", text, re.MULTILINE)
-    return found[1] if found else None
 
 
 def _pip(requirement: str) -> str:

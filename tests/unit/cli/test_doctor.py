@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from sartor.advise.hardware import Gpu
 from sartor.cli.main import run
 from sartor.flow import doctor as room
-from sartor.flow.doctor import Gpu, Machine, doctor
+from sartor.flow.doctor import Machine, doctor
 
 MACHINE = Machine("3.11", 2, "amx_bf16", 16 << 30, 10**12, (), "2.13.0", None)
 
