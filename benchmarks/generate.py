@@ -10,6 +10,7 @@ length. In fp32 equal tokens are asserted first. Sides alternate; medians. A tok
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import time
@@ -22,9 +23,9 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from sartor.generate.local import LocalGenerator
-from sartor.models.attention import NAME
 from sartor.models.hf import random_causal
-from sartor.models.policy import CausalPolicy, Exactness
+from sartor.models.load import policy_of
+from sartor.models.policy import CausalPolicy
 
 SHAPES: dict[str, dict[str, Any]] = {
     "15m": {"vocab_size": 32000, "hidden_size": 288, "intermediate_size": 768, "num_hidden_layers": 6,
@@ -46,13 +47,11 @@ class Limits(StoppingCriteria):
         return input_ids.shape[1] - self.prompt >= self.limits
 
 
-def theirs(
-    policy: CausalPolicy, prompts: Sequence[Sequence[int]], limits: Sequence[int], batch: int
-) -> list[list[int]]:
+def theirs(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], batch: int) -> list[list[int]]:
     """The tokens of transformers' `generate`, batch by batch."""
     made: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    with policy.generating() as model:
+    with torch.inference_mode():
         for start in range(0, len(order), batch):
             members = order[start : start + batch]
             longest = max(len(prompts[index]) for index in members)
@@ -110,27 +109,27 @@ def measure(shape: str, dtype: str, batch: int, rows: int, repeats: int) -> dict
     model = random_causal({"model_type": "llama", "max_position_embeddings": 2048, **SHAPES[shape]}, seed=0)
     model = model.to(getattr(torch, dtype)).eval()
     model.generation_config.eos_token_id = None
-    model.set_attn_implementation(NAME)
-    policy = CausalPolicy(model, device=torch.device("cpu"), exact=Exactness())
+    policy = policy_of(copy.deepcopy(model))
     draw = np.random.default_rng(0)
     prompts = [draw.integers(3, model.config.vocab_size, length).tolist() for length in lengths(draw, rows)]
     limits = [int(limit) for limit in lengths(draw, rows)]
     few = slice(0, batch + batch // 2)
-    first = ours(policy, prompts[few], limits[few], batch), theirs(policy, prompts[few], limits[few], batch)
+    first = ours(policy, prompts[few], limits[few], batch), theirs(model, prompts[few], limits[few], batch)
     same = sum(one == other for one, other in zip(*first, strict=True))
     if dtype == "float32":
         assert same == len(first[0]), f"only {same} of {len(first[0])} rows have equal tokens"
+    sides: dict[str, Callable[[], object]] = {
+        "ours": lambda: ours(policy, prompts, limits, batch),
+        "theirs": lambda: theirs(model, prompts, limits, batch),
+    }
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(repeats):
-        for name, side in (("ours", ours), ("theirs", theirs)):
+        for name, work in sides.items():
             began = time.perf_counter()
-            side(policy, prompts, limits, batch)
+            work()
             seconds[name].append(time.perf_counter() - began)
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
-    memory = {
-        "ours": peak(lambda: ours(policy, prompts, limits, batch)),
-        "theirs": peak(lambda: theirs(policy, prompts, limits, batch)),
-    }
+    memory = {name: peak(work) for name, work in sides.items()}
     return {
         "shape": shape, "dtype": dtype, "batch": batch, "rows": rows,
         "tokens": sum(limits), "prompt_tokens": sum(map(len, prompts)), "rows_with_equal_tokens": same / len(first[0]),

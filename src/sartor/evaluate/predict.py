@@ -157,6 +157,9 @@ class Measurer:
             yield Noted("warning", "E112", f"{self.cuts.prompts:,} {what}")
         if self.scorer is not None and not self.scorer.shared:
             yield Noted("info", "E113", "this model cannot score labels together; they were scored one by one")
+        if self.generator.obstacle is not None:
+            what = "answers were generated in padded batches that wait for their longest row"
+            yield Noted("info", "E117", f"{what}, because of this model: {self.generator.obstacle}")
 
     def _ask(self, row: Example) -> _Asked:
         """The row's prompt, with as many shots as fit, and cut at its beginning where it does not fit even without."""

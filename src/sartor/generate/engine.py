@@ -93,13 +93,9 @@ class Engine:
             finished: list[Row] = []
             with attending(self.policy) as model:
                 while not desk.idle and len(finished) < count:
-                    ids, position = desk.plan()
+                    ids, position, last = desk.plan()
                     out = model(
-                        input_ids=ids,
-                        position_ids=position,
-                        use_cache=False,
-                        logits_to_keep=len(desk.rows),
-                        slots=desk.slots,
+                        input_ids=ids, position_ids=position, use_cache=False, logits_to_keep=last, slots=desk.slots
                     )
                     chosen = self.choose(out.logits[0], desk.rows)
                     for row, token in zip(desk.rows, chosen, strict=True):
@@ -128,8 +124,11 @@ class _Desk:
     def idle(self) -> bool:
         return not self.waiting and len(self.rows) == len(self._empty)
 
-    def plan(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Let rows join and announce the next pass; returns its ids and positions, [1, T] each."""
+    def plan(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Let rows join and announce the next pass; returns its ids and positions, [1, T] each, and its last tokens, [N].
+
+        The last tokens are named one by one: a slice of them would make the product of the head copy its weights.
+        """
         joined = self._join()
         count, places = len(self.rows), self.slots.places
         fresh = [(slot, 0) for slot, begin in joined if begin == 0 and self.length[slot]]
@@ -157,7 +156,8 @@ class _Desk:
             self._copies,
         )
         self.length[:count] += 1
-        return self._tensor(ids)[None], self._tensor(place)[None]
+        last = np.arange(len(ids) - count, len(ids))
+        return self._tensor(ids)[None], self._tensor(place)[None], self._tensor(last)
 
     def settle(self, chosen: Sequence[int]) -> list[Row]:
         """Take the tokens of a pass; rows that are over get up, and are returned."""

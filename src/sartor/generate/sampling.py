@@ -60,7 +60,7 @@ def _first_largest(logits: torch.Tensor) -> torch.Tensor:
     """argmax(dim=1) in two levels: the largest block, then its place. PyTorch finds values faster than places."""
     vocabulary = logits.shape[1]
     whole = vocabulary // BLOCK * BLOCK
-    tops = logits[:, :whole].reshape(len(logits), -1, BLOCK).amax(dim=2)
+    tops = logits[:, :whole].view(len(logits), whole // BLOCK, BLOCK).amax(dim=2)
     if whole < vocabulary:
         tops = torch.cat([tops, logits[:, whole:].amax(dim=1, keepdim=True)], dim=1)
     begin = tops.argmax(dim=1, keepdim=True) * BLOCK

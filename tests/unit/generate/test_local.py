@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from sartor.generate import engine
+from sartor.generate import attention, engine
 from sartor.generate.attention import Slots
 from sartor.generate.local import LocalGenerator
 from sartor.generate.probe import obstacle
+from sartor.generate.rows import CONTEXT, Completion, Speech
+from sartor.generate.sampling import Sampling
 from sartor.models.attention import NAME
 from sartor.models.hf import random_causal
 from sartor.models.policy import CausalPolicy, Exactness
@@ -176,3 +179,95 @@ def test_empty_prompt_is_refused(policy: CausalPolicy) -> None:
 def test_it_is_a_text_generator(policy: CausalPolicy) -> None:
     made: TextGenerator = generator(policy)
     assert list(made.generate([], max_new_tokens=3)) == []
+
+
+def test_samples_have_streams_of_their_own(policy: CausalPolicy) -> None:
+    given = prompts(5)
+
+    def completions(batch: int, samples: int) -> dict[tuple[int, int], Completion]:
+        made = generator(policy, batch=batch).complete(
+            given, max_new_tokens=12, sampling=Sampling(1.0, top_k=20, top_p=0.9), seed=5, samples=samples
+        )
+        return {(one.index, one.sample): one for one in made}
+
+    together, few = completions(64, 6), completions(3, 6)
+    assert sorted(together) == [(index, sample) for index in range(5) for sample in range(6)]
+    assert few == together
+    assert completions(2, 1) == {place: one for place, one in together.items() if place[1] == 0}
+    assert len({one.ids for one in together.values()}) > 25
+
+
+def test_generate_yields_every_sample(policy: CausalPolicy) -> None:
+    made = list(generator(policy).generate(prompts(3), max_new_tokens=4, temperature=1.0, samples=2))
+    assert Counter(index for index, _, _ in made) == {0: 2, 1: 2, 2: 2}
+
+
+def test_every_prompt_may_have_its_own_limit(policy: CausalPolicy) -> None:
+    limits = [3, 0, 7]
+    made = {one.index: one for one in generator(policy, frozenset()).complete(prompts(3), max_new_tokens=limits)}
+    assert [len(made[index].ids) for index in range(3)] == limits
+    with pytest.raises(ValueError, match="shorter"):
+        list(generator(policy).complete(prompts(3), max_new_tokens=[1, 2]))
+
+
+def test_log_probabilities_are_those_of_the_policy(policy: CausalPolicy) -> None:
+    given = prompts(4)
+    made = generator(policy, stop=frozenset(range(2, 9))).complete(
+        given, max_new_tokens=9, sampling=Sampling(0.7, top_k=9), logp=True
+    )
+    for one in made:
+        ids = np.asarray([*given[one.index], *one.ids], dtype=np.int32)
+        weight = np.concatenate([np.zeros(len(given[one.index])), np.ones(len(one.ids))]).astype(np.float32)
+        with torch.no_grad(), policy.attention("eager"):
+            logits = policy.model(torch.from_numpy(ids.astype(np.int64))[None]).logits[0]
+        wanted = logits.log_softmax(dim=1)[:-1].gather(1, torch.from_numpy(ids[1:].astype(np.int64))[:, None])[:, 0]
+        assert one.logp is not None
+        np.testing.assert_allclose(one.logp, wanted[weight[1:] > 0], atol=1e-4)
+        assert one.stopped == (one.ids[-1] in range(2, 9))
+        assert one.text == spell(one.ids[:-1] if one.stopped else one.ids)
+
+
+def test_a_listener_costs_no_more_for_long_answers(policy: CausalPolicy) -> None:
+    seen: list[int] = []
+
+    def counting(ids: Sequence[int]) -> str:
+        seen.append(len(ids))
+        return spell(ids)
+
+    heard: list[str] = []
+    speaker = LocalGenerator(policy, frozenset(), 0, counting, 1)
+    (made,) = speaker.complete([[4, 5]], max_new_tokens=100, listen=lambda index, text: heard.append(text))
+    assert heard == [spell(made.ids[: count + 1]) for count in range(100)]
+    assert max(seen[:-1]) <= 2 * CONTEXT
+    with pytest.raises(ValueError, match="listener"):
+        list(speaker.complete([[4]], max_new_tokens=1, samples=2, listen=lambda index, text: None))
+
+
+def test_characters_of_several_tokens_are_spoken_whole() -> None:
+    letters = list("naïve — größer ✓ 東京 ".encode() * 4)
+    speech = Speech(lambda ids: bytes(ids).decode(errors="replace"))
+    told = [speech.text(letters[: count + 1]) for count in range(len(letters))]
+    assert told == [bytes(letters[: count + 1]).decode(errors="replace") for count in range(len(letters))]
+
+
+@pytest.mark.parametrize("kind", ["gptj", "jamba"])
+def test_models_with_another_cache_say_why_they_wait_for_each_other(kind: str) -> None:
+    sizes = {
+        "gptj": {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4},
+        "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 1, "mamba_d_state": 4},
+    }[kind]
+    policy = make({"model_type": kind, "num_key_value_heads": 2, **SIZE, **sizes})
+    given = [prompt + [3] * 20 for prompt in prompts(5, longest=6)]
+    speaker = generator(policy, batch=1)
+    alone = list(speaker.generate(given, max_new_tokens=5))
+    assert speaker.obstacle
+    assert sorted(index for index, _, _ in alone) == [0, 1, 2, 3, 4]
+
+
+def test_a_model_that_the_slots_would_falsify_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = make(FAMILIES["mistral"])
+    exact = attention._attend
+    monkeypatch.setattr(
+        attention, "_attend", lambda q, k, v, mask, how: exact(q, k, v, mask, replace(how, scaling=0.1))
+    )
+    assert obstacle(policy) == "its own logits differ from those of slots"
