@@ -15,10 +15,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from sartor.models.attention import NAME
 from sartor.models.hf import random_causal
-from sartor.models.policy import CausalPolicy, Exactness
-from sartor.models.probe import probe
+from sartor.models.load import policy_of
+from sartor.models.policy import CausalPolicy
 from sartor.tokens.batch import Rendered, collate, collate_shared
 
 SHAPES = {
@@ -45,10 +44,7 @@ CASES: dict[str, tuple[bool, Groups]] = {
 def build(shape: str) -> CausalPolicy:
     """A probed bf16 policy over random weights."""
     config = {"model_type": "llama", "tie_word_embeddings": True, "max_position_embeddings": 2048, **SHAPES[shape]}
-    model = random_causal(config, seed=0).to(torch.bfloat16)
-    model.set_attn_implementation(NAME)
-    policy = CausalPolicy(model, device=torch.device("cpu"), exact=Exactness())
-    policy.exact = probe(policy)
+    policy = policy_of(random_causal(config, seed=0).to(torch.bfloat16))
     assert policy.exact.shares
     return policy
 

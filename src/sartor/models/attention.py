@@ -68,8 +68,8 @@ def attend_rows(
     row_bounds.chosen = _choose(*flat, row_bounds, how)
     if row_bounds.chosen.name != "rows":
         return attend(row_bounds.chosen.name, *flat, row_bounds.layout, how)[None], None
-    if row_bounds.native and takes(*flat, row_bounds.layout, how):
-        laid = ops.rows(row_bounds.layout.lengths)
+    if row_bounds.native and takes(*flat, how):
+        laid = ops.rows(row_bounds.layout.lengths, row_bounds.layout.continues)
         return ops.attention(*flat, laid, scale=how.scaling, window=how.window or 0)[None], None
     return _by_plan(*flat, row_bounds.layout, how)[None], None
 
@@ -80,9 +80,9 @@ def _choose(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bounds: RowBounds
     return choose(machine(q.device), Heads(q.dtype, q.shape[-1], v.shape[-1]), how)
 
 
-def takes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, how: How) -> bool:
-    """Whether the compiled kernel computes this: bf16 on a CPU, whole rows, nothing done to scores or shares."""
-    plain = not layout.shares and how.softcap is None and not how.dropout
+def takes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, how: How) -> bool:
+    """Whether the compiled kernel computes this: bf16 on a CPU, nothing done to scores or shares."""
+    plain = how.softcap is None and not how.dropout
     return plain and q.dtype == torch.bfloat16 and q.shape[-1] == v.shape[-1] and ops.fits(q, k, v)
 
 

@@ -84,7 +84,7 @@ class FastAttention(torch.nn.Module):
         layout = None if row_bounds is None else row_bounds.layout
         plain = past_key_values is None and not (self.training and self.attention_dropout)
         known = hidden_states.dtype == torch.bfloat16 and ops.fits(hidden_states)
-        if layout is None or layout.shares or position_embeddings is None or not (plain and known):
+        if layout is None or position_embeddings is None or not (plain and known):
             return super().forward(  # type: ignore[no-any-return]
                 hidden_states=hidden_states,
                 position_embeddings=position_embeddings,
@@ -100,7 +100,7 @@ class FastAttention(torch.nn.Module):
         if hasattr(self, "q_norm"):
             q, k = self.q_norm(q), self.k_norm(k)
         cos, sin = (part[0].contiguous() for part in position_embeddings)
-        laid = ops.rows(layout.lengths)
+        laid = ops.rows(layout.lengths, layout.continues)
         mixed = ops.attention(q, k, v, laid, scale=how.scaling, window=how.window or 0, cos=cos, sin=sin)
         return self.o_proj(mixed.view(1, tokens, -1)), None
 

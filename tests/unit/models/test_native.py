@@ -10,6 +10,7 @@ import torch
 from tiny import CONFIGS, VOCABULARY, policy
 from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 
+from sartor.models.bounds import Layout
 from sartor.models.fuse import FastAttention, FastFeedForward, FastNorm
 from sartor.models.hf import random_causal
 from sartor.models.load import policy_of
@@ -85,6 +86,48 @@ def test_attention_is_as_near_to_exact_as_pytorchs(
         return ops.attention(q, k, v, ops.rows(lengths), scale=size**-0.5, window=window, cos=cos, sin=sin)
 
     plain = reference(lengths, window, cos, sin)
+    exact = gradients(plain, [x.double() for x in inputs], slope)
+    rounded = gradients(plain, inputs, slope)
+    for made, torchs, true in zip(gradients(ours, inputs, slope), rounded, exact, strict=True):
+        assert apart(made, true) <= 1.1 * apart(torchs, true) + 1e-3
+
+
+@needs_tiles
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("heads", "keys", "size", "lengths", "continues", "window"),
+    [
+        (9, 3, 64, (70, 5, 33, 64, 1, 100, 20, 40), (-1, 0, 0, 2, 2, -1, 5, -1), 0),
+        (6, 6, 48, (31, 129, 7), (-1, 0, 1), 0),
+        (4, 2, 64, (200, 50, 130, 9, 1), (-1, 0, 0, 1, 3), 37),
+        (2, 1, 128, (300, 66, 3), (-1, 0, 0), 10),
+    ],
+)
+def test_attention_behind_a_prefix_is_as_near_to_exact_as_pytorchs(
+    heads: int, keys: int, size: int, lengths: tuple[int, ...], continues: tuple[int, ...], window: int, turned: bool
+) -> None:
+    torch.manual_seed(0)
+    total = sum(lengths)
+    inputs = [torch.randn(total, count, size).bfloat16() for count in (heads, keys, keys)]
+    slope = torch.randn(total, heads, size)
+    angle = torch.rand(total, size) * 6
+    cos, sin = (angle.cos().bfloat16(), angle.sin().bfloat16()) if turned else (None, None)
+    layout = Layout(lengths, continues, torch.device("cpu"))
+    paths = [[*layout.ancestors(row), row] for row in range(len(lengths))]
+    take = torch.cat([torch.arange(layout.starts[one], layout.starts[one + 1]) for path in paths for one in path])
+    whole = tuple(sum(lengths[one] for one in path) for path in paths)
+    ends = torch.tensor(whole).cumsum(0).tolist()
+    own = torch.cat([torch.arange(end - lengths[row], end) for row, end in enumerate(ends)])
+    turn = [None if x is None else x[take] for x in (cos, sin)]
+
+    def ours(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        laid = ops.rows(lengths, continues)
+        return ops.attention(q, k, v, laid, scale=size**-0.5, window=window, cos=cos, sin=sin)
+
+    def plain(*x: torch.Tensor) -> torch.Tensor:
+        """Every row whole, its beginning once more."""
+        return reference(whole, window, *turn)(*(one[take] for one in x))[own]  # type: ignore[operator]
+
     exact = gradients(plain, [x.double() for x in inputs], slope)
     rounded = gradients(plain, inputs, slope)
     for made, torchs, true in zip(gradients(ours, inputs, slope), rounded, exact, strict=True):

@@ -280,9 +280,12 @@ void store_rows(const float* from, Turn turn, int64_t start, int length, int siz
   }
 }
 
+// A row may have a prefix, keys and values that come before its own: `early` places from `before` on. Several rows may have
+// the same one, so each writes its gradients of it to places of its own, from `spill` on.
 struct Rows {
   int count;
   const int32_t *start, *length, *order;  // order: longest first
+  const int32_t *before, *early, *spill;
   int heads, kv_heads, size, window;      // window 0: none
   float scale;
   Turn turn;
@@ -290,8 +293,16 @@ struct Rows {
   int dp() const { return up(size, 32); }
 };
 
+// One key-value head of one row behind its prefix, padded with zeros to [Lp, Dp].
+void behind_prefix(const View& view, Turn turn, const Rows& rows, int row, int kv, int lp, int dp, bf16* to) {
+  const int early = rows.early[row];
+  padded(view, turn, rows.before[row], kv, early, rows.size, early, dp, to);
+  padded(view, turn, rows.start[row], kv, rows.length[row], rows.size, lp - early, dp, to + size_t(early) * dp);
+}
+
 void forward_task(const Rows& rows, int row, int kv, View q, View k, View v, bf16* out, float* lse, int64_t total) {
-  const int length = rows.length[row], dp = rows.dp(), lp = up(length, 32), size = rows.size;
+  const int early = rows.early[row], own = rows.length[row], length = early + own;
+  const int dp = rows.dp(), lp = up(length, 32), op = up(own, 32), size = rows.size;
   const int64_t start = rows.start[row];
   arena.reserve(size_t(lp) * dp * 2 * 4 + size_t(STRIP) * (lp * 6 + dp * 8) + 4096);
   arena.begin();
@@ -301,19 +312,19 @@ void forward_task(const Rows& rows, int row, int kv, View q, View k, View v, bf1
   float* scores = arena.take<float>(size_t(STRIP) * lp);
   bf16* shares = arena.take<bf16>(size_t(STRIP) * lp);
   float* sums = arena.take<float>(size_t(STRIP) * dp);
-  padded(k, rows.turn, start, kv, length, size, lp, dp, plain);
+  behind_prefix(k, rows.turn, rows, row, kv, lp, dp, plain);
   transposed_pairs(plain, lp, dp, keys);
-  padded(v, {}, start, kv, length, size, lp, dp, plain);
+  behind_prefix(v, {}, rows, row, kv, lp, dp, plain);
   pairs(plain, lp, dp, values);
   for (int head = kv * rows.group(); head < (kv + 1) * rows.group(); ++head) {
-    padded(q, rows.turn, start, head, length, size, lp, dp, plain);
-    for (int first = 0; first < length; first += STRIP) {
-      const int here = std::min(STRIP, lp - first), end = std::min(lp, first + here);
-      const int begin = rows.window ? std::max(0, first - rows.window + 1) / 32 * 32 : 0, wide = end - begin;
+    padded(q, rows.turn, start, head, own, size, op, dp, plain);
+    for (int first = 0; first < own; first += STRIP) {
+      const int here = std::min(STRIP, op - first), end = std::min(lp, up(early + first + here, 32));
+      const int begin = rows.window ? std::max(0, early + first - rows.window + 1) / 32 * 32 : 0, wide = end - begin;
       product(here, wide, dp, plain + size_t(first) * dp, dp, keys + size_t(begin) * 2, lp, scores, wide, false);
       float inverse[STRIP];
       for (int i = 0; i < here; ++i) {
-        const int place = std::min(first + i, length - 1);
+        const int place = early + std::min(first + i, own - 1);
         const int from = rows.window ? std::max(0, place - rows.window + 1) : 0;
         float* line = scores + size_t(i) * wide;
         bf16* share = shares + size_t(i) * wide;
@@ -331,10 +342,10 @@ void forward_task(const Rows& rows, int row, int kv, View q, View k, View v, bf1
         }
         const float mass = _mm512_reduce_add_ps(sum);
         inverse[i] = 1.0f / mass;
-        if (first + i < length) lse[int64_t(head) * total + start + first + i] = top + __builtin_logf(mass);
+        if (first + i < own) lse[int64_t(head) * total + start + first + i] = top + __builtin_logf(mass);
       }
       product(here, dp, wide, shares, wide, values + size_t(begin) * dp, dp, sums, dp, false);
-      for (int i = 0; i < here && first + i < length; ++i) {
+      for (int i = 0; i < here && first + i < own; ++i) {
         bf16* to = out + (start + first + i) * int64_t(rows.heads) * size + int64_t(head) * size;
         for (int j = 0; j < size; j += 16) {
           const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(sums + size_t(i) * dp + j), _mm512_set1_ps(inverse[i]));
@@ -347,7 +358,8 @@ void forward_task(const Rows& rows, int row, int kv, View q, View k, View v, bf1
 
 void backward_task(const Rows& rows, int row, int kv, View q, View k, View v, View out, View grad, const float* lse,
                    bf16* dq, bf16* dk, bf16* dv, int64_t total) {
-  const int length = rows.length[row], dp = rows.dp(), lp = up(length, 32), size = rows.size;
+  const int early = rows.early[row], own = rows.length[row], length = early + own;
+  const int dp = rows.dp(), lp = up(length, 32), op = up(own, 32), size = rows.size;
   const int64_t start = rows.start[row];
   const size_t area = size_t(lp) * dp;
   arena.reserve(area * (2 * 9 + 4 * 3) + size_t(STRIP) * lp * (4 + 4 + 2 + 2 + 2) + size_t(lp) * 8 + size_t(dp) * 64 + 8192);
@@ -360,22 +372,23 @@ void backward_task(const Rows& rows, int row, int kv, View q, View k, View v, Vi
   bf16 *p = arena.take<bf16>(size_t(STRIP) * lp), *ds = arena.take<bf16>(size_t(STRIP) * lp);
   bf16* ds_pairs = arena.take<bf16>(size_t(STRIP) * lp);
   float *norm = arena.take<float>(lp), *delta = arena.take<float>(lp), *lines = arena.take<float>(size_t(16) * dp);
-  padded(k, rows.turn, start, kv, length, size, lp, dp, keys);
-  padded(v, {}, start, kv, length, size, lp, dp, values);
+  behind_prefix(k, rows.turn, rows, row, kv, lp, dp, keys);
+  behind_prefix(v, {}, rows, row, kv, lp, dp, values);
   transposed_pairs(keys, lp, dp, plain);
   unpaired(plain, lp, dp, keys_t);
   const __m512 scale = _mm512_set1_ps(rows.scale);
   for (int head = kv * rows.group(); head < (kv + 1) * rows.group(); ++head) {
     const bool more = head > kv * rows.group();
-    padded(q, rows.turn, start, head, length, size, lp, dp, plain);
-    pairs(plain, lp, dp, q_pairs);
-    transposed_pairs(plain, lp, dp, q_t);
-    padded(grad, {}, start, head, length, size, lp, dp, plain);
-    pairs(plain, lp, dp, g_pairs);
-    transposed_pairs(plain, lp, dp, g_t);
-    std::memset(norm, 0, size_t(lp) * 4);
-    std::memset(delta, 0, size_t(lp) * 4);
-    for (int i = 0; i < length; ++i) {
+    padded(q, rows.turn, start, head, own, size, op, dp, plain);
+    pairs(plain, op, dp, q_pairs);
+    transposed_pairs(plain, op, dp, q_t);
+    padded(grad, {}, start, head, own, size, op, dp, plain);
+    pairs(plain, op, dp, g_pairs);
+    transposed_pairs(plain, op, dp, g_t);
+    std::memset(norm, 0, size_t(op) * 4);
+    std::memset(delta, 0, size_t(op) * 4);
+    std::memset(sum_q, 0, size_t(op) * dp * 4);
+    for (int i = 0; i < own; ++i) {
       __m512 sum = _mm512_setzero_ps();
       const bf16* made = out.at(start + i, head);
       for (int j = 0; j < size; j += 16) {
@@ -388,19 +401,26 @@ void backward_task(const Rows& rows, int row, int kv, View q, View k, View v, Vi
       norm[i] = lse[int64_t(head) * total + start + i];
     }
     for (int first = 0; first < length; first += STRIP) {
-      const int here = std::min(STRIP, lp - first);
-      const int end = rows.window ? std::min(lp, up(first + here + rows.window - 1, 32)) : lp, wide = end - first;
-      product(here, wide, dp, keys + size_t(first) * dp, dp, q_t + size_t(first) * 2, lp, scores, wide, false);
-      product(here, wide, dp, values + size_t(first) * dp, dp, g_t + size_t(first) * 2, lp, slopes, wide, false);
+      // The queries that see these keys: [begin, end).
+      const int here = std::min(STRIP, lp - first), begin = std::max(0, first - early) / 32 * 32;
+      const int end = rows.window ? std::min(op, up(std::max(0, first + here + rows.window - 1 - early), 32)) : op;
+      const int wide = end - begin;
+      if (wide <= 0) {
+        if (!more) std::memset(sum_k + size_t(first) * dp, 0, size_t(here) * dp * 4);
+        if (!more) std::memset(sum_v + size_t(first) * dp, 0, size_t(here) * dp * 4);
+        continue;
+      }
+      product(here, wide, dp, keys + size_t(first) * dp, dp, q_t + size_t(begin) * 2, op, scores, wide, false);
+      product(here, wide, dp, values + size_t(first) * dp, dp, g_t + size_t(begin) * 2, op, slopes, wide, false);
       for (int i = 0; i < here; i += 2) {
         for (int j = 0; j < wide; j += 16) {
-          const __m512 off = _mm512_loadu_ps(norm + first + j), mean = _mm512_loadu_ps(delta + first + j);
+          const __m512 off = _mm512_loadu_ps(norm + begin + j), mean = _mm512_loadu_ps(delta + begin + j);
           __m256i even, odd;
           for (int side = 0; side < 2; ++side) {
             const int key = first + i + side;
             const int last = rows.window ? std::min(length, key + rows.window) : length;
             const size_t at = size_t(i + side) * wide + j;
-            const __mmask16 seen = key < length ? between(first + j, key, last) : 0;
+            const __mmask16 seen = key < length ? between(early + begin + j, key, last) : 0;
             __m512 share = _mm512_setzero_ps(), slope = _mm512_setzero_ps();
             if (seen) {
               share = _mm512_maskz_mov_ps(seen, exponential(_mm512_fmsub_ps(_mm512_loadu_ps(scores + at), scale, off)));
@@ -414,22 +434,24 @@ void backward_task(const Rows& rows, int row, int kv, View q, View k, View v, Vi
           _mm512_storeu_si512(ds_pairs + size_t(i) * wide + 2 * j, paired(even, odd));
         }
       }
-      product(here, dp, wide, p, wide, g_pairs + size_t(first) * dp, dp, sum_v + size_t(first) * dp, dp, more);
-      product(here, dp, wide, ds, wide, q_pairs + size_t(first) * dp, dp, sum_k + size_t(first) * dp, dp, more);
+      product(here, dp, wide, p, wide, g_pairs + size_t(begin) * dp, dp, sum_v + size_t(first) * dp, dp, more);
+      product(here, dp, wide, ds, wide, q_pairs + size_t(begin) * dp, dp, sum_k + size_t(first) * dp, dp, more);
       // dQ^T [Dp, wide] += K^T [Dp, here] dS^T.
-      if (first == 0) std::memset(sum_q, 0, area * 4);
-      product(dp, wide, here, keys_t + first, lp, ds_pairs, wide, sum_q + first, lp, true);
+      product(dp, wide, here, keys_t + first, lp, ds_pairs, wide, sum_q + begin, op, true);
     }
     const int64_t step = int64_t(rows.heads) * size;
-    for (int i = 0; i < length; i += 16) {
+    for (int i = 0; i < own; i += 16) {
       for (int j = 0; j < dp; j += 16)
-        transpose16((const uint32_t*)(sum_q + size_t(j) * lp + i), lp, (uint32_t*)(lines + j), dp);
-      store_rows(lines, rows.turn, start + i, std::min(16, length - i), size, dp, dq + (start + i) * step + int64_t(head) * size, step);
+        transpose16((const uint32_t*)(sum_q + size_t(j) * op + i), op, (uint32_t*)(lines + j), dp);
+      store_rows(lines, rows.turn, start + i, std::min(16, own - i), size, dp, dq + (start + i) * step + int64_t(head) * size, step);
     }
   }
   const int64_t step = int64_t(rows.kv_heads) * size;
-  store_rows(sum_k, rows.turn, start, length, size, dp, dk + start * step + int64_t(kv) * size, step);
-  store_rows(sum_v, {}, start, length, size, dp, dv + start * step + int64_t(kv) * size, step);
+  const int64_t spill = rows.spill[row], column = int64_t(kv) * size;
+  store_rows(sum_k, rows.turn, rows.before[row], early, size, dp, dk + spill * step + column, step);
+  store_rows(sum_v, {}, rows.before[row], early, size, dp, dv + spill * step + column, step);
+  store_rows(sum_k + size_t(early) * dp, rows.turn, start, own, size, dp, dk + start * step + column, step);
+  store_rows(sum_v + size_t(early) * dp, {}, start, own, size, dp, dv + start * step + column, step);
 }
 
 }  // namespace
@@ -443,9 +465,10 @@ int sartor_attention_ready() {
 }
 
 // q, k and v are [total, heads or kv_heads, size] with their own steps from token to token and from head to head; everything
-// that is written is dense. `order` lists the rows, longest first.
+// that is written is dense. `order` lists the rows, longest first. k, v, cos and sin have further places for prefixes, dk and
+// dv for their gradients; `total` counts the places of queries.
 struct Call {
-  const int32_t *start, *length, *order;
+  const int32_t *start, *length, *order, *before, *early, *spill;
   const bf16 *q, *k, *v, *cos, *sin, *out, *grad;
   bf16 *dq, *dk, *dv;
   float* lse;
@@ -455,7 +478,7 @@ struct Call {
 };
 
 static Rows rows_of(const Call* c) {
-  return {c->count, c->start, c->length, c->order, c->heads, c->kv_heads, c->size, c->window, c->scale, {c->cos, c->sin}};
+  return {c->count, c->start, c->length, c->order, c->before, c->early, c->spill, c->heads, c->kv_heads, c->size, c->window, c->scale, {c->cos, c->sin}};
 }
 
 void sartor_attention_forward(const Call* c) {

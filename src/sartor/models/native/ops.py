@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from sartor.models.bounds import Layout
 from sartor.models.native.library import Kernels, kernels
 
 Activation = Literal["silu", "gelu_tanh"]
@@ -137,27 +138,83 @@ def nll_(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> to
 
 
 @dataclass(frozen=True, slots=True)
+class Prefixes:
+    """What rows continue: P places that stand behind the T places of the rows, once for each beginning that is shared."""
+
+    take: torch.Tensor
+    """[P] places in T"""
+    parts: tuple[tuple[slice, ...], ...]
+    """The same as stretches of T, for each beginning"""
+    rows: tuple[int, ...]
+    """How many rows continue each of them"""
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows laid end to end: where each begins, its length, and their indices, longest first; [R] int32 each."""
+    """Rows laid end to end, [R] int32 each: where a row begins, its length, and the rows' indices, longest first.
+
+    `early` places from `before` on come before a row; its gradients of them go to the places from `spill` on.
+    """
 
     start: torch.Tensor
     length: torch.Tensor
     order: torch.Tensor
+    before: torch.Tensor
+    early: torch.Tensor
+    spill: torch.Tensor
     tokens: int
+    spilt: int
+    prefixes: Prefixes | None
 
 
 @lru_cache(maxsize=64)
-def rows(lengths: tuple[int, ...]) -> Rows:
-    """From the lengths of the rows."""
+def rows(lengths: tuple[int, ...], continues: tuple[int, ...] = ()) -> Rows:
+    """From the lengths of the rows, and for each the row whose places (and those of the rows before that) it sees, or -1."""
+    layout = Layout(lengths, continues or (-1,) * len(lengths), torch.device("cpu"))
     length = torch.tensor(lengths, dtype=torch.int32)
-    start = torch.cumsum(length, 0, dtype=torch.int32) - length
-    order = torch.argsort(length, descending=True, stable=True).to(torch.int32)
-    return Rows(start, length, order, sum(lengths))
+    start = torch.tensor(layout.starts[:-1], dtype=torch.int32)
+    before, early, spill = (torch.zeros(len(lengths), dtype=torch.int32) for _ in range(3))
+    taken, parts, counts, place, spilt = [], [], [], layout.starts[-1], layout.starts[-1]
+    for parent in sorted({parent for parent in layout.continues if parent >= 0}):
+        path = [*layout.ancestors(parent), parent]
+        members = [row for row, other in enumerate(layout.continues) if other == parent]
+        size = sum(lengths[one] for one in path)
+        for row in members:
+            before[row], early[row], spill[row] = place, size, spilt
+            spilt += size
+        place += size
+        parts.append(tuple(slice(layout.starts[one], layout.starts[one + 1]) for one in path))
+        taken += [torch.arange(part.start, part.stop) for part in parts[-1]]
+        counts.append(len(members))
+    prefixes = Prefixes(torch.cat(taken), tuple(parts), tuple(counts)) if taken else None
+    order = torch.argsort(length + early, descending=True, stable=True).to(torch.int32)
+    return Rows(start, length, order, before, early, spill, layout.starts[-1], spilt - layout.starts[-1], prefixes)
+
+
+def _with_prefixes(x: torch.Tensor, laid: Rows) -> torch.Tensor:
+    """[T, ...] -> [T + P, ...]."""
+    return x if laid.prefixes is None else torch.cat([x, x.index_select(0, laid.prefixes.take)])
+
+
+def _gathered(grad: torch.Tensor, laid: Rows) -> torch.Tensor:
+    """[T + spilt, ...] -> [T, ...]: what rows found for their prefixes is added to the places these are made of."""
+    if laid.prefixes is None:
+        return grad
+    own, at = grad[: laid.tokens], laid.tokens
+    for parts, count in zip(laid.prefixes.parts, laid.prefixes.rows, strict=True):
+        size = sum(part.stop - part.start for part in parts)
+        found = grad[at : at + count * size].view(count, size, *grad.shape[1:]).sum(0, dtype=torch.float32)
+        at, done = at + count * size, 0
+        for part in parts:
+            own[part] += found[done : done + part.stop - part.start]
+            done += part.stop - part.start
+    return own
 
 
 class _Call(ctypes.Structure):
     _fields_ = (
-        [(name, ctypes.c_void_p) for name in ("start", "length", "order", "q", "k", "v", "cos", "sin", "out", "grad")]
+        [(name, ctypes.c_void_p) for name in ("start", "length", "order", "before", "early", "spill")]
+        + [(name, ctypes.c_void_p) for name in ("q", "k", "v", "cos", "sin", "out", "grad")]
         + [(name, ctypes.c_void_p) for name in ("dq", "dk", "dv", "lse")]
         + [(f"{name}_{step}", _long) for name in ("q", "k", "v", "grad") for step in ("token", "head")]
         + [("total", _long)]
@@ -189,7 +246,9 @@ class _Attention(torch.autograd.Function):
         lse = torch.empty((heads, tokens), dtype=torch.float32)
         ctx.save_for_backward(q, k, v, cos, sin, out, lse)
         ctx.laid, ctx.scale, ctx.window = laid, scale, window
-        call = _attention_call(q, k, v, cos, sin, out, lse, laid, scale, window)
+        k, v = _with_prefixes(k, laid), _with_prefixes(v, laid)
+        turn = None if cos is None or sin is None else (_with_prefixes(cos, laid), _with_prefixes(sin, laid))
+        call = _attention_call(q, k, v, turn, out=out, lse=lse, laid=laid, scale=scale, window=window)
         _library().sartor_attention_forward(ctypes.byref(call))
         return out
 
@@ -197,20 +256,24 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         q, k, v, cos, sin, out, lse = ctx.saved_tensors
         grad = _dense(grads[0])
-        made = [torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v)]
-        call = _attention_call(q, k, v, cos, sin, out, lse, ctx.laid, ctx.scale, ctx.window)
+        laid: Rows = ctx.laid
+        dq = torch.empty(q.shape, dtype=q.dtype)
+        dk, dv = (torch.empty((laid.tokens + laid.spilt, *x.shape[1:]), dtype=x.dtype) for x in (k, v))
+        k, v = _with_prefixes(k, laid), _with_prefixes(v, laid)
+        turn = None if cos is None or sin is None else (_with_prefixes(cos, laid), _with_prefixes(sin, laid))
+        call = _attention_call(q, k, v, turn, out=out, lse=lse, laid=laid, scale=ctx.scale, window=ctx.window)
         call.grad, call.grad_token, call.grad_head = grad.data_ptr(), grad.stride(0), grad.stride(1)
-        call.dq, call.dk, call.dv = (x.data_ptr() for x in made)
+        call.dq, call.dk, call.dv = (x.data_ptr() for x in (dq, dk, dv))
         _library().sartor_attention_backward(ctypes.byref(call))
-        return (*made, None, None, None, None, None)
+        return dq, _gathered(dk, laid), _gathered(dv, laid), None, None, None, None, None
 
 
 def _attention_call(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    cos: torch.Tensor | None,
-    sin: torch.Tensor | None,
+    turn: tuple[torch.Tensor, torch.Tensor] | None,
+    *,
     out: torch.Tensor,
     lse: torch.Tensor,
     laid: Rows,
@@ -221,6 +284,9 @@ def _attention_call(
         "start": laid.start,
         "length": laid.length,
         "order": laid.order,
+        "before": laid.before,
+        "early": laid.early,
+        "spill": laid.spill,
         "q": q,
         "k": k,
         "v": v,
@@ -228,8 +294,8 @@ def _attention_call(
         "lse": lse,
     }
     call = _Call(**{name: tensor.data_ptr() for name, tensor in places.items()})
-    if cos is not None and sin is not None:
-        call.cos, call.sin = cos.data_ptr(), sin.data_ptr()
+    if turn is not None:
+        call.cos, call.sin = (x.data_ptr() for x in turn)
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         setattr(call, f"{name}_token", tensor.stride(0))
         setattr(call, f"{name}_head", tensor.stride(1))
@@ -249,7 +315,9 @@ def attention(
     cos: torch.Tensor | None = None,
     sin: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """[T, H, D], [T, K, D] twice -> [T, H, D]: causal attention within each row, at most `window` places back (0: all).
+    """[T, H, D], [T, K, D] twice -> [T, H, D]: causal attention within each row and to what it continues.
+
+    A place sees at most `window` places, itself included (0: all).
 
     With `cos` and `sin` [T, D] queries and keys are rotated first (Su et al. 2021, halves turned against each other).
     """
