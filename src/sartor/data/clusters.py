@@ -37,8 +37,11 @@ class Clusters:
     """Pairs at least half alike that were seen and not linked."""
     large: tuple[Rows, ...]
     """Groups of near-duplicates so large that only closer likeness was let count in them."""
-    shingles: Shingles
-    """What the rows are compared by: all their shingles, or those outside a frame that most rows share."""
+    shingles: Shingles | None
+    """What the rows are compared by: all their shingles, or those outside a frame that most rows share.
+
+    None, and `near` and `apart` empty, for clusters that were read from disk.
+    """
 
     @property
     def count(self) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple, Self
 
 from sartor.data.owners import Owners
 from sartor.data.rows import Origin
@@ -122,12 +122,40 @@ class Findings:
             "findings": [problem.json() for problem in self.problems],
         }
 
+    def state(self) -> dict[str, Any]:
+        """Everything, as a JSON object from which `restore` rebuilds it; ids that were claimed are left out."""
+        return {
+            "entries": [
+                {"problem": asdict(entry.problem), "skippable": entry.skippable, "rows": entry.rows.tolist()}
+                for entry in self._entries.values()
+            ],
+            "dropped": [[*key, lines.tolist()] for key, lines in self._dropped.items()],
+            "records": self.records,
+            "skipped": self.skipped,
+            "formats": self.formats,
+            "unused": self.unused,
+        }
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> Self:
+        """The findings whose `state` this is."""
+        self = cls()
+        for entry in state["entries"]:
+            problem = Problem(**{**entry["problem"], "rows": tuple(entry["problem"]["rows"])})
+            self._entries[_key(problem)] = _Entry(problem, entry["skippable"], array("q", entry["rows"]))
+            self._distinct[problem.code, problem.file] += 1
+        self._dropped = {(file, rule, reason): array("q", lines) for file, rule, reason, lines in state["dropped"]}
+        self.records, self.skipped = Counter(state["records"]), Counter(state["skipped"])
+        self.formats = dict(state["formats"])
+        self.unused = {file: tuple(columns) for file, columns in state["unused"].items()}
+        return self
+
     def _note(self, problem: Problem, *, skippable: bool) -> None:
-        key = (problem.level, problem.code, problem.file, problem.what)
+        key = _key(problem)
         entry = self._entries.get(key)
         if entry is None and self._distinct[problem.code, problem.file] >= DISTINCT:
             problem = replace(problem, what="more faults of this kind", column=None, excerpt=None, caret=0)
-            key = (problem.level, problem.code, problem.file, problem.what)
+            key = _key(problem)
             entry = self._entries.get(key)
         if entry is None:
             self._distinct[problem.code, problem.file] += 1
@@ -137,3 +165,8 @@ class Findings:
         if problem.line is not None:
             entry.rows.append(problem.line)
         entry.rows.extend(problem.rows)
+
+
+def _key(problem: Problem) -> tuple[str, str, str | None, str]:
+    """Problems with the same key are one."""
+    return (problem.level, problem.code, problem.file, problem.what)

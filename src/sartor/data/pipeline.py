@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sartor import registry
 from sartor.data.dataset import INDEX, ROWS, Dataset
 from sartor.data.findings import Findings
+from sartor.data.kept import keep, kept, key_of
 from sartor.data.reading import Recognised, expand, read, recognise
 from sartor.data.rows import Row
 from sartor.data.split import OUT, PARTS, Splits, split, undivided
@@ -31,6 +32,7 @@ Roles = NDArray[np.int8]
 Divide = Callable[[Dataset, Data, Roles, Callable[[int], None]], Splits]
 
 MANIFEST, DROPPED, FINDINGS = "manifest.json", "dropped.jsonl", "findings.json"
+SPLITS, KEPT = "splits.bin", "prepared.json"
 WORK = ".preparing"
 RECOGNISED = 100
 """Files whose form is looked up and kept; a folder may hold any number."""
@@ -60,6 +62,7 @@ class Prepared:
     splits: Splits
     findings: Findings
     recognised: list[Recognised]
+    """What each of the first hundred files turned out to be; nothing where the rows were prepared before."""
     task: str
 
     def write(self, folder: Path) -> None:
@@ -71,23 +74,33 @@ class Prepared:
 def prepare(data: Data, *, root: Path, folder: Path, emit: Emit) -> Prepared:
     """Read all sources, divide the rows, run every check, and write the record of it into `folder`.
 
-    Raises DataError with all problems of level error; `data.on_bad: skip` forgives those of single rows. `folder` is
-    as before then.
+    Where `folder` holds all of that already, made of the same data in the same way, it is opened. Raises DataError with
+    all problems of level error; `data.on_bad: skip` forgives those of single rows. `folder` is as before then.
     """
+    key = key_of(data, root)
+    about = kept(folder / KEPT, key) if key else None
+    if about is not None:
+        splits, findings = Splits.open(folder / SPLITS), Findings.restore(about["findings"])
+        return Prepared(Dataset.open(folder), splits, findings, [], about["task"])
     work = folder / WORK
     try:
         audit = examine(data, root=root, folder=work, emit=emit, divide=by_shares)
         errors = audit.findings.errors
         if errors or audit.splits is None:
             raise DataError(*errors)
-        for name in (ROWS, INDEX):
+        audit.splits.write(work / SPLITS)
+        (folder / KEPT).unlink(missing_ok=True)
+        for name in (ROWS, INDEX, SPLITS):
             os.replace(work / name, folder / name)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    dataset = Dataset.open(folder)
-    prepared = Prepared(dataset, audit.splits, audit.findings, audit.recognised, audit.task)
+    dataset, splits = Dataset.open(folder), Splits.open(folder / SPLITS)
+    prepared = Prepared(dataset, splits, audit.findings, audit.recognised, audit.task)
     _replace(folder / MANIFEST, _manifest(prepared))
     prepared.write(folder)
+    if key is not None:
+        told = {"task": audit.task, "findings": audit.findings.state()}
+        keep(folder / KEPT, key, (ROWS, INDEX, SPLITS, MANIFEST), told)
     return prepared
 
 

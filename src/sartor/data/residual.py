@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,15 @@ class Residual:
             "training": self.training,
             "sampled": self.sampled,
         }
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as a JSON object from which `restore` rebuilds it."""
+        return asdict(self)
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> Self:
+        """The figures whose `state` this is."""
+        return cls(**{**state, "closest": state["closest"] and tuple(state["closest"])})
 
     def __str__(self) -> str:
         sampled = f", a sample of {self.rows:,} rows against {self.training:,}" if self.sampled else ""

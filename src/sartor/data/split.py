@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sartor.data.balance import Items, allocate
 from sartor.data.clusters import Clusters, cluster
+from sartor.data.columns import read_columns, write_columns
 from sartor.data.dataset import NONE, Dataset
 from sartor.data.groups import Rows, count_up, numbering
 from sartor.data.residual import Residual, residual
 from sartor.data.rows import Example
-from sartor.data.similarity import mixed, silent
+from sartor.data.similarity import Pairs, mixed, silent
 from sartor.errors import DataError, Problem
 
 PARTS = ("train", "validation", "test")
@@ -55,6 +57,34 @@ class Splits:
     def left_out(self) -> Rows:
         """The rows in no part."""
         return np.flatnonzero(self.part == OUT)
+
+    def write(self, path: Path) -> None:
+        """Write the parts and clusters; what they were found by is not kept."""
+        clusters = self.clusters
+        columns: dict[str, NDArray[Any]] = {
+            "part": self.part,
+            "given": self.given.astype(np.uint8),
+            "twins": self.twins.astype(np.int64),
+            "of": clusters.of,
+            "alike": clusters.alike,
+        }
+        columns |= {f"large {number}": group.astype(np.int64) for number, group in enumerate(clusters.large)}
+        write_columns(path, columns, {"seed": self.seed, "residual": self.residual and self.residual.state()})
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """What was written before, mapped."""
+        columns, about = read_columns(path)
+        large = tuple(columns[name] for name in columns if name.startswith("large "))
+        none = Pairs.join([])
+        return cls(
+            part=columns["part"],
+            given=columns["given"].view(np.bool_),
+            clusters=Clusters(columns["of"], columns["alike"], near=none, apart=none, large=large, shingles=None),
+            residual=about["residual"] and Residual.restore(about["residual"]),
+            seed=about["seed"],
+            twins=columns["twins"],
+        )
 
     def json(self) -> dict[str, Any]:
         """Counts and figures, as a JSON object."""
@@ -102,6 +132,7 @@ def split(
     _require_rows(dataset, part, shares, clusters)
 
     left_out = np.flatnonzero(part == OUT)
+    assert clusters.shingles is not None
     return Splits(
         part=part,
         given=given != OUT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,23 +14,33 @@ from sartor import registry
 from sartor.advise.hardware import survey
 from sartor.advise.parallel import ONE, Processes
 from sartor.advise.settings import Settings, decide, longest_row, own_rate
+from sartor.data.findings import Findings
+from sartor.data.kept import digest_of, keep, kept
+from sartor.data.pipeline import KEPT
 from sartor.data.pipeline import Prepared as Rows
 from sartor.data.pipeline import prepare as prepare_rows
+from sartor.data.rows import row_from_json
 from sartor.errors import DataError, ModelError, Problem, RecipeError, raise_errors
 from sartor.events import Event
 from sartor.models.catalog import ModelFolder, resolve
 from sartor.recipe.auto import Resolution
+from sartor.store.fingerprint import of_file
 from sartor.tokens.contract import supervise
 from sartor.tokens.render import Renderer, has_reasoning
+from sartor.tokens.store import TokenSet
 from sartor.tokens.template import PLAIN, ChatTemplate
 from sartor.tokens.vocabulary import Vocabulary, check_size
 
 if TYPE_CHECKING:
+    from sartor.data.dataset import Dataset
     from sartor.recipe.load import Loaded
-    from sartor.tokens.store import TokenSet
+    from sartor.recipe.schema import Data
 
 Emit = Callable[[Event], None]
 PARTS = ("train", "validation", "test")
+TOKENS = "tokens"
+REASONING = (b"</think>", b'"reasoning": "')
+"""What a row that holds reasoning holds on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,23 +140,10 @@ def prepare(
         now=now,
         loss_on=recipe.data.loss_on,
         reasoning=recipe.data.reasoning,
-        thinks=recipe.data.reasoning != "none" and any(has_reasoning(row) for row in rows.dataset),
+        thinks=recipe.data.reasoning != "none" and reasons(rows.dataset),
     )
     max_tokens = longest_row(recipe, base, resolution)
-    tokens = {
-        part: supervise(
-            rows.dataset,
-            rows.splits.indices(part),
-            renderer,
-            max_tokens=max_tokens,
-            too_long=recipe.data.too_long,
-            folder=folder / "tokens" / part,
-            label=part,
-            findings=rows.findings,
-            emit=emit,
-        )
-        for part in PARTS
-    }
+    rows, tokens = _tokens(rows, renderer, folder, recipe.data, max_tokens, emit)
     raise_errors(DataError, rows.findings.errors)
     if not len(tokens["train"]):
         raise DataError(Problem("D115", "no training row is left", fix="see dropped.jsonl for the reason of each"))
@@ -166,6 +163,50 @@ def prepare(
     _require_rows(loaded, settings.objective.name, rows.dataset[0].kind)
     _judge_rate(loaded, settings, rows)
     return Prepared(loaded, resolution, base, renderer.vocabulary, renderer, rows, tokens, settings, max_tokens)
+
+
+def reasons(dataset: Dataset) -> bool:
+    """Whether an answer comes with reasoning; only rows that can hold one are read."""
+    return any(
+        has_reasoning(row_from_json(json.loads(block.line(place))))
+        for block in dataset.blocks()
+        for place in block.having(*REASONING).tolist()
+    )
+
+
+def _tokens(
+    rows: Rows, renderer: Renderer, folder: Path, data: Data, max_tokens: int, emit: Emit
+) -> tuple[Rows, dict[str, TokenSet]]:
+    """The parts as proven tokens, and the rows with what was found; those made before, where nothing has changed.
+
+    Raises TokenError.
+    """
+    seal = folder / TOKENS / KEPT
+    sealed = folder / KEPT
+    key = digest_of([of_file(sealed), renderer.fingerprint, max_tokens, data.too_long]) if sealed.exists() else None
+    about = kept(seal, key) if key else None
+    if about is not None:
+        parts = {part: TokenSet.open(folder / TOKENS / part) for part in PARTS}
+        return replace(rows, findings=Findings.restore(about["findings"])), parts
+    seal.unlink(missing_ok=True)
+    parts = {
+        part: supervise(
+            rows.dataset,
+            rows.splits.indices(part),
+            renderer,
+            max_tokens=max_tokens,
+            too_long=data.too_long,
+            folder=folder / TOKENS / part,
+            label=part,
+            findings=rows.findings,
+            emit=emit,
+        )
+        for part in PARTS
+    }
+    if key is not None:
+        names = [f"{part}/{name}" for part in PARTS for name in TokenSet.FILES]
+        keep(seal, key, names, {"findings": rows.findings.state()})
+    return rows, parts
 
 
 def _require_libraries(loaded: Loaded) -> None:

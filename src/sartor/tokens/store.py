@@ -28,6 +28,8 @@ _CHUNK = 1 << 14
 class TokenSet:
     """A sequence of `Rendered` rows in a folder."""
 
+    FILES = ("ids.bin", "runs.bin", "rows.bin", "tokens.json")
+
     def __init__(self, folder: Path, facts: dict[str, int]) -> None:
         self.folder = folder
         self.tokens, self.supervised, self._count = facts["tokens"], facts["supervised"], facts["rows"]
@@ -41,7 +43,7 @@ class TokenSet:
         folder.mkdir(parents=True, exist_ok=True)
         summary = folder / "tokens.json"
         summary.unlink(missing_ok=True)
-        paths = [folder / name for name in ("ids.bin", "runs.bin", "rows.bin")]
+        paths = [folder / name for name in cls.FILES[:3]]
         try:
             facts = _write(rendered, paths)
             partial = folder / "tokens.json.partial"

@@ -105,3 +105,23 @@ def test_memory_does_not_grow_with_the_length_of_rows(tmp_path: Path) -> None:
     assert (tmp_path / "rows.jsonl").stat().st_size > 3_500_000
     assert peak < 1_500_000
     assert sum(getattr(dataset.index, name).nbytes for name in Index._fields) < 120 * count
+
+
+def test_blocks_hold_every_row_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sartor.data.dataset.BLOCK", 1000)
+    rows = [talk(f"question {i}", "a" * (i * 17 % 900 if i % 7 else 3000), i) for i in range(60)]
+    whole = Dataset.write(rows, tmp_path)
+    for dataset in (whole, whole.subset([5, 6, 7, 3, 59, 0, 1]), whole.subset([])):
+        blocks = list(dataset.blocks())
+        assert [line for block in blocks for line in block.lines()] == [dataset.line(i) for i in range(len(dataset))]
+        assert [block.first + n for block in blocks for n in range(len(block.bounds) - 1)] == list(range(len(dataset)))
+        assert list(dataset.identities()) == [row.id for row in dataset]
+    assert max(len(block.data) for block in whole.blocks()) < 4000
+
+
+def test_a_block_knows_which_rows_hold_a_word(tmp_path: Path) -> None:
+    dataset = Dataset.write([talk(f"{i} {'key' * (i % 4)} {'@' * (i % 5)}", "a", i) for i in range(40)], tmp_path)
+    (block,) = dataset.blocks()
+    assert block.having(b"key", b"@").tolist() == [i for i in range(40) if i % 4 or i % 5]
+    assert block.having(b"nowhere").tolist() == []
+    assert [block.line(i) for i in range(40)] == list(block.lines())
