@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,11 @@ CASES = [
     Case("gemma", "lora", "bfloat16", 200, 2048),
     Case("gemma", "full", "float32", 60, 2048),
 ]
+if find_spec("bitsandbytes") is not None:
+    CASES += [
+        Case("135M", "qlora", "bfloat16", 200, 4096),
+        Case("60M", "full", "bfloat16", 200, 2048, optimizer="adamw8bit"),
+    ]
 
 
 def make(case: Case, folder: Path) -> None:
@@ -119,8 +125,10 @@ def measure(case: Case, folder: Path, steps: int) -> dict[str, Any]:
     from sartor.tokens.batch import Rendered
     from sartor.tokens.source import StepSize, TokenSource
 
-    policy = load(resolve(str(folder), Path("/")), dtype=case.dtype, kernels=case.kernels)  # type: ignore[arg-type]
     method, optimizer = registry.component("method", case.method), registry.component("optimizer", case.optimizer)
+    held = method.quantization(method.Options(), case.dtype) if hasattr(method, "quantization") else None
+    base = resolve(str(folder), Path("/"))
+    policy = load(base, dtype=case.dtype, kernels=case.kernels, quantization=held)  # type: ignore[arg-type]
     method.attach(policy, method.Options(), seed=0)
     if case.checkpointed:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -181,15 +189,17 @@ def predict(case: Case, folder: Path, found: dict[str, Any], fitted: Any) -> dic
     """The parts of the predicted peak in bytes."""
     import numpy as np
 
+    from sartor import registry
     from sartor.advise import hardware, memory, shape
     from sartor.models.catalog import resolve
 
+    method = registry.component("method", case.method)
     base = resolve(str(folder), Path("/"))
     form = shape.read(base.config, base.weight_files)
     job = memory.Job(
         dtype=case.dtype, trainable=found["trainable"], state=found["state"], tokens=case.tokens,
         rows=memory.Rows.of(np.asarray(found["lengths"])), scored=found["scored"],
-        rank=16 if case.method == "lora" else 0, passes=case.passes, checkpointed=case.checkpointed,
+        rank=getattr(method.Options(), "rank", 0), weight_bytes=getattr(method, "WEIGHT_BYTES", None), passes=case.passes, checkpointed=case.checkpointed,
         kernels=found["kernels"], tiles=hardware.survey().tiles,
     )  # fmt: skip
     return dict(memory.largest(form, job, fitted).parts)

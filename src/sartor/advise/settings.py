@@ -185,7 +185,7 @@ def decide(
         scored=scored,
         rank=rank or 0,
         dropout=train.dropout > 0,
-        kernels=kernels == "native" and quantised is None,
+        kernels=kernels == "native",
         tiles=hardware.tiles,
         device=hardware.device,
         weight_bytes=quantised,
