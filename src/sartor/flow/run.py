@@ -339,6 +339,8 @@ class _Session:
                 self.stop.training = True
                 stage = self.run.stage(0, prepared.settings.objective.name)
                 with self._team(prepared, tools, stage) as team:
+                    if not team.world.alone:
+                        self.emit(Noted("info", "P125", f"{team.world.size} processes train together"))
                     finished = train(
                         prepared,
                         policy,
