@@ -19,7 +19,7 @@ from sartor.data.columns import HELD, Columns, Kind, read_columns
 from sartor.data.rows import Example, Origin, Row, row_from_json
 from sartor.data.wording import answered, asked, fingerprint64, normal
 
-ROWS, INDEX = "rows.jsonl", "index.bin"
+ROWS, INDEX = "rows.jsonl", "index.columns"
 NONE = -1
 """Code of a row without a label or stratum."""
 BLOCK = 1 << 18

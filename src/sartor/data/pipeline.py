@@ -32,7 +32,7 @@ Roles = NDArray[np.int8]
 Divide = Callable[[Dataset, Data, Roles, Callable[[int], None]], Splits]
 
 MANIFEST, DROPPED, FINDINGS = "manifest.json", "dropped.jsonl", "findings.json"
-SPLITS, KEPT = "splits.bin", "prepared.json"
+SPLITS, KEPT = "splits.columns", "prepared.json"
 WORK = ".preparing"
 RECOGNISED = 100
 """Files whose form is looked up and kept; a folder may hold any number."""
