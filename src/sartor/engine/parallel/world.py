@@ -4,7 +4,7 @@
     world.sum_([loss, weight])        # in place, the same numbers on every rank
     every = world.gather({"loss": 1}) # a list by rank, on every rank
 
-Nothing but tensors and JSON travels between ranks; torch's own collectives for objects use pickle and are not used here.
+Nothing but tensors and JSON travels between ranks; torch's collectives for objects, which can run code, are not used.
 Every rank must call the same functions in the same order. A rank that waits longer than the timeout raises.
 """
 
