@@ -1,8 +1,8 @@
 """Fits training into memory, and where it does not fit finds the change that costs the user least.
 
-Changes are tried in the order of what they cost: smaller micro-batches cost nothing, gradient checkpointing a third more time,
-bfloat16 some precision, adapters some of what can be learnt, a lighter optimiser some steps, shorter rows what is cut off.
-First each alone, then together with those before it. Every number said is computed for that change.
+Smaller micro-batches cost nothing; gradient checkpointing costs a third more time, bfloat16 some precision, adapters some of
+what can be learnt, a lighter optimiser a change of rates, and shorter rows what is cut off (`CHANGES`). All sets of changes are
+tried in the order of what they cost together, and every number said is computed for that set.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from sartor import registry
@@ -29,6 +30,8 @@ TIGHT = 0.75
 """Share of the free memory from which on a run is said to be tight."""
 RANK = 16
 """Of the adapters that are proposed."""
+ROUND = 64
+"""Sizes of micro-batches are multiples of this many tokens."""
 SHORTEST = 64
 """Tokens of a row under which shorter rows are not proposed."""
 
@@ -64,7 +67,7 @@ class Plan:
         while high - low > max(16, low // 64):
             middle = (low + high) // 2
             low, high = (middle, high) if self.peak(middle).needed <= budget else (low, middle)
-        return low
+        return max(low - low % ROUND, self.longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +107,12 @@ def tight(plan: Plan, hardware: Hardware, wanted: int, *, open_size: bool) -> Pr
 
 def cheapest(plan: Plan, budget: int, wanted: int, *, open_size: bool) -> str | None:
     """The first of all changes, alone or with those before it, with which training needs at most `budget` bytes."""
-    alone = [(change,) for change in CHANGES]
-    together = [CHANGES[:last] for last in range(2, len(CHANGES) + 1)]
-    for chosen in [(), *alone, *together]:
+    sets = (chosen for count in range(len(CHANGES) + 1) for chosen in combinations(CHANGES, count))
+    for chosen in sorted(sets, key=lambda chosen: sum(map(CHANGES.__getitem__, chosen))):
         made = list(_apply(plan, chosen, budget))
         last = made[-1].plan if made else plan
         tokens = last.most(budget, wanted)
-        if tokens is None or (chosen and not made):
+        if tokens is None or len(made) < len(chosen):
             continue
         words = [change.recipe for change in made]
         if tokens < wanted and not (open_size and made):
@@ -185,14 +187,14 @@ def _shorter_rows(plan: Plan, budget: int) -> Change | None:
     return Change(f"data.max_tokens: {low}", cut, replace(plan, longest=low))
 
 
-CHANGES = (_checkpointed, _shorter_numbers, _adapters, _lighter, _shorter_rows)
-"""In the order of what they cost the user. Smaller micro-batches, which cost nothing, go with each of them."""
+CHANGES = {_checkpointed: 2, _shorter_numbers: 3, _adapters: 6, _lighter: 8, _shorter_rows: 12}
+"""What each costs the user, as a weight. Smaller micro-batches, which cost nothing, go with all of them."""
 
 
 def _base(plan: Plan, budget: int) -> str:
     """About how large a base may be: what is held grows with its parameters."""
     bare = replace(plan, longest=min(plan.longest, SHORTEST))
-    for change in _apply(bare, CHANGES[:3], budget):
+    for change in _apply(bare, (_checkpointed, _shorter_numbers, _adapters), budget):
         bare = change.plan
     process = memory.FITTED.process if plan.job.device == "cpu" else 0
     share = max(0, budget - process) / max(1, bare.peak(bare.longest).needed - process)

@@ -158,7 +158,7 @@ def _attention(form: Shape, job: Job) -> float:
     """Bytes that one token leaves inside of attention, queries, keys, values and the result not counted."""
     b = BYTES[job.dtype]
     dropped = job.dropout or form.dropout > 0
-    if job.tiles and job.kernels and b == 2 and "q_proj" in form.linears and not dropped:
+    if job.tiles and job.kernels and b == 2 and not dropped:
         return 4 * form.heads
     short = b * SHARES[dropped] * job.rows.short
     long = DROPPED_SHARES * job.rows.long if dropped else 0.0

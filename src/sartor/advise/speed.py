@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sartor.console import about
 from sartor.errors import SartorError
 from sartor.store import atomic
 
@@ -202,21 +203,3 @@ def record(work: Work, place: Place, seconds: float, cache: Path | None = None) 
     except SartorError:
         return False
     return True
-
-
-def about(seconds: float) -> str:
-    """A time with no more digits than a prediction deserves."""
-    if seconds < 1:
-        return "1 s"
-    if seconds < 90:
-        return f"{_rounded(seconds):g} s"
-    if seconds < 90 * 60:
-        return f"{_rounded(seconds / 60):g} min"
-    return f"{_rounded(seconds / 3600):g} h" if seconds < 48 * 3600 else f"{_rounded(seconds / 86400):g} days"
-
-
-def _rounded(value: float) -> float:
-    """One digit, or two where the first is 1 or 2."""
-    digits = 10.0 ** math.floor(math.log10(value))
-    step = digits / 2 if value / digits < 3 else digits
-    return max(round(value / step) * step, 0.5)
