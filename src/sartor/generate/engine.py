@@ -2,7 +2,8 @@
 
 Keys and values live in buffers that are made once (`Slots`). A pass of the model has one token of every slot and, before them,
 the prompts of rows that join, so joining neither waits for others nor stops them. What the prompt of a joining row has in
-common with another slot (a few-shot prompt, the same prompt sampled several times) is copied from there instead of computed.
+common with another slot (the same prompt sampled several times) is copied from there instead of computed; what all prompts
+have in common (a few-shot prompt) is computed and kept once.
 Only the logits of the last tokens ever exist, [N, V].
 """
 
@@ -11,14 +12,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from sartor.generate.attention import SLOTS, Copy, Slots, Tail, register
+from sartor.generate.attention import SLOTS, register
 from sartor.generate.rows import Row
+from sartor.generate.slots import Chunk, Copy, Slots
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,6 +32,8 @@ CACHE_TOKENS = 1 << 15
 """Places of all slots together, at most (a single row may need more)."""
 JOINING_TOKENS = 1 << 13
 """Tokens of joining prompts in one pass, at most (a single prompt may be longer)."""
+TRUNK = 64
+"""Tokens that all prompts must begin with to be kept once for all of them."""
 SHARED = 16
 """Prompts that agree in fewer tokens are computed apart: together they are faster than the copies."""
 ROUND = 16
@@ -52,20 +57,42 @@ def attending(policy: CausalPolicy, attention: str = SLOTS) -> Iterator[PreTrain
         policy.model.train(training)
 
 
-def share_out(rows: Sequence[Row], batch: int) -> Iterator[tuple[list[Row], int, int]]:
-    """Groups of rows, with the number of slots and the places of each slot.
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Rows that go through the same slots: `count` of `places` each, behind the `trunk` tokens that all prompts begin with."""
 
-    Longest needs first, so that what does not fit into memory fails at once. Rows of very different needs are kept apart
+    rows: Sequence[Row]
+    count: int
+    places: int
+    trunk: int = 0
+
+
+def share_out(rows: Sequence[Row], batch: int) -> Iterator[Share]:
+    """Sort the rows, find what all prompts have in common, and size the slots.
+
+    Longest prompts first, so that what does not fit into memory fails at once. Rows of very different needs are kept apart
     only where the long ones would leave the short ones too few slots.
     """
-    left = deque(sorted(rows, key=lambda row: (-row.need, row.index, row.sample)))
+    order = sorted(rows, key=lambda row: (-len(row.prompt), row.index, row.sample))
+    trunk = _trunk(order)
+    left = deque(order)
     while left:
-        places = -(-left[0].need // ROUND) * ROUND
         members = [left.popleft()]
-        tight = batch * places > CACHE_TOKENS
-        while left and not (tight and 2 * left[0].need < places):
+        need = members[0].need
+        while left and (batch * max(need, left[0].need) <= CACHE_TOKENS or 2 * left[0].need >= need):
+            need = max(need, left[0].need)
             members.append(left.popleft())
-        yield members, min(batch, len(members), max(1, CACHE_TOKENS // places)), places
+        places = -(-(need - trunk) // ROUND) * ROUND
+        yield Share(members, min(batch, len(members), max(1, CACHE_TOKENS // places)), places, trunk)
+
+
+def _trunk(rows: Sequence[Row]) -> int:
+    """Tokens that all prompts begin with; 0 where so few are not worth a pass of their own."""
+    first = rows[0].prompt
+    common = min(len(row.prompt) for row in rows) - 1
+    for row in rows[1:]:
+        common = min(common, _agreement(first[:common], row.prompt))
+    return common if common >= TRUNK and len(rows) > 1 else 0
 
 
 class Engine:
@@ -86,17 +113,20 @@ class Engine:
         self.windows: dict[int, int | None] = {}
         """Of every layer that attended, how many places it looks back; None: all."""
 
-    def run(self, rows: Sequence[Row], count: int, places: int) -> Iterator[list[Row]]:
-        """Finish all rows in `count` slots of `places`; yields bunches of finished rows, at most `count` in each."""
-        desk = _Desk(rows, Slots(count, places, self.policy.device, self.windows, native=self.policy.native))
+    def run(self, share: Share) -> Iterator[list[Row]]:
+        """Finish all rows; yields bunches of finished rows, at most as many as there are slots in each."""
+        slots = Slots(share.count, share.places, share.trunk, self.policy.device, native=self.policy.native)
+        desk = _Desk(share.rows, slots)
+        if share.trunk:
+            with attending(self.policy) as model:
+                ids, position, last = desk.plan_trunk()
+                model(input_ids=ids, position_ids=position, use_cache=False, logits_to_keep=last, slots=slots)
         while not desk.idle:
             finished: list[Row] = []
             with attending(self.policy) as model:
-                while not desk.idle and len(finished) < count:
+                while not desk.idle and len(finished) < share.count:
                     ids, position, last = desk.plan()
-                    out = model(
-                        input_ids=ids, position_ids=position, use_cache=False, logits_to_keep=last, slots=desk.slots
-                    )
+                    out = model(input_ids=ids, position_ids=position, use_cache=False, logits_to_keep=last, slots=slots)
                     chosen = self.choose(out.logits[0], desk.rows)
                     for row, token in zip(desk.rows, chosen, strict=True):
                         row.add(token, self.stop_ids)
@@ -104,6 +134,7 @@ class Engine:
                             self.heard(row)
                     finished += desk.settle(chosen)
             yield finished
+        self.windows = slots.windows
 
 
 class _Desk:
@@ -124,6 +155,13 @@ class _Desk:
     def idle(self) -> bool:
         return not self.waiting and len(self.rows) == len(self._empty)
 
+    def plan_trunk(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Announce the pass of the trunk; returns its ids and positions, [1, T] each, and its last token, [1]."""
+        self.slots.plan_trunk()
+        place = np.arange(self.slots.trunk)
+        ids = self.waiting[0].prompt[: self.slots.trunk]
+        return self._tensor(ids)[None], self._tensor(place)[None], self._tensor(place[-1:])
+
     def plan(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Let rows join and announce the next pass; returns its ids and positions, [1, T] each, and its last tokens, [N].
 
@@ -131,8 +169,9 @@ class _Desk:
         """
         joined = self._join()
         count, places = len(self.rows), self.slots.places
-        fresh = [(slot, 0) for slot, begin in joined if begin == 0 and self.length[slot]]
-        behind = [(slot, begin) for slot, begin in joined if 0 < begin < self.length[slot]]
+        trunk = self.slots.trunk
+        fresh = [(slot, 0) for slot, begin in joined if not trunk and begin == 0 and self.length[slot]]
+        behind = [(slot, begin) for slot, begin in joined if (trunk or begin) and begin < self.length[slot]]
         spans = [(slot, begin, int(self.length[slot])) for slot, begin in (*fresh, *behind)]
         ends = self.length[:count] + 1
         place = np.concatenate([*(np.arange(begin, end) for _, begin, end in spans), self.length[:count]])
@@ -142,9 +181,9 @@ class _Desk:
         self.held[np.arange(count), self.length[:count]] = self.last[:count]
         ids = self.held[slot, place]
         start = sum(int(self.length[slot]) for slot, _ in fresh)
-        tails = []
+        chunks = []
         for number, begin, end in spans[len(fresh) :]:
-            tails.append(Tail(start, end - begin, number, end))
+            chunks.append(Chunk(start, end - begin, number, end))
             start += end - begin
         used = int(ends.max())
         self.slots.plan(
@@ -152,12 +191,12 @@ class _Desk:
             self._tensor(ends),
             min(-(-used // ROUND) * ROUND, places),
             [int(self.length[slot]) for slot, _ in fresh],
-            tails,
+            chunks,
             self._copies,
         )
         self.length[:count] += 1
         last = np.arange(len(ids) - count, len(ids))
-        return self._tensor(ids)[None], self._tensor(place)[None], self._tensor(last)
+        return self._tensor(ids)[None], self._tensor(place + trunk)[None], self._tensor(last)
 
     def settle(self, chosen: Sequence[int]) -> list[Row]:
         """Take the tokens of a pass; rows that are over get up, and are returned."""
@@ -182,10 +221,11 @@ class _Desk:
                 slot = len(self.rows)
                 self.rows.append(row)
             settled[slot] = True
-            begin = self._shared(slot, row.prompt[:-1], settled)
-            self.length[slot] = len(row.prompt) - 1
-            self.held[slot, : self.length[slot]] = row.prompt[:-1]
-            self.last[slot] = row.prompt[-1]
+            prompt = row.prompt[self.slots.trunk :]
+            begin = self._shared(slot, prompt[:-1], settled)
+            self.length[slot] = len(prompt) - 1
+            self.held[slot, : self.length[slot]] = prompt[:-1]
+            self.last[slot] = prompt[-1]
             joined.append((slot, begin))
         return joined
 
@@ -195,7 +235,7 @@ class _Desk:
         tokens = count = 0
         before = np.empty(0, dtype=np.int64)
         for row in islice(self.waiting, free):
-            tokens += len(row.prompt) - _agreement(before, row.prompt)
+            tokens += len(row.prompt) - max(self.slots.trunk, _agreement(before, row.prompt))
             if count and tokens > JOINING_TOKENS:
                 break
             before = row.prompt

@@ -129,8 +129,8 @@ class LocalGenerator:
             yield from run_padded(self.policy, self.stop_ids, self.pad_id, pick, heard, rows, self.batch)
             return
         engine = Engine(self.policy, self.stop_ids, pick, heard)
-        for members, count, places in share_out(rows, self.batch):
-            yield from engine.run(members, count, places)
+        for share in share_out(rows, self.batch):
+            yield from engine.run(share)
 
     def _teller(self, listen: Listener | None) -> Heard | None:
         if listen is None:

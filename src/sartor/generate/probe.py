@@ -1,7 +1,8 @@
 """Measures on the model at hand whether slots give what the model itself gives. Never an allow-list of architectures.
 
-Rows of random tokens, more than there are slots and two of them alike at their beginning, are continued greedily; then the
-model's own plain forward pass over each finished row must give the logits from which every token was chosen.
+Rows of random tokens, more than there are slots and two of them alike at their beginning, are continued greedily, and so are
+rows that all begin alike; then the model's own plain forward pass over each finished row must give the logits from which every
+token was chosen.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from sartor.generate.engine import ROUND, SHARED, Engine, attending
+from sartor.generate.engine import ROUND, SHARED, Engine, Share, attending
 from sartor.generate.rows import Row
 from sartor.models.attention import NAME
 from sartor.models.probe import TOLERANCE
@@ -27,6 +28,8 @@ LENGTHS = (SHARED + 7, SHARED + 3, 9, 1, 5)
 """Of the prompts; the first two share their beginning."""
 STEPS = (3, 6, 2, 5, 4)
 """Tokens generated for each."""
+BRANCHES = (7, 1, 4)
+"""Of the prompts of other rows, behind what these share."""
 COUNT = 3
 """Slots."""
 
@@ -50,10 +53,13 @@ def _measure(policy: CausalPolicy) -> str | None:
             seen[row.index, len(row.ids)] = line.float()
         return logits.argmax(dim=1).tolist()
 
-    rows = _rows(policy.vocabulary)
     engine = Engine(policy, frozenset(), choose)
+    shares = [
+        Share(_rows(policy.vocabulary), COUNT, 3 * ROUND),
+        Share(_branches(policy.vocabulary), COUNT, ROUND, SHARED),
+    ]
     try:
-        finished = [row for bunch in engine.run(rows, COUNT, 3 * ROUND) for row in bunch]
+        finished = [row for share in shares for bunch in engine.run(share) for row in bunch]
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         return f"its forward pass does not take rows end to end ({type(error).__name__})"
     if engine.windows != _windows(policy.model):
@@ -87,6 +93,14 @@ def _rows(vocabulary: int) -> list[Row]:
     return [
         Row(index, 0, prompt, limit, draw) for index, (prompt, limit) in enumerate(zip(prompts, STEPS, strict=True))
     ]
+
+
+def _branches(vocabulary: int) -> list[Row]:
+    """Rows with a trunk of SHARED tokens."""
+    draw = np.random.default_rng(1)
+    trunk = draw.integers(0, vocabulary, SHARED)
+    prompts = [np.concatenate([trunk, draw.integers(0, vocabulary, length)]) for length in BRANCHES]
+    return [Row(len(LENGTHS) + index, 0, prompt, 3, draw) for index, prompt in enumerate(prompts)]
 
 
 def _own(policy: CausalPolicy, ids: np.ndarray, count: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ ENDS = (1, 15, 16, 17, 40)
 
 def written_out(q, keys, values, *, scale, window, softcap):
     count, heads, _ = q.shape
-    rows = []
+    rows, sums = [], []
     for slot in range(count):
         end = ENDS[slot]
         begin = max(0, end - window) if window else 0
@@ -22,8 +22,9 @@ def written_out(q, keys, values, *, scale, window, softcap):
         scores = torch.einsum("hd,phd->hp", q[slot].float(), k) * scale
         if softcap:
             scores = softcap * torch.tanh(scores / softcap)
+        sums.append(scores.logsumexp(dim=1))
         rows.append(torch.einsum("hp,phd->hd", scores.softmax(dim=1), v))
-    return torch.stack(rows)
+    return torch.stack(rows), torch.stack(sums)
 
 
 @pytest.mark.parametrize("size", sorted(SIZES))
@@ -37,9 +38,10 @@ def test_kernel_gives_what_is_written_out(size, groups, window, softcap, dtype) 
         keys[slot, end:] = float("nan")
         values[slot, end:] = float("nan")
     assert takes(keys, values)
-    ours = decode(q, keys, values, torch.tensor(ENDS), scale=size**-0.5, window=window, softcap=softcap)
-    wanted = written_out(q, keys, values, scale=size**-0.5, window=window, softcap=softcap)
+    ours, total = decode(q, keys, values, torch.tensor(ENDS), scale=size**-0.5, window=window, softcap=softcap)
+    wanted, wanted_total = written_out(q, keys, values, scale=size**-0.5, window=window, softcap=softcap)
     torch.testing.assert_close(ours.float(), wanted, rtol=0, atol=1e-5 if dtype == torch.float32 else 2e-2)
+    torch.testing.assert_close(total, wanted_total, rtol=0, atol=1e-4)
 
 
 def test_other_head_sizes_are_refused() -> None:

@@ -10,7 +10,7 @@ import tiny
 import torch
 
 from sartor.generate import engine
-from sartor.generate.engine import Engine, share_out
+from sartor.generate.engine import Engine, Share, share_out
 from sartor.generate.rows import Row
 from sartor.models.native.library import Missing, kernels
 from sartor.models.policy import CausalPolicy
@@ -58,7 +58,7 @@ class Watched(Engine):
         super().__init__(policy, stop, lambda logits, rows: logits.argmax(dim=1).tolist())
         self.passes: list[tuple[int, int]] = []
 
-    def finish(self, rows: Sequence[Row], count: int, places: int = 128) -> dict[int, list[int]]:
+    def finish(self, rows: Sequence[Row], count: int, places: int = 128, trunk: int = 0) -> dict[int, list[int]]:
         model = self.policy.model
 
         def note(module, arguments, named):
@@ -66,7 +66,7 @@ class Watched(Engine):
 
         handle = model.register_forward_pre_hook(note, with_kwargs=True)
         try:
-            return {row.index: row.ids for bunch in self.run(rows, count, places) for row in bunch}
+            return {row.index: row.ids for bunch in self.run(Share(rows, count, places, trunk)) for row in bunch}
         finally:
             handle.remove()
 
@@ -88,11 +88,11 @@ def reference(policy: CausalPolicy, prompt: list[int], limit: int, stop: list[in
     return ids[0, len(prompt) :].tolist()
 
 
-@pytest.mark.parametrize("shared", [0, 21])
-def test_tokens_are_those_of_transformers_generate(policy: CausalPolicy, shared: int) -> None:
+@pytest.mark.parametrize(("shared", "trunk"), [(0, 0), (21, 0), (21, 21), (5, 3)])
+def test_tokens_are_those_of_transformers_generate(policy: CausalPolicy, shared: int, trunk: int) -> None:
     prompts, limits = uneven(14, seed=1, shared=shared)
     stop = list(range(3, 40))
-    made = Watched(policy, frozenset(stop)).finish(rows_of(prompts, limits), count=4)
+    made = Watched(policy, frozenset(stop)).finish(rows_of(prompts, limits), count=4, trunk=trunk)
     wanted = [reference(policy, prompt, limit, stop) for prompt, limit in zip(prompts, limits, strict=True)]
     assert [made[index] for index in range(14)] == wanted
     assert len({len(ids) for ids in wanted}) > 5
@@ -115,6 +115,20 @@ def test_a_common_beginning_is_computed_once(llama: CausalPolicy) -> None:
     engine.finish(rows_of(prompts, limits), count=5)
     alone = sum(map(len, prompts)) + sum(limits) - len(prompts)
     assert engine.tokens == alone - 11 * 40
+
+
+def test_what_all_prompts_begin_with_is_kept_once(llama: CausalPolicy) -> None:
+    prompts, limits = uneven(12, seed=3, shared=engine.TRUNK + 6)
+    (share,) = share_out(rows_of(prompts, limits), batch=5)
+    assert share.trunk == engine.TRUNK + 6
+    assert share.places < engine.TRUNK + 6 + 40
+    watched = Watched(llama)
+    made = watched.finish(share.rows, share.count, share.places, share.trunk)
+    assert watched.tokens == sum(map(len, prompts)) + sum(limits) - len(prompts) - 11 * share.trunk
+    assert made == Watched(llama).finish(rows_of(prompts, limits), count=1, places=256)
+    (few,) = share_out(rows_of(*uneven(12, seed=3, shared=engine.TRUNK - 8)), batch=5)
+    (one,) = share_out(rows_of(prompts[:1], limits[:1]), batch=5)
+    assert few.trunk == one.trunk == 0
 
 
 def test_samples_of_one_prompt_compute_it_once(llama: CausalPolicy) -> None:
@@ -144,17 +158,19 @@ def test_every_number_of_slots_gives_the_same(llama: CausalPolicy) -> None:
 def test_slots_grow_with_what_is_free() -> None:
     prompts = [[1] * 8] * 40 + [[1] * 4000]
     shares = list(share_out(rows_of(prompts, [8] * 41), batch=16))
-    assert [len(members) for members, _, _ in shares] == [1, 40]
-    assert [count for _, count, _ in shares] == [1, 16]
-    assert all(count * places <= engine.CACHE_TOKENS for _, count, places in shares)
+    assert [len(share.rows) for share in shares] == [1, 40]
+    assert [share.count for share in shares] == [1, 16]
+    assert all(share.count * share.places <= engine.CACHE_TOKENS for share in shares)
     (only,) = share_out(rows_of([[1] * 8, [1] * 400], [8, 8]), batch=16)
-    assert only[1:] == (2, 416)
+    assert (only.count, only.places) == (2, 416)
 
 
 @pytest.mark.skipif(isinstance(kernels(), Missing), reason="no compiled kernels on this machine")
-def test_kernel_and_plain_attention_give_the_same_tokens() -> None:
-    policy = sharpen(tiny.policy("llama", hidden_size=64))
+@pytest.mark.parametrize("trunk", [0, 17])
+@pytest.mark.parametrize("name", ["llama", "mistral"])
+def test_kernel_and_plain_attention_give_the_same_tokens(name: str, trunk: int) -> None:
+    policy = sharpen(tiny.policy(name, hidden_size=64))
     prompts, limits = uneven(9, seed=7, shared=17)
-    plain = Watched(policy).finish(rows_of(prompts, limits), count=4)
+    plain = Watched(policy).finish(rows_of(prompts, limits), count=4, trunk=trunk)
     policy.native = True
-    assert Watched(policy).finish(rows_of(prompts, limits), count=4) == plain
+    assert Watched(policy).finish(rows_of(prompts, limits), count=4, trunk=trunk) == plain

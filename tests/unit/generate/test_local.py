@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from sartor.generate import attention, engine
-from sartor.generate.attention import Slots
 from sartor.generate.local import LocalGenerator
 from sartor.generate.probe import obstacle
 from sartor.generate.rows import CONTEXT, Completion, Speech
 from sartor.generate.sampling import Sampling
+from sartor.generate.slots import Slots
 from sartor.models.attention import NAME
 from sartor.models.hf import random_causal
 from sartor.models.policy import CausalPolicy, Exactness

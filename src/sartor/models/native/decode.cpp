@@ -73,6 +73,7 @@ inline float exponential(float x) {
 struct Decode {
   const void *q, *keys, *values;
   void* out;               // [count, heads, size], dense
+  float* lse;              // [count, heads], the logarithms of the sums of exp(score)
   const int64_t* ends;     // [count] places of each slot that are seen
   int64_t q_slot, q_head;  // strides of the queries
   int64_t places;
@@ -125,7 +126,8 @@ void mixture(const float* shares, int64_t room, const T* values, int64_t step, i
     for (int v = 0; v < V; ++v) store(out + (n * V + v) * LANES, sum[n][v]);
 }
 
-void softmax(float* scores, int64_t length, float softcap) {
+// Returns the logarithm of the sum of exp(score).
+float softmax(float* scores, int64_t length, float softcap) {
   if (softcap > 0)
     for (int64_t p = 0; p < length; ++p) scores[p] = softcap * std::tanh(scores[p] / softcap);
   float top = -std::numeric_limits<float>::infinity(), sum = 0;
@@ -139,6 +141,7 @@ void softmax(float* scores, int64_t length, float softcap) {
   const float scale = 1.0f / sum;
 #pragma omp simd
   for (int64_t p = 0; p < length; ++p) scores[p] *= scale;
+  return top + std::log(sum);
 }
 
 // One slot and one key-value head, with N of the query heads that share it.
@@ -157,7 +160,8 @@ void attend(const Decode& call, int slot, int head, int group, std::vector<float
       store(queries + (n * V + v) * LANES,
             load((const T*)call.q + slot * call.q_slot + (asked + n) * call.q_head + v * LANES) * call.scale);
   products<T, V, N>(queries, (const T*)call.keys + first, step, length, scores, room);
-  for (int n = 0; n < N; ++n) softmax(scores + n * room, length, call.softcap);
+  for (int n = 0; n < N; ++n)
+    call.lse[int64_t(slot) * call.heads + asked + n] = softmax(scores + n * room, length, call.softcap);
   mixture<T, V, N>(scores, room, (const T*)call.values + first, step, length,
                    (T*)call.out + (int64_t(slot) * call.heads + asked) * SIZE);
 }

@@ -27,7 +27,7 @@ def takes(keys: torch.Tensor, values: torch.Tensor) -> bool:
 
 class _Call(ctypes.Structure):
     _fields_ = (
-        [(name, ctypes.c_void_p) for name in ("q", "keys", "values", "out", "ends")]
+        [(name, ctypes.c_void_p) for name in ("q", "keys", "values", "out", "lse", "ends")]
         + [(name, ctypes.c_int64) for name in ("q_slot", "q_head", "places")]
         + [(name, ctypes.c_int32) for name in ("count", "heads", "kv_heads", "size", "window")]
         + [(name, ctypes.c_float) for name in ("scale", "softcap")]
@@ -43,8 +43,8 @@ def decode(
     scale: float,
     window: int = 0,
     softcap: float = 0.0,
-) -> torch.Tensor:
-    """[N, H, D], keys [slots, P, K, D], values alike, [N] int64 -> [N, H, D].
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """[N, H, D], keys [slots, P, K, D], values alike, [N] int64 -> [N, H, D] and [N, H] fp32, the logarithm of sum exp(score).
 
     Query n sees the places of slot n before `ends[n]`, at most `window` of them (0: all). Sums are made in fp32; a `softcap`
     bends scores as in Gemma 2 (section 2). Raises ValueError for head sizes outside `SIZES`.
@@ -52,9 +52,9 @@ def decode(
     found = kernels()
     assert isinstance(found, Kernels), "ask `kernels()` first"
     q = q if q.stride(2) == 1 else q.contiguous()
-    out = torch.empty(q.shape, dtype=q.dtype)
+    out, lse = torch.empty(q.shape, dtype=q.dtype), torch.empty(q.shape[:2], dtype=torch.float32)
     call = _Call(
-        *(tensor.data_ptr() for tensor in (q, keys, values, out, ends)),
+        *(tensor.data_ptr() for tensor in (q, keys, values, out, lse, ends)),
         q.stride(0),
         q.stride(1),
         keys.shape[1],
@@ -67,4 +67,4 @@ def decode(
     )
     if found.library.sartor_decode(ctypes.c_int(q.dtype == torch.float32), ctypes.byref(call)):
         raise ValueError(f"there is no kernel for heads of {q.shape[2]}")
-    return out
+    return out, lse
