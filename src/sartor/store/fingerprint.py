@@ -31,6 +31,7 @@ ROUNDING = (
     "threads",
     "processor",
     "recipe.train.threads",
+    "recipe.train.parallel",
     "recipe.train.micro_batch_tokens",
     "recipe.train.gradient_checkpointing",
     "recipe.train.compile",
