@@ -11,6 +11,7 @@ from tiny import assert_close, gradients
 from sartor.methods import lora
 from sartor.models import bounds
 from sartor.tokens.batch import Rendered, collate, collate_shared
+from sartor.tokens.source import StepSize, TokenSource
 
 GEMMA2 = {"model_type": "gemma2", "head_dim": 8, "sliding_window": 4}
 
@@ -85,6 +86,28 @@ def test_pairs_have_the_gradients_of_separate_rows(name, method):
     assert batch.tokens < 0.6 * sum(map(len, rows))
     assert loss == pytest.approx(expected_loss, rel=1e-6)
     assert_close(gradient, expected)
+
+
+def test_training_rows_behind_one_system_prompt_give_the_same_step():
+    policy, rows = tiny.policy(), family(groups=6, loss_on_prompt=True)
+    options = {"size": StepSize(examples=12), "micro_tokens": 200, "seed": 3}
+    whole, shared = (TokenSource(tiny.Rows(rows), **options, share=share).take() for share in (False, True))
+    assert (whole.rows, whole.tokens, whole.supervised) == (shared.rows, shared.tokens, shared.supervised)
+    assert all(batch.tokens <= 200 for batch in shared.batches)
+    assert sum(batch.tokens for batch in shared.batches) < 0.6 * whole.tokens
+    expected_loss, expected = gradients(policy, whole.batches)
+    loss, gradient = gradients(policy, shared.batches)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert_close(gradient, expected)
+
+
+def test_dropout_is_noticed():
+    policy = tiny.policy("gpt2", attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0)
+    assert not policy.drops
+    assert tiny.policy("gpt2").drops
+    assert tiny.policy("llama", attention_dropout=0.1).drops
+    lora.attach(policy, lora.Options(rank=4, dropout=0.1), seed=1)
+    assert policy.drops
 
 
 def test_a_row_sees_its_own_beginning_and_nothing_of_its_siblings():

@@ -115,6 +115,7 @@ def train(
         steps=settings.steps,
         seat=seat,
         pin=policy.device.type == "cuda",
+        share=policy.exact.shares and not policy.drops,
     )
     optimizer = registry.component("optimizer", settings.optimizer.name)
     updater = Updater(
@@ -129,7 +130,8 @@ def train(
     schedule = registry.component("schedule", recipe.train.schedule.name)
     held_out = prepared.tokens["validation"]
     validates = min(len(held_out), settings.validation_rows) > 0
-    batches = list(_fixed_sample(held_out, settings.validation_rows, recipe.seed, source.micro_tokens, seat))
+    shares = policy.exact.shares
+    batches = _fixed_sample(held_out, settings.validation_rows, recipe.seed, source.micro_tokens, seat, share=shares)
     stop = recipe.train.stop
     steering = _steering(prepared)
     sign = 1.0 if steering is not None and steering.higher_is_better else -1.0
@@ -259,10 +261,12 @@ def _unseen(event: Event) -> None:
     """Progress of a validation is not shown: it is part of a step."""
 
 
-def _fixed_sample(rows: TokenSet, most: int, seed: int, micro_tokens: int | None, seat: Seat) -> list[Batch]:
+def _fixed_sample(
+    rows: TokenSet, most: int, seed: int, micro_tokens: int | None, seat: Seat, *, share: bool
+) -> list[Batch]:
     """The same validation rows each time, packed, as far as this rank takes them."""
     chosen = np.sort(np.random.default_rng([seed, 1]).permutation(len(rows))[:most])
-    return seated([rows[int(index)] for index in chosen], micro_tokens, seat)
+    return seated([rows[int(index)] for index in chosen], micro_tokens, seat, share=share)
 
 
 def publish_model(prepared: Prepared, policy: CausalPolicy, folder: Path, *, best_step: int) -> None:

@@ -70,6 +70,14 @@ class CausalPolicy:
         value = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
         return int(value) if value else None
 
+    @property
+    def drops(self) -> bool:
+        """Whether anything is left out at random in training mode."""
+        parts = list(self.model.modules())
+        rates = [part.p for part in parts if isinstance(part, torch.nn.Dropout)]
+        rates += [rate for part in parts for name, rate in vars(part).items() if "drop" in name and type(rate) is float]
+        return any(rates)
+
     def hidden(self, batch: Batch) -> torch.Tensor:
         """[T, H] last hidden states; rows see only themselves."""
         out = self.model.base_model(

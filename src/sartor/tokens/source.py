@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sartor.tokens.batch import Batch, Rendered, collate
-from sartor.tokens.pack import pack
+from sartor.tokens.batch import Batch, Rendered, collate, collate_shared
+from sartor.tokens.pack import pack, pack_shared
 
 if TYPE_CHECKING:
     from sartor.tokens.store import TokenSet
@@ -83,12 +83,16 @@ def shares(lengths: Sequence[int], ranks: int) -> list[list[int]]:
     return [sorted(each) for each in members]
 
 
-def seated(rows: Sequence[Rendered], micro_tokens: int | None, seat: Seat) -> list[Batch]:
-    """The micro-batches that the rank in `seat` takes of these rows; in lockstep, some in which nothing is scored."""
+def seated(rows: Sequence[Rendered], micro_tokens: int | None, seat: Seat, *, share: bool = False) -> list[Batch]:
+    """The micro-batches that the rank in `seat` takes of these rows; in lockstep, some in which nothing is scored.
+
+    With `share`, what rows of a micro-batch begin with is computed once.
+    """
+    lay = collate_shared if share else collate
     if seat.size == 1:
-        return [collate(members) for members in _packed(rows, micro_tokens)]
+        return [lay(members) for members in _packed(rows, micro_tokens, share)]
     every = [
-        _packed([rows[index] for index in members], micro_tokens)
+        _packed([rows[index] for index in members], micro_tokens, share)
         for members in shares([len(row) for row in rows], seat.size)
     ]
     mine = every[seat.rank]
@@ -96,7 +100,7 @@ def seated(rows: Sequence[Rendered], micro_tokens: int | None, seat: Seat) -> li
         short = min(rows, key=len)
         idle = Rendered(short.ids, np.zeros_like(short.weight), short.row)
         mine = mine + [[idle]] * (max(map(len, every)) - len(mine))
-    return [collate(members) for members in mine]
+    return [lay(members) for members in mine]
 
 
 class TokenSource:
@@ -110,6 +114,7 @@ class TokenSource:
         steps: optimiser steps, over as many epochs as that takes.
         seat: which of the ranks that train together this one is.
         pin: put batches where a GPU can fetch them while it computes.
+        share: compute once what rows of a micro-batch begin with; exact without dropout.
     """
 
     def __init__(
@@ -123,11 +128,12 @@ class TokenSource:
         steps: int | None = None,
         seat: Seat = ALL,
         pin: bool = False,
+        share: bool = False,
     ) -> None:
         if len(rows) == 0:
             raise ValueError("no rows to train on")
         self.rows, self.size, self.micro_tokens, self.seed = rows, size, micro_tokens, seed
-        self.seat, self._pin = seat, pin
+        self.seat, self._pin, self._share = seat, pin, share
         self.epoch, self.cursor = 0, 0
         self._order = lru_cache(maxsize=2)(self._make_order)
         self.steps = steps if steps is not None else self._count(epochs)
@@ -184,8 +190,9 @@ class TokenSource:
         order, ends = self._order(epoch)
         start = int(ends[cursor - 1]) if cursor else 0
         taken = [self.rows[int(index)] for index in order[start : int(ends[cursor])]]
+        batches = seated(taken, micro_tokens, self.seat, share=self._share)
         return Step(
-            batches=tuple(_pinned(batch) if self._pin else batch for batch in seated(taken, micro_tokens, self.seat)),
+            batches=tuple(_pinned(batch) if self._pin else batch for batch in batches),
             rows=tuple(row.row for row in taken),
             tokens=sum(len(row) for row in taken),
             supervised=sum(row.supervised for row in taken),
@@ -202,11 +209,15 @@ class TokenSource:
             self.epoch, self.cursor = self.epoch + 1, 0
 
 
-def _packed(rows: Sequence[Rendered], micro_tokens: int | None) -> list[list[Rendered]]:
+def _packed(rows: Sequence[Rendered], micro_tokens: int | None, share: bool) -> list[list[Rendered]]:
     """Rows by micro-batch."""
     if micro_tokens is None:
         return [[row] for row in rows]
-    return [[rows[index] for index in members] for members in pack([len(row) for row in rows], micro_tokens)]
+    if share:
+        bins = pack_shared([row.ids for row in rows], micro_tokens)
+    else:
+        bins = pack([len(row) for row in rows], micro_tokens)
+    return [[rows[index] for index in members] for members in bins]
 
 
 def _pinned(batch: Batch) -> Batch:
