@@ -29,7 +29,8 @@ from sartor.store import environment
 
 SECONDS = 600
 """Longest a start may take."""
-PARTS = ("before the run folder", "data", "baseline", "train")
+PARTS = ("read and prepare rows", "load the base", "baseline", "train to first step")
+"""What happens up to the stage events of a run: data, baseline, train; and to the first step."""
 
 
 def write_job(folder: Path, rows: int, against: list[str], threads: int | None) -> None:

@@ -40,6 +40,7 @@ PINS = HERE / "_train" / "peers.txt"
 MODULES = {
     "sartor": "_train.ours",
     "trl_best": "_train.with_trl",
+    "trl_model_loss": "_train.with_trl",
     "trl_default": "_train.with_trl",
     "transformers": "_train.with_transformers",
 }

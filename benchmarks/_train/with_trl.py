@@ -1,16 +1,20 @@
-"""TRL's SFTTrainer as a contender: `trl_default` as it comes, `trl_best` with the settings found to be fastest.
+"""TRL's SFTTrainer as a contender: as it comes, with the settings found to be fastest, and with one method replaced.
 
     python -m _train.with_trl FOLDER trl_best ...
 
 The rows of a step are the same as everyone's. `trl_best`: bf16 weights and adapters instead of autocast, no gradient
 checkpointing, TRL's own best-fit packing applied to the rows of one step at a time, one pack in a forward pass.
+`trl_model_loss`: the same with the model's own loss in place of TRL's, whose head multiplies in fp32 and scores every
+position where there is no GPU. TRL's documentation names this way, a subclass with its own `compute_loss`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from datasets import Dataset
 from peft import get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Trainer
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from _train.callback import Ticks, columns, common, compute_type, lora
@@ -18,9 +22,20 @@ from _train.watch import Watch, main
 from _train.work import Work
 
 
+class ModelLossTrainer(SFTTrainer):
+    """SFTTrainer with the loss that the model itself computes."""
+
+    def compute_loss(self, *arguments: Any, **more: Any) -> Any:
+        """As in transformers' Trainer."""
+        return Trainer.compute_loss(self, *arguments, **more)
+
+
 def train(work: Work, watch: Watch, contender: str, exact: bool) -> None:
-    """Train with one of the two sets of settings."""
-    {"trl_default": train_default, "trl_best": train_best}[contender](work, watch, exact)
+    """Train in one of the three ways."""
+    if contender == "trl_default":
+        train_default(work, watch, exact)
+    else:
+        train_best(work, watch, exact, {"trl_best": SFTTrainer, "trl_model_loss": ModelLossTrainer}[contender])
 
 
 def train_default(work: Work, watch: Watch, exact: bool) -> None:
@@ -41,7 +56,7 @@ def train_default(work: Work, watch: Watch, exact: bool) -> None:
     trainer.train()
 
 
-def train_best(work: Work, watch: Watch, exact: bool) -> None:
+def train_best(work: Work, watch: Watch, exact: bool, kind: type[SFTTrainer]) -> None:
     """bf16 throughout, packed."""
     form = work.form
     model = AutoModelForCausalLM.from_pretrained(work.model, dtype=compute_type(exact), attn_implementation="sdpa")
@@ -60,7 +75,7 @@ def train_best(work: Work, watch: Watch, exact: bool) -> None:
         max_length=form.sequence,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    trainer = SFTTrainer(model, args=settings, train_dataset=packs, callbacks=[Ticks(watch)])
+    trainer = kind(model, args=settings, train_dataset=packs, callbacks=[Ticks(watch)])
     describe(watch, settings, trainer)
     trainer.train()
 
