@@ -241,6 +241,13 @@ def test_shards_give_what_one_process_gives(alone: Done, tmp_path: Path) -> None
     assert largest_difference(alone.folder, tmp_path / "out") < 1e-6
 
 
+@pytest.mark.slow
+def test_shards_resume_what_copies_began(pair: subprocess.Popen[str], alone: Done, tmp_path: Path) -> None:
+    pair.send_signal(signal.SIGTERM)
+    assert pair.wait(timeout=60) == 130
+    resumes_to(alone, tmp_path / "out", "--processes", "2", "train.parallel=fsdp2")
+
+
 def free_port() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

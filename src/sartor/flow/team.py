@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sartor.flow.prepare import Emit
     from sartor.flow.signals import Stop
 
-ARRIVAL = 60.0
+ARRIVAL = 180.0
 """Seconds that every rank has at least to come, whatever the limit of heartbeats."""
 PARTING = 5.0
 """Seconds that rank 0 waits for the others to go before it takes the meeting point away."""
