@@ -73,6 +73,7 @@ def train(
     tight: int = 0,
     steps: int | None = None,
     wrong: int = 0,
+    checkpointed: bool = False,
     **changes: Any,
 ) -> tuple[CausalPolicy, list[Event]]:
     """Two epochs of `ROWS` ragged rows; the policy ends with the whole weights of the best step.
@@ -81,6 +82,8 @@ def train(
     wrong: change a weight of the last rank before this step.
     """
     over = policy(method, dtype, seed, name=model, **changes)
+    if checkpointed:
+        over.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     weights = masters(over, strategy, world, dtype)
     updater = Updater(weights, adamw, adamw.Options(), learning_rate=1e-3, clip_norm=1.0)
     seat = Seat(world.rank, world.size, weights.lockstep)

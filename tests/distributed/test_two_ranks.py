@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 HERE = Path(__file__).parent
-LIMIT = 120
+LIMIT = 300
 CLOSE = 1e-6
 
 
@@ -71,7 +71,7 @@ WORK = [
     ],
     *[_job(f"{strategy}-few", strategy=strategy, examples=1, steps=6) for strategy in ("ddp", "fsdp2")],
     *[_job(f"{strategy}-bf16", strategy=strategy, dtype="bfloat16", steps=4) for strategy in ("ddp", "fsdp2")],
-    *[_job(f"{strategy}-lora-bf16", strategy=strategy, method="lora", dtype="bfloat16", steps=4)
+    *[_job(f"{strategy}-lora-bf16", strategy=strategy, method="lora", dtype="bfloat16", checkpointed=True, steps=4)
       for strategy in ("ddp", "fsdp2")],
     _job("ddp-tight", strategy="ddp", tight=30, micro_tokens=60),
     _job("ddp-wrong", strategy="ddp", wrong=3),

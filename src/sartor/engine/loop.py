@@ -223,7 +223,7 @@ class _Fit:
         """Raise SartorError N404 where this step cannot be taken again in smaller micro-batches."""
         if self.updater.weights.lockstep:
             why = "ranks that hold shards cannot start a step over; train.parallel: ddp can"
-        elif self.source.micro_tokens is None or max(len(batch.lengths) for batch in step.batches) == 1:
+        elif self.source.micro_tokens is None or max(len(batch.rows) for batch in step.batches) == 1:
             why = "it was a single row"
         else:
             return
