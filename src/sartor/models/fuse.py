@@ -106,11 +106,15 @@ class FastAttention(torch.nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """A module's inputs in one forward pass."""
 
     arguments: tuple[Any, ...]
     named: dict[str, Any]
+
+
+Candidate = tuple[type[torch.nn.Module], dict[str, Any]]
+"""A class that may be put before a module's own, and the attributes it needs."""
 
 
 def fuse(model: PreTrainedModel, bounds: RowBounds, run: Callable[[], object]) -> tuple[bool, str]:
@@ -122,23 +126,30 @@ def fuse(model: PreTrainedModel, bounds: RowBounds, run: Callable[[], object]) -
     if isinstance(found, Missing):
         return False, f"plain PyTorch: {found.why}"
     bounds.asked = {}
-    seen = _watch(model, run)
+    seen = watch(model, run)
     asked, bounds.asked, bounds.native = bounds.asked, None, found.attention
-    done: Counter[str] = Counter()
-    for module, what in seen.items():
-        how = asked.get(module) if found.attention else None
-        for kind, settings in _fast_classes(module, how):
-            if _try(module, kind, settings, what):
-                done[_WORDS[kind]] += 1
-                break
-    parts = [f"{count} {name}" for name, count in sorted(done.items())]
+    done = put_before(seen, lambda module: fast_classes(module, asked.get(module) if found.attention else None))
+    parts = [f"{count} {name}" for name, count in sorted((_WORDS[kind], count) for kind, count in done.items())]
     return True, "compiled kernels for " + ", ".join([*parts, "the head"])
+
+
+def put_before(
+    seen: dict[torch.nn.Module, Seen], classes: Callable[[torch.nn.Module], Iterator[Candidate]]
+) -> Counter[type[torch.nn.Module]]:
+    """Put the first class that is exact before each module's own; how many modules got each."""
+    done: Counter[type[torch.nn.Module]] = Counter()
+    for module, what in seen.items():
+        for kind, settings in classes(module):
+            if _try(module, kind, settings, what):
+                done[kind] += 1
+                break
+    return done
 
 
 _WORDS = {FastNorm: "norms", FastFeedForward: "feed-forward blocks", FastAttention: "attention blocks"}
 
 
-def _fast_classes(module: torch.nn.Module, how: How | None) -> Iterator[tuple[type[torch.nn.Module], dict[str, Any]]]:
+def fast_classes(module: torch.nn.Module, how: How | None) -> Iterator[Candidate]:
     """(class, settings) that may fit a module; `how` is what it asks of its attention, where it is one."""
     weight = getattr(module, "weight", None)
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
@@ -158,12 +169,12 @@ def _fast_classes(module: torch.nn.Module, how: How | None) -> Iterator[tuple[ty
         yield FastAttention, {"_sartor_how": how}
 
 
-def _watch(model: PreTrainedModel, run: Callable[[], object]) -> dict[torch.nn.Module, _Seen]:
+def watch(model: PreTrainedModel, run: Callable[[], object]) -> dict[torch.nn.Module, Seen]:
     """What goes into and comes out of the model's modules while `run` runs."""
-    seen: dict[torch.nn.Module, _Seen] = {}
+    seen: dict[torch.nn.Module, Seen] = {}
 
     def keep(module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        seen[module] = _Seen(arguments, named)
+        seen[module] = Seen(arguments, named)
 
     with ExitStack() as stack, torch.no_grad():
         for module in model.modules():
@@ -172,7 +183,7 @@ def _watch(model: PreTrainedModel, run: Callable[[], object]) -> dict[torch.nn.M
     return seen
 
 
-def _output(module: torch.nn.Module, seen: _Seen) -> torch.Tensor:
+def _output(module: torch.nn.Module, seen: Seen) -> torch.Tensor:
     output = module(*seen.arguments, **seen.named)
     tensor: torch.Tensor = output[0] if isinstance(output, tuple) else output
     return tensor.float()
@@ -183,7 +194,7 @@ def _floats(entry: Any) -> bool:
 
 
 @torch.no_grad()
-def _try(module: torch.nn.Module, kind: type[torch.nn.Module], settings: dict[str, Any], seen: _Seen) -> bool:
+def _try(module: torch.nn.Module, kind: type[torch.nn.Module], settings: dict[str, Any], seen: Seen) -> bool:
     """Put `kind` before the module's own class if its output stays the same; whether it did.
 
     The module's own vectors are moved for the comparison: at their first values, all ones or zeros, unlike functions agree.
@@ -191,7 +202,9 @@ def _try(module: torch.nn.Module, kind: type[torch.nn.Module], settings: dict[st
     own = type(module)
     kept = [(vector, vector.clone()) for vector in module.parameters(recurse=False)]
     for vector, before in kept:
-        vector.add_(0.2 * torch.linspace(-1, 1, before.numel(), dtype=before.dtype).view_as(before))
+        vector.add_(
+            0.2 * torch.linspace(-1, 1, before.numel(), dtype=before.dtype, device=before.device).view_as(before)
+        )
     theirs = _output(module, seen)
     module.__class__ = type(f"{kind.__name__}{own.__name__}", (kind, own), {})
     for name, value in settings.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from sartor.errors import ModelError, Problem
+from sartor.models import liger
 from sartor.models.attention import NAME
 from sartor.models.catalog import ModelFolder
 from sartor.models.fuse import fuse
@@ -61,14 +62,20 @@ def load(
 
 
 def policy_of(model: PreTrainedModel, *, device: str = "cpu", kernels: bool = True) -> CausalPolicy:
-    """A frozen policy over a model in memory: on a CPU with kernels where they are exact, and probed."""
+    """A frozen policy over a model in memory: with kernels where they are exact, and probed."""
     model.to(device)
     model.set_attn_implementation(NAME)
     model.requires_grad_(False)
     policy = CausalPolicy(model, device=torch.device(device), exact=Exactness(packs=True))
-    if kernels and device == "cpu":
-        rows = sample(policy.vocabulary, LENGTHS)
-        policy.native, policy.computed_by = fuse(model, lambda: policy.hidden(collate(rows)))
+    rows = sample(policy.vocabulary, LENGTHS)
+
+    def run() -> object:
+        return policy.hidden(collate(rows).to(policy.device))
+
+    if kernels and policy.device.type == "cpu":
+        policy.native, policy.computed_by = fuse(model, policy.bounds, run)
+    elif kernels:
+        policy.computed_by = liger.apply(model, run)
     policy.exact = probe(policy)
     return policy
 
