@@ -1,6 +1,7 @@
 """Greedy generation of answers of uneven length: Sartor's slots against transformers' `generate` with left padding.
 
-python benchmarks/generate.py [--shape 15m 135m] [--batch 32 64] [--dtype float32 bfloat16] [--rows N] [--threads N] [--json]
+python benchmarks/generate.py [--shape 15m 135m] [--batch 32 64] [--dtype float32 bfloat16] [--rows N] [--shared N]
+                             [--repeats N] [--threads N] [--json]
 
 Random weights; prompts and answers of log-normal length (means 64, at most 256), the same for both. Every row has its own
 limit, told to `generate` by a stopping criterion, so both make the same tokens; `generate` gets the prompts sorted by
@@ -104,14 +105,15 @@ def peak(work: Callable[[], object]) -> float:
     return (kib("VmHWM") - before) / 1024
 
 
-def measure(shape: str, dtype: str, batch: int, rows: int, repeats: int) -> dict[str, Any]:
+def measure(shape: str, dtype: str, batch: int, rows: int, repeats: int, shared: int) -> dict[str, Any]:
     """One case: seconds of both sides, tokens, memory."""
     model = random_causal({"model_type": "llama", "max_position_embeddings": 2048, **SHAPES[shape]}, seed=0)
     model = model.to(getattr(torch, dtype)).eval()
     model.generation_config.eos_token_id = None
     policy = policy_of(copy.deepcopy(model))
     draw = np.random.default_rng(0)
-    prompts = [draw.integers(3, model.config.vocab_size, length).tolist() for length in lengths(draw, rows)]
+    common = draw.integers(3, model.config.vocab_size, shared).tolist()
+    prompts = [common + draw.integers(3, model.config.vocab_size, length).tolist() for length in lengths(draw, rows)]
     limits = [int(limit) for limit in lengths(draw, rows)]
     few = slice(0, batch + batch // 2)
     first = ours(policy, prompts[few], limits[few], batch), theirs(model, prompts[few], limits[few], batch)
@@ -131,7 +133,7 @@ def measure(shape: str, dtype: str, batch: int, rows: int, repeats: int) -> dict
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     memory = {name: peak(work) for name, work in sides.items()}
     return {
-        "shape": shape, "dtype": dtype, "batch": batch, "rows": rows,
+        "shape": shape, "dtype": dtype, "batch": batch, "rows": rows, "shared": shared,
         "tokens": sum(limits), "prompt_tokens": sum(map(len, prompts)), "rows_with_equal_tokens": same / len(first[0]),
         "seconds": medians, "tokens_per_second": {name: sum(limits) / taken for name, taken in medians.items()},
         "peak_mib": memory, "ratio_ours_to_theirs": medians["theirs"] / medians["ours"],
@@ -146,6 +148,7 @@ def main() -> None:
     parser.add_argument("--batch", nargs="+", type=int, default=[32, 64])
     parser.add_argument("--dtype", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
     parser.add_argument("--rows", type=int, default=0, help="prompts; four batches unless given")
+    parser.add_argument("--shared", type=int, default=0, help="tokens that all prompts begin with, as few-shot ones do")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
@@ -154,7 +157,7 @@ def main() -> None:
     for shape in options.shape:
         for dtype in options.dtype:
             for batch in options.batch:
-                case = measure(shape, dtype, batch, options.rows or 4 * batch, options.repeats)
+                case = measure(shape, dtype, batch, options.rows or 4 * batch, options.repeats, options.shared)
                 cases.append(case)
                 if not options.json:
                     speed, memory = case["tokens_per_second"], case["peak_mib"]

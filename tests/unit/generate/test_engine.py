@@ -139,6 +139,14 @@ def test_samples_of_one_prompt_compute_it_once(llama: CausalPolicy) -> None:
     assert len({tuple(ids) for ids in made.values()}) == 1
 
 
+def test_a_slot_that_is_taken_in_the_same_pass_is_no_source(llama: CausalPolicy) -> None:
+    draw = np.random.default_rng(8)
+    one, other, third = (draw.integers(3, tiny.VOCABULARY, 30).tolist() for _ in range(3))
+    prompts = [[*one, 7], [*other, 7], [*one, 8], [*third, 8]]
+    made = Watched(llama).finish(rows_of(prompts, [1, 1, 5, 5]), count=2)
+    assert made == Watched(llama).finish(rows_of(prompts, [1, 1, 5, 5]), count=1)
+
+
 def test_joining_prompts_are_bounded(llama: CausalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts, limits = uneven(20, seed=5)
     whole = Watched(llama).finish(rows_of(prompts, limits), count=6)
