@@ -22,9 +22,11 @@ from sartor.flow.check import check
 from sartor.flow.measure import bench
 from sartor.flow.prepare import Prepared, prepare
 from sartor.flow.run import Ran, run
+from sartor.models.policy import CausalPolicy
 from sartor.recipe.load import load
 from sartor.recipe.shape import knobs
 from sartor.store import environment
+from sartor.tokens.batch import Batch
 
 
 def quiet(event: object) -> None:
@@ -417,6 +419,22 @@ def kernels_are_used_or_not(at: Workbench) -> None:
         assert policy.native is (wanted == "native" and environment.compiler() is not None)
 
 
+def products_are_rounded_while_training_only(at: Workbench) -> None:
+    seen: list[str] = []
+    nll = CausalPolicy.nll
+
+    def watched(policy: CausalPolicy, batch: Batch) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            seen.append(torch.backends.cuda.matmul.fp32_precision)
+        return nll(policy, batch)
+
+    at.patch.setattr(CausalPolicy, "nll", watched)
+    for wanted in (False, True):
+        at._train("train.steps=1", f"train.tf32={str(wanted).lower()}")
+    assert [each == "tf32" for each in dict.fromkeys(seen)] == [False, True]
+    assert torch.backends.cuda.matmul.fp32_precision != "tf32"
+
+
 def validations(*overrides: str, drop: str = "train.validation") -> Callable[[Workbench], list[int]]:
     def steps(at: Workbench) -> list[int]:
         return [event.step for event in at.trained("train.steps=6", *overrides).of("validation")]
@@ -673,6 +691,7 @@ PROBES: dict[str, Probe] = {
     "train.gradient_checkpointing": activations_are_recomputed,
     "train.compile": layers_are_compiled,
     "train.kernels": kernels_are_used_or_not,
+    "train.tf32": products_are_rounded_while_training_only,
     "train.validation.every": validation_comes_as_often_as_asked,
     "train.validation.rows": validation_takes_as_many_rows,
     "train.stop.on": the_metric_that_steers_is_the_one_asked_for,

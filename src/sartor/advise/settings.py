@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -233,11 +234,13 @@ def decide(
 
 
 def choose_kernels(hardware: Hardware, compiled: bool) -> tuple[Literal["native", "plain"], str]:
-    """(kernels, reason): ours on a CPU where a compiler can build them."""
-    if hardware.device != "cpu":
-        return "plain", f"the kernels are for CPUs, this run is on {hardware.device}"
+    """(kernels, reason): ours on a CPU where a compiler can build them, Liger's on a GPU where they are installed."""
     if compiled:
         return "plain", "train.compile compiles the layers instead"
+    if hardware.device == "cuda" and find_spec("liger_kernel") is not None:
+        return "native", "liger-kernel is installed; each kernel is checked on this model before use"
+    if hardware.device != "cpu":
+        return "plain", f"no kernels for {hardware.device} are installed; for CUDA: pip install liger-kernel"
     compiler = environment.compiler()
     if compiler is None:
         return "plain", "no C++ compiler (g++ or clang++) was found to build the kernels"

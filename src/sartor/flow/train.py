@@ -16,6 +16,7 @@ from sartor import registry
 from sartor.engine.loop import Plan, Validate, fit
 from sartor.engine.parallel.world import ALONE, World
 from sartor.engine.precision import Masters, Objective
+from sartor.engine.products import tf32
 from sartor.engine.state import read_weights
 from sartor.engine.updater import Updater
 from sartor.engine.validation import mean_loss
@@ -61,8 +62,9 @@ def open_base(prepared: Material, emit: Emit) -> CausalPolicy:
         quantization=held,
         kernels=settings.kernels == "native",
     )
-    fell_back = settings.kernels == "native" and not policy.native
-    emit(Noted("warning" if fell_back else "info", "M141", f"the model is computed by {policy.computed_by}"))
+    fell_back = settings.kernels == "native" and policy.device.type == "cpu" and not policy.native
+    attention = "" if policy.device.type == "cpu" else f"; attention: {policy.exact.attention}"
+    emit(Noted("warning" if fell_back else "info", "M141", f"the model is computed by {policy.computed_by}{attention}"))
     if held is not None:
         emit(Noted("info", "M161", f"the base is held in {held}; base, few-shot and tuned are measured on it"))
     for note in policy.exact.notes:
@@ -151,20 +153,21 @@ def train(
     )
     checkpoints = Checkpoints(folder / "checkpoints", emit, owner=owner, ranks=world)
     finished: Finished | None = None
-    for event in fit(
-        policy,
-        _objective(prepared),
-        source,
-        updater,
-        plan,
-        validate=_validation(prepared, policy, weights, batches, steering, tools) if validates else None,
-        watchers=watchers if validates else [],
-        checkpoints=checkpoints,
-        stop_asked=stop_asked,
-    ):
-        emit(event)
-        if isinstance(event, Finished):
-            finished = event
+    with tf32(recipe.train.tf32):
+        for event in fit(
+            policy,
+            _objective(prepared),
+            source,
+            updater,
+            plan,
+            validate=_validation(prepared, policy, weights, batches, steering, tools) if validates else None,
+            watchers=watchers if validates else [],
+            checkpoints=checkpoints,
+            stop_asked=stop_asked,
+        ):
+            emit(event)
+            if isinstance(event, Finished):
+                finished = event
     assert finished is not None
     if weights.lockstep:
         _make_whole(prepared, policy, checkpoints.path(finished.best_step), world)
