@@ -76,7 +76,7 @@ def train(
     checkpointed: bool = False,
     **changes: Any,
 ) -> tuple[CausalPolicy, list[Event]]:
-    """Two epochs of `ROWS` ragged rows; the policy ends with the whole weights of the best step.
+    """An epoch and a half of `ROWS` ragged rows; the policy ends with the whole weights of the best step.
 
     stop_after: ask to stop at this step. tight: fail for want of memory in batches of more tokens, on the last rank.
     wrong: change a weight of the last rank before this step.
@@ -92,7 +92,7 @@ def train(
         size=StepSize(examples=examples),
         micro_tokens=micro_tokens,
         seed=3,
-        epochs=2,
+        epochs=1.5,
         steps=steps,
         seat=seat,
     )

@@ -71,8 +71,7 @@ WORK = [
     ],
     *[_job(f"{strategy}-few", strategy=strategy, examples=1, steps=6) for strategy in ("ddp", "fsdp2")],
     *[_job(f"{strategy}-bf16", strategy=strategy, dtype="bfloat16", steps=4) for strategy in ("ddp", "fsdp2")],
-    *[_job(f"{strategy}-lora-bf16", strategy=strategy, method="lora", dtype="bfloat16", checkpointed=True, steps=4)
-      for strategy in ("ddp", "fsdp2")],
+    _job("fsdp2-lora-bf16", strategy="fsdp2", method="lora", dtype="bfloat16", checkpointed=True, steps=4),
     _job("ddp-tight", strategy="ddp", tight=30, micro_tokens=60),
     _job("ddp-wrong", strategy="ddp", wrong=3),
     _job("ddp-dropout", strategy="ddp", **DROPOUT),
@@ -80,8 +79,6 @@ WORK = [
     _job("ddp-dropout-resumed", "cut", strategy="ddp", **DROPOUT),
     *[_job(f"{strategy}-left", strategy=strategy, stop_after=STOP) for strategy in ("ddp", "fsdp2")],
     *[_job(f"{strategy}-taken", f"alone-{strategy}", strategy=strategy, seed=5) for strategy in ("ddp", "fsdp2")],
-    _job("crossed-left", "crossed", strategy="fsdp2", stop_after=STOP),
-    _job("crossed", strategy="ddp", seed=5),
 ]  # fmt: skip
 
 
@@ -137,10 +134,9 @@ def test_a_rank_without_rows_takes_part(done, tmp_path, strategy):
     assert far(weights(done, f"{strategy}-few"), tiny.weights(alone)) < CLOSE
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_bf16_keeps_fp32_masters(done, tmp_path, strategy, method):
-    name = f"{strategy}-bf16" if method == "full" else f"{strategy}-lora-bf16"
+@pytest.mark.parametrize("name", ["ddp-bf16", "fsdp2-bf16", "fsdp2-lora-bf16"])
+def test_bf16_keeps_fp32_masters(done, tmp_path, name):
+    method = "lora" if "lora" in name else "full"
     _, taken = jobs.train(tmp_path, method=method, dtype="bfloat16", steps=4)
     losses = [event.loss for event in taken if hasattr(event, "loss")]
     assert [event["loss"] for event in events(done, name) if event["event"] == "step"] == pytest.approx(
@@ -187,8 +183,3 @@ def test_what_two_ranks_left_one_process_takes_up(done, unbroken, strategy):
 def test_what_one_process_left_two_ranks_take_up(done, unbroken, strategy):
     assert events(done, f"{strategy}-taken")[0]["step"] == STOP
     assert far(weights(done, f"{strategy}-taken"), unbroken) < CLOSE
-
-
-def test_shards_are_taken_up_by_copies(done, unbroken):
-    assert events(done, "crossed")[0]["step"] == STOP
-    assert far(weights(done, "crossed"), unbroken) < CLOSE
