@@ -228,7 +228,8 @@ def best_fit(measured: list[tuple[Case, Path, dict[str, Any]]]) -> Any:
     from sartor.advise.memory import FITTED
 
     def fitted(values: np.ndarray) -> Any:
-        return replace(FITTED, process=int(values[0] * MIB), working=float(values[1]), spare=float(values[2]))
+        process, products = int(values[0] * MIB), int(values[1] * MIB)
+        return replace(FITTED, process=process, products=products, working=float(values[2]), spare=float(values[3]))
 
     def off(values: np.ndarray) -> float:
         if min(values) <= 0:
@@ -236,7 +237,7 @@ def best_fit(measured: list[tuple[Case, Path, dict[str, Any]]]) -> Any:
         totals = [sum(predict(*entry, fitted(values)).values()) for entry in measured]
         return sum(np.log(total / entry[2]["measured"]) ** 2 for total, entry in zip(totals, measured, strict=True))
 
-    start = np.array([FITTED.process / MIB, FITTED.working, FITTED.spare])
+    start = np.array([FITTED.process / MIB, FITTED.products / MIB, FITTED.working, FITTED.spare])
     return fitted(minimize(off, start, method="Nelder-Mead", options={"xatol": 0.01, "fatol": 1e-5}).x)
 
 

@@ -196,7 +196,7 @@ def _base(plan: Plan, budget: int) -> str:
     bare = replace(plan, longest=min(plan.longest, SHORTEST))
     for change in _apply(bare, (_checkpointed, _shorter_numbers, _adapters), budget):
         bare = change.plan
-    process = memory.FITTED.process if plan.job.device == "cpu" else 0
+    process = memory.own(bare.job.dtype, bare.job.device)
     share = max(0, budget - process) / max(1, bare.peak(bare.longest).needed - process)
     most = share * plan.form.parameters
     if most < 1e6:

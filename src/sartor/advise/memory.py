@@ -2,7 +2,7 @@
 
 What is held throughout follows from counting: weights, fp32 masters, gradients and the optimiser's state. What a backward
 pass needs is counted tensor by tensor (`KEPT`): how many numbers of each kind a token leaves behind in a layer, with our
-compiled kernels and without. Three numbers are measured instead (`FITTED`), by `benchmarks/memory.py --fit`.
+compiled kernels and without. Four numbers are measured instead (`FITTED`), by `benchmarks/memory.py --fit`.
 
 b: bytes of a number of the compute type, T: tokens of a micro-batch, V: vocabulary, H: hidden size.
 """
@@ -55,13 +55,15 @@ class Fitted:
 
     process: int
     """Python, torch and transformers themselves, once they have worked."""
+    products: int
+    """What oneDNN keeps on a CPU for products in bf16: a compiled kernel for each shape."""
     working: float
     """Tensors as wide as the widest of a layer that exist beside the kept ones while a layer runs backwards."""
     spare: float
     """Memory the allocator holds on a CPU for each byte of activations and working space that is in use."""
 
 
-FITTED = Fitted(process=560 << 20, working=3.0, spare=1.25)
+FITTED = Fitted(process=510 << 20, products=130 << 20, working=3.0, spare=1.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +189,16 @@ def largest(form: Shape, job: Job, fitted: Fitted = FITTED) -> Peak:
 
 def restoring(form: Shape, job: Job, fitted: Fitted = FITTED) -> Peak:
     """The peak of reading the best weights after the last step: on a CPU the pages of their file count as well."""
-    parts = training(form, job, fitted).parts
-    kept = {name: parts[name] for name in ("process", "weights", "masters", "optimiser")}
-    return Peak({**kept, FILES: 4 * job.trainable if job.device == "cpu" else 0})
+    kept = {name: int(size) for name, size in held(form, job).items() if name != "gradients"}
+    files = 4 * job.trainable if job.device == "cpu" else 0
+    return Peak({"process": own(job.dtype, job.device, fitted), **kept, FILES: files})
+
+
+def own(dtype: str, device: str, fitted: Fitted = FITTED) -> int:
+    """What the process takes before it holds a model; a GPU's memory holds none of it."""
+    if device != "cpu":
+        return 0
+    return fitted.process + (fitted.products if BYTES[dtype] == 2 else 0)
 
 
 def held(form: Shape, job: Job) -> dict[str, float]:
@@ -225,14 +234,13 @@ def training(form: Shape, job: Job, fitted: Fitted = FITTED) -> Peak:
     spare = fitted.spare if on_cpu else 1.0
     summed, waiting, working = max(moments.values(), key=lambda moment: moment[0] + spare * (moment[1] + moment[2]))
     parts |= {"gradients": summed, "activations": spare * waiting, "workspace": spare * working}
-    return Peak({"process": fitted.process if on_cpu else 0, **{name: int(size) for name, size in parts.items()}})
+    return Peak({"process": own(job.dtype, job.device, fitted), **{name: int(size) for name, size in parts.items()}})
 
 
 def loading(form: Shape, dtype: str, device: str = "cpu", fitted: Fitted = FITTED) -> Peak:
     """The peak of reading the base: on a CPU the pages of its files count as well."""
-    on_cpu = device == "cpu"
-    files = form.stored_bytes if on_cpu else 0
-    return Peak({"process": fitted.process if on_cpu else 0, "weights": weight_bytes(form, dtype), FILES: files})
+    files = form.stored_bytes if device == "cpu" else 0
+    return Peak({"process": own(dtype, device, fitted), "weights": weight_bytes(form, dtype), FILES: files})
 
 
 def measuring(
@@ -265,7 +273,7 @@ def measuring(
     )
     return Peak(
         {
-            "process": fitted.process if on_cpu else 0,
+            "process": own(dtype, device, fitted),
             "weights": weight_bytes(form, dtype, linear),
             "cache": int(cache),
             "workspace": int((fitted.spare if on_cpu else 1.0) * working),

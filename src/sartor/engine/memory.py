@@ -32,28 +32,27 @@ class Freed:
 
     glibc keeps freed blocks, and batches of ever new sizes leave it with ever more that do not fit: training grew by a
     gigabyte in forty steps. Returning all of it costs page faults, a tenth of a step of a small model, so it is done once the
-    process holds `GROWTH` times what it held after the first step since the last return. Other allocators need none of this.
+    process holds a fifth and `ROOM` more than the least it has held after a step. Other allocators need none of this.
     """
 
     GROWTH = 1.2
+    ROOM = 256 << 20
 
     def __init__(self, device: torch.device) -> None:
         glibc = device.type == "cpu" and sys.platform == "linux"
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if glibc else None
-        self._usual: int | None = None
+        self._least: int | None = None
 
     def settle(self) -> None:
         """Between two steps: return what is freed where it has become much."""
         now = resident() if self._trim is not None else None
         if now is None:
             return
-        if self._usual is None:
-            self._usual = now
-        elif now > self.GROWTH * self._usual:
+        self._least = now if self._least is None else min(self._least, now)
+        if now > self.GROWTH * self._least + self.ROOM:
             self.give_back()
 
     def give_back(self) -> None:
         """Return everything that is freed."""
         if self._trim is not None:
             self._trim(0)
-            self._usual = None

@@ -69,7 +69,7 @@ COST = {"train.gradient_checkpointing": 2, "base.dtype": 3, "method": 6, "train.
 
 @pytest.mark.parametrize("at", [plan(longest=2048), plan(dtype="bfloat16", longest=600)], ids=["float32", "bfloat16"])
 def test_the_less_memory_there_is_the_more_the_proposal_costs(at: Plan) -> None:
-    found = [proposed(at, gigabytes) for gigabytes in np.arange(at.peak(8192).needed / 1e9, 0.3, -0.05)]
+    found = [proposed(at, gigabytes) for gigabytes in np.arange(at.peak(8192).needed / 1e9, 0.3, -0.4)]
     assert found[0].startswith("train.micro_batch_tokens: ")
     assert found[-1].startswith("free some memory")
     ends = next(place for place, fix in enumerate(found) if fix.startswith("a base"))
