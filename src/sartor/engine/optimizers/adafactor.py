@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 STATE_BYTES = 0.0
 """A row and a column of a matrix; 4 bytes a parameter of a vector."""
-LARGEST = 0.01
-"""Largest relative step of algorithm 6."""
-TYPICAL_SIZE = 1 / 30
+TYPICAL_SIZE = 0.03
 """Root mean square of the weights of a transformer's matrices, by which a relative rate differs from an absolute one."""
+LARGEST = 0.05
+"""Largest relative step that is advised."""
 ELEMENTWISE = False
 
 
@@ -38,14 +38,14 @@ class Options(BaseOptions):
     """The second moment's decay at step t is 1 - t^-beta2_decay."""
     clip: Annotated[float, Field(ge=1)] = 1.0
     """Largest root mean square of an update before it is scaled (d)."""
-    eps: Annotated[float, Field(gt=0)] = 1e-3
-    """Least size of a tensor in the scale of its step, so that one that starts at zero moves."""
+    eps: Annotated[float, Field(gt=0)] = TYPICAL_SIZE
+    """Least size of a tensor in the scale of its step. With the paper's 0.001, LoRA's B, which starts at zero, hardly moves."""
 
 
 def learning_rate(adamw: float, options: Options) -> tuple[float, str]:
     """(peak rate, reason)."""
     rate = min(LARGEST, adamw / TYPICAL_SIZE)
-    return rate, f"relative to weights of size 1/30, at most {LARGEST:g} (Shazeer and Stern 2018, algorithm 6)"
+    return rate, f"AdamW's relative to weights of size {TYPICAL_SIZE:g}, at most {LARGEST:g}"
 
 
 def build(groups: Sequence[dict[str, Any]], options: Options, learning_rate: float) -> torch.optim.Optimizer:
