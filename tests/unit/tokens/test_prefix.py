@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tiny
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sartor.tokens.batch import Rendered, collate, collate_shared
@@ -23,6 +23,7 @@ def read(rows, segments, row):
     return np.concatenate(parts).tolist()
 
 
+@settings(max_examples=60, deadline=None)
 @given(sequences, st.integers(1, 5))
 def test_every_row_is_the_path_to_its_segment(rows, least):
     segments = share([np.asarray(row) for row in rows], least)
@@ -33,6 +34,7 @@ def test_every_row_is_the_path_to_its_segment(rows, least):
     assert segments.tokens <= sum(map(len, rows))
 
 
+@settings(max_examples=60, deadline=None)
 @given(sequences)
 def test_with_a_least_of_one_no_beginning_is_there_twice(rows):
     distinct = {tuple(row[: end + 1]) for row in rows for end in range(len(row))}
@@ -105,6 +107,7 @@ def test_equal_rows_are_one_segment():
     assert batch.row.tolist() == [n for n in range(3) for _ in range(row.supervised)]
 
 
+@settings(max_examples=60, deadline=None)
 @given(sequences, st.integers(1, 40), st.integers(1, 5))
 def test_bins_hold_what_is_computed_and_families_stay_together(rows, capacity, least):
     rows = [np.asarray(row) for row in rows]
