@@ -56,6 +56,7 @@ CALM = {
 LINES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("tokens/s", "tokens_per_second", "{:,.0f}".format),
     ("supervised tokens/s", "supervised_per_second", "{:,.0f}".format),
+    ("tokens/CPU second", "tokens_per_cpu_second", "{:,.0f}".format),
     ("MFU", "mfu", "{:.1%}".format),
     ("matrix peak, TFLOP/s", "matrix_peak", lambda value: f"{value / 1e12:.2f}"),
     ("peak memory, GiB", "memory_bytes", lambda value: f"{value / 2**30:.2f}"),

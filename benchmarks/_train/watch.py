@@ -38,6 +38,8 @@ class Watch:
     """What the contender chose, for the reader."""
     losses: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
+    used: list[float] = field(default_factory=list)
+    """CPU seconds of this process, all threads, at the same moments."""
     found: dict[str, Any] = field(default_factory=dict)
 
     def stepped(self) -> None:
@@ -45,14 +47,15 @@ class Watch:
         done = len(self.ends) + 1
         if done in (1, self.warmup, self.warmup + self.steps):
             self._settle()
-        now = time.perf_counter()
+        now, used = time.perf_counter(), time.process_time()
         if done == 1:
             self.found["first_step_seconds"] = time.time() - self.started
         if done == self.warmup:
             self.found["warm_seconds"] = time.time() - self.started
             self.found["peak_before"] = self._peak()
-            now = time.perf_counter()
+            now, used = time.perf_counter(), time.process_time()
         self.ends.append(now)
+        self.used.append(used)
         if done == self.warmup + self.steps:
             self.found["memory_bytes"] = self._memory()
             self.found["peak_after"] = self._peak()
@@ -84,6 +87,7 @@ class Watch:
         return {
             **self.found,
             "step_seconds": [after - before for before, after in pairwise(marks)],
+            "cpu_seconds": self.used[-1] - self.used[self.warmup - 1],
             "losses": self.losses,
             "settings": self.settings,
             "versions": {name: found for name in LIBRARIES if (found := _version(name))},

@@ -27,6 +27,7 @@ def part(name: str) -> ModuleType:
 figures, work = part("figures"), part("work")
 FOUND = {
     "step_seconds": [1.0, 3.0],
+    "cpu_seconds": 8.0,
     "peak_before": {"bfloat16": 200.0, "float32": 50.0},
     "peak_after": {"bfloat16": 100.0, "float32": 300.0},
     "memory_bytes": 7,
@@ -44,6 +45,7 @@ def test_rates_are_totals_over_the_measured_seconds_and_the_peak_is_the_mean_of_
     found = figures.figures(FOUND, tokens=80, supervised=20, flops=500.0)
     assert found["tokens_per_second"] == 20.0
     assert found["supervised_per_second"] == 5.0
+    assert found["tokens_per_cpu_second"] == 10.0
     assert found["matrix_peak"] == 250.0
     assert found["mfu"] == pytest.approx(500 / 4 / 250)
     assert found["last_loss"] == 4.0
