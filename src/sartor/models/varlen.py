@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sartor.models.attention import How
     from sartor.models.bounds import Cumulative, Layout
 
-Name = Literal["rows", "varlen", "flash", "flex"]
+Name = Literal["rows", "varlen", "flex"]
 LARGEST_HEAD = 256
 """Head size up to which FlashAttention 2 has kernels."""
 
@@ -34,8 +34,6 @@ class Machine:
     capability: tuple[int, int] = (0, 0)
     varlen: bool = False
     """torch.nn.attention.varlen, with windows and grouped heads"""
-    flash: bool = False
-    """the package flash_attn"""
     compiles: bool = False
     """Triton, which compiled flex_attention needs"""
 
@@ -63,9 +61,7 @@ def machine(device: torch.device) -> Machine:
     if device.type != "cuda" or torch.version.hip is not None:
         return Machine(cuda=False)
     capability = torch.cuda.get_device_capability(device)
-    return Machine(
-        True, capability, _knows_varlen(), find_spec("flash_attn") is not None, find_spec("triton") is not None
-    )
+    return Machine(True, capability, _knows_varlen(), find_spec("triton") is not None)
 
 
 def _knows_varlen() -> bool:
@@ -87,11 +83,8 @@ def choose(have: Machine, heads: Heads, how: How) -> Choice:
     if heads.size > LARGEST_HEAD or heads.size % 8 or heads.size != heads.value_size:
         return Choice("rows", f"no kernel for heads of {heads.size} and {heads.value_size} numbers")
     bare = how.softcap is None and not how.dropout
-    if have.capability >= (8, 0):
-        if bare and have.varlen:
-            return Choice("varlen", "one call for all rows")
-        if have.flash:
-            return Choice("flash", "one call for all rows, with softcap and dropout")
+    if have.capability >= (8, 0) and bare and have.varlen:
+        return Choice("varlen", "one call for all rows")
     if not how.dropout and have.compiles:
         return Choice("flex", "one compiled call for all rows")
     return Choice("rows", "no kernel at hand for packed rows with this softcap, dropout or GPU")
@@ -104,7 +97,7 @@ def attend(name: Name, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout
     bounds = layout.cumulative
     if bounds.take is not None:
         k, v = k.index_select(0, bounds.take), v.index_select(0, bounds.take)
-    return _varlen(q, k, v, bounds, how) if name == "varlen" else _flash(q, k, v, bounds, how)
+    return _varlen(q, k, v, bounds, how)
 
 
 def _varlen(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bounds: Cumulative, how: How) -> torch.Tensor:
@@ -122,26 +115,6 @@ def _varlen(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bounds: Cumulativ
         window_size=(-1 if how.window is None else how.window - 1, 0),
         enable_gqa=q.shape[1] != k.shape[1],
     )
-
-
-def _flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bounds: Cumulative, how: How) -> torch.Tensor:
-    from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
-
-    out: torch.Tensor = flash_attn_varlen_func(
-        q,
-        k,
-        v,
-        bounds.queries,
-        bounds.keys,
-        bounds.longest_query,
-        bounds.longest_key,
-        dropout_p=how.dropout,
-        softmax_scale=how.scaling,
-        causal=True,
-        window_size=(-1, -1) if how.window is None else (how.window - 1, 0),
-        softcap=how.softcap or 0.0,
-    )
-    return out
 
 
 def flex(
