@@ -63,6 +63,7 @@ def material(folder: Path, *overrides: str) -> Material:
         lengths=tokens["train"].lengths,
         validation_rows=0,
         hardware=survey(),
+        scored=tokens["train"].supervised / tokens["train"].tokens,
     )
     return Material(loaded, base, settings, tokens, Rows(Origins()))
 

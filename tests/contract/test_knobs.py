@@ -555,9 +555,9 @@ def weights_are_held_as_asked(at: Workbench) -> None:
     held = [at.prepared(f"train.parallel={how}", processes=pair).settings.parallel for how in ("auto", "ddp", "fsdp2")]
     assert held == ["ddp", "ddp", "fsdp2"]
     assert at.prepared("train.parallel=fsdp2").settings.parallel == "none"
-    for other in ("train.stop.on=json_valid", "train.optimizer=muon"):
+    for refused in (("fsdp2", "train.stop.on=json_valid"), ("fsdp2", "train.optimizer=muon"), ("none",)):
         with pytest.raises(InputError, match="P131"):
-            at.prepared("train.parallel=fsdp2", other, processes=pair)
+            at.prepared(f"train.parallel={refused[0]}", *refused[1:], processes=pair)
 
 
 LORA = ("train.steps=3",)

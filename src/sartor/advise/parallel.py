@@ -50,13 +50,16 @@ def choose(
 ) -> Parallel:
     """The recipe's wish, or what fits: `fixed` are the bytes of a whole copy, `free` those that one process may take.
 
-    Raises RecipeError P131 where fsdp2 is wanted and something else in the recipe rules it out.
+    Raises RecipeError P131 where none is wanted of several processes, or fsdp2 and something else in the recipe rules it out.
     """
     wanted = recipe.train.parallel
     if processes.size == 1:
         if wanted == "auto":
             resolution.decide("train.parallel", "none", "one process")
         return "none"
+    if wanted == "none":
+        what = f"train.parallel: none is for one process, and {processes.size} were started"
+        raise RecipeError(Problem("P131", what, fix="train.parallel: auto, or start one process"))
     obstacle = _obstacle(recipe, method, optimizer, dtype)
     if wanted == "fsdp2" and obstacle is not None:
         what = f"train.parallel: fsdp2 does not go together with {obstacle}"

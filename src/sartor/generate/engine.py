@@ -78,11 +78,14 @@ def share_out(rows: Sequence[Row], batch: int) -> Iterator[Share]:
     left = deque(order)
     while left:
         members = [left.popleft()]
-        need = members[0].need
-        while left and (batch * max(need, left[0].need) <= CACHE_TOKENS or 2 * left[0].need >= need):
-            need = max(need, left[0].need)
+        need = members[0].need - trunk
+        while left:
+            other = left[0].need - trunk
+            if batch * max(need, other) > CACHE_TOKENS and 2 * other < need:
+                break
+            need = max(need, other)
             members.append(left.popleft())
-        places = -(-(need - trunk) // ROUND) * ROUND
+        places = -(-need // ROUND) * ROUND
         yield Share(members, min(batch, len(members), max(1, CACHE_TOKENS // places)), places, trunk)
 
 

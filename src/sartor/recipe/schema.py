@@ -372,8 +372,8 @@ class Train(Options):
     """On a CPU: native uses Sartor's own small kernels, built once by the C++ compiler of this machine, plain PyTorch alone; auto is native where there is a compiler. On a GPU native uses those of liger-kernel, auto where it is installed."""
     tf32: bool = False
     """On a GPU, train with fp32 products in TF32: several times faster, factors rounded to 10 bits. It matters with base.dtype float32 alone."""
-    parallel: Literal["auto", "ddp", "fsdp2"] = "auto"
-    """How several processes hold the weights: a copy on each (ddp) or shards (fsdp2); auto copies where memory allows."""
+    parallel: Literal["auto", "none", "ddp", "fsdp2"] = "auto"
+    """How several processes hold the weights: a copy on each (ddp) or shards (fsdp2); auto copies where memory allows; none is one process."""
     validation: Validation = Validation()
     """How often and on how much to validate."""
     stop: Stop = Stop()
