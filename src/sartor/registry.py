@@ -16,6 +16,7 @@ from types import ModuleType
 ROOMS: dict[str, str] = {
     "source": "sartor.data.sources",
     "format": "sartor.data.formats",
+    "stage": "sartor.data.stages",
     "check": "sartor.data.checks",
     "metric": "sartor.metrics",
     "method": "sartor.methods",

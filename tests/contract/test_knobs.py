@@ -256,6 +256,12 @@ def paths_are_read(at: Workbench) -> None:
     assert at.checked("data.sources[0].path=more.jsonl")["data"]["files"][0]["records"] == 90
 
 
+def rows_are_cleaned(at: Workbench) -> None:
+    at.recipe([{**row, "completion": row["completion"] + "  \n\n\n "} for row in job.orders()])
+    told = [at.checked(*more)["data"]["findings"] for more in ((), ("data.clean=[whitespace]",))]
+    assert [[entry["code"] for entry in each if entry["code"] == "D190"] for each in told] == [[], ["D190"]]
+
+
 def a_format_is_obeyed(at: Workbench) -> None:
     assert at.checked()["data"]["files"][0]["format"] == "prompt_completion"
     assert "orders.jsonl" in at.refused("data.sources[0].format=messages")
@@ -626,6 +632,7 @@ PROBES: dict[str, Probe] = {
     "data.sources[].group": groups_stay_together,
     "data.sources[].id": ids_name_the_rows,
     "data.sources[].role": roles_place_whole_files,
+    "data.clean": rows_are_cleaned,
     "data.on_bad": bad_rows_are_skipped_only_when_asked,
     "data.too_long": long_rows_are_treated_as_asked,
     "data.max_tokens": says("data.max_tokens=20", "20"),
@@ -719,7 +726,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_knob_has_a_probe_and_every_probe_a_knob() -> None:
-    assert sorted(PROBES) == sorted(knobs())
+    """The options of cleaning stages have theirs in test_stages.py."""
+    assert sorted(PROBES) == sorted(key for key in knobs() if not key.startswith("data.clean[]."))
 
 
 @pytest.mark.parametrize("key", sorted(PROBES))

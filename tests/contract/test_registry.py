@@ -17,6 +17,7 @@ from sartor.options import Options
 FUNCTIONS = {
     "source": ["records"],
     "format": ["detects", "parse"],
+    "stage": [],
     "check": ["check"],
     "metric": [],
     "method": ["attach"],

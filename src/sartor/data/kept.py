@@ -17,7 +17,7 @@ from sartor.recipe.schema import Data
 
 DECIDING = ("sartor", "numpy", "rensa", "tokenizers")
 """Distributions whose version decides what is prepared."""
-COMPONENTS = ("source", "format", "check")
+COMPONENTS = ("source", "format", "stage", "check")
 
 
 def key_of(data: Data, root: Path) -> str | None:

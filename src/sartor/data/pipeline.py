@@ -5,30 +5,28 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import asdict, dataclass
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartor import registry
+from sartor.data.cleaning import Placed, Roles, spool
 from sartor.data.dataset import INDEX, ROWS, Dataset
 from sartor.data.findings import Findings
 from sartor.data.kept import keep, kept, key_of
+from sartor.data.ledger import CHANGED, REMOVED, SUGGESTED, Step
+from sartor.data.ledger import FILES as LEDGER
 from sartor.data.reading import Recognised, expand, read, recognise
-from sartor.data.rows import Row
 from sartor.data.split import OUT, PARTS, Splits, split, undivided
 from sartor.errors import DataError, Problem
 from sartor.events import Event, Progressed
 from sartor.recipe.schema import Data, Source
 
 Emit = Callable[[Event], None]
-Roles = NDArray[np.int8]
-"""[n] the number of the part that the user gave each row, -1 for none."""
 Divide = Callable[[Dataset, Data, Roles, Callable[[int], None]], Splits]
 
 MANIFEST, DROPPED, FINDINGS = "manifest.json", "dropped.jsonl", "findings.json"
@@ -52,6 +50,8 @@ class Audit:
     """What each of the first hundred files turned out to be."""
     task: str
     """classify, pretrain or chat, by the kind of the rows."""
+    cleaned: list[Step]
+    """What each stage of `data.clean` did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,12 @@ class Prepared:
     recognised: list[Recognised]
     """What each of the first hundred files turned out to be; nothing where the rows were prepared before."""
     task: str
+    cleaned: list[Step]
+    """What each stage of `data.clean` did."""
 
     def write(self, folder: Path) -> None:
         """Write dropped.jsonl and findings.json; again, when later stages have dropped more rows."""
-        _replace(folder / DROPPED, _dropped(self.findings))
+        _replace(folder / DROPPED, chain(_dropped(self.findings), _removed(folder)))
         _replace(folder / FINDINGS, iter([json.dumps(self.findings.json(), ensure_ascii=False, indent=1), "\n"]))
 
 
@@ -81,7 +83,8 @@ def prepare(data: Data, *, root: Path, folder: Path, emit: Emit) -> Prepared:
     about = kept(folder / KEPT, key) if key else None
     if about is not None:
         splits, findings = Splits.open(folder / SPLITS), Findings.restore(about["findings"])
-        return Prepared(Dataset.open(folder), splits, findings, [], about["task"])
+        cleaned = [Step(**step) for step in about["cleaned"]]
+        return Prepared(Dataset.open(folder), splits, findings, [], about["task"], cleaned)
     work = folder / WORK
     try:
         audit = examine(data, root=root, folder=work, emit=emit, divide=by_shares)
@@ -92,15 +95,24 @@ def prepare(data: Data, *, root: Path, folder: Path, emit: Emit) -> Prepared:
         (folder / KEPT).unlink(missing_ok=True)
         for name in (ROWS, INDEX, SPLITS):
             os.replace(work / name, folder / name)
+        for name in LEDGER:
+            (folder / name).unlink(missing_ok=True)
+            if (work / name).exists():
+                os.replace(work / name, folder / name)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     dataset, splits = Dataset.open(folder), Splits.open(folder / SPLITS)
-    prepared = Prepared(dataset, splits, audit.findings, audit.recognised, audit.task)
+    prepared = Prepared(dataset, splits, audit.findings, audit.recognised, audit.task, audit.cleaned)
     _replace(folder / MANIFEST, _manifest(prepared))
     prepared.write(folder)
     if key is not None:
-        told = {"task": audit.task, "findings": audit.findings.state()}
-        keep(folder / KEPT, key, (ROWS, INDEX, SPLITS, MANIFEST), told)
+        told = {
+            "task": audit.task,
+            "findings": audit.findings.state(),
+            "cleaned": [asdict(step) for step in audit.cleaned],
+        }
+        written = [name for name in LEDGER if (folder / name).exists()]
+        keep(folder / KEPT, key, (ROWS, INDEX, SPLITS, MANIFEST, *written), told)
     return prepared
 
 
@@ -129,19 +141,20 @@ def not_at_all(dataset: Dataset, data: Data, roles: Roles, seen: Callable[[int],
 def examine(data: Data, *, root: Path, folder: Path, emit: Emit, divide: Divide) -> Audit:
     """Read, divide and check. Problems go to the findings, never to an exception; rows are spooled into `folder`."""
     reader = _Reader(data, root, emit)
-    dataset = Dataset.write(reader.rows(), folder)
+    dataset, roles, cleaned = spool(reader.rows(), data.clean, folder, emit)
     findings = reader.findings
     if data.on_bad == "skip":
         findings.forgive()
     splits = None
     if len(dataset):
-        splits = _divided(dataset, data, reader.roles(), findings, emit, divide)
+        splits = _divided(dataset, data, roles, findings, emit, divide)
     elif not findings.errors:
         findings.add(Problem("D100", "no records are left", file=data.sources[0].path, fix="see the findings above"))
+    _note_cleaned(cleaned, data, findings)
     if splits is not None:
         _note_left_out(dataset, splits, findings)
         _check(dataset, splits, findings, emit)
-    return Audit(dataset, splits, findings, reader.recognised, task_of(dataset))
+    return Audit(dataset, splits, findings, reader.recognised, task_of(dataset), cleaned)
 
 
 def task_of(dataset: Dataset) -> str:
@@ -158,9 +171,9 @@ class _Reader:
         self.findings = Findings()
         self.recognised: list[Recognised] = []
         self._data, self._root, self._emit = data, root, emit
-        self._roles = array("b")
+        self._read = 0
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Placed]:
         for source in self._data.sources:
             try:
                 files = expand(source.path, self._root)
@@ -170,16 +183,13 @@ class _Reader:
                 continue
             for file in files:
                 yield from self._file(source, file, source.path if len(files) == 1 else _shown(file, self._root))
-        if self._roles:
-            self._emit(Progressed("reading", len(self._roles), len(self._roles)))
+        if self._read:
+            self._emit(Progressed("reading", self._read, self._read))
 
-    def roles(self) -> Roles:
-        return np.frombuffer(self._roles, np.int8)
-
-    def _file(self, source: Source, file: Path, label: str) -> Iterator[Row]:
+    def _file(self, source: Source, file: Path, label: str) -> Iterator[Placed]:
         role = OUT if source.role == "split" else PARTS.index(source.role)
         limit = int(self._data.max_line_mb * (1 << 20))
-        before = len(self._roles)
+        before = self._read
         for row in read(
             file,
             format=source.format,
@@ -190,11 +200,11 @@ class _Reader:
             findings=self.findings,
             label=label,
         ):
-            self._roles.append(role)
-            if len(self._roles) % EVERY == 0:
-                self._emit(Progressed("reading", len(self._roles)))
-            yield row
-        if len(self._roles) > before and len(self.recognised) < RECOGNISED:
+            self._read += 1
+            if self._read % EVERY == 0:
+                self._emit(Progressed("reading", self._read))
+            yield row, role
+        if self._read > before and len(self.recognised) < RECOGNISED:
             self.recognised.append(
                 recognise(file, format=source.format, map=source.map, max_line_bytes=limit, label=label)
             )
@@ -235,6 +245,21 @@ def _divided(
             if problem.code != "D154" or not findings.errors:
                 findings.add(problem)
     return None
+
+
+def _note_cleaned(cleaned: list[Step], data: Data, findings: Findings) -> None:
+    """D190 for each stage that did something; the rows themselves are in the files of the ledger."""
+    for step in cleaned:
+        done = (
+            (step.changed, "changed", CHANGED),
+            (step.dropped, "left out", DROPPED),
+            (step.suggested, "could be changed", SUGGESTED),
+        )
+        told = [f"{count:,} {what}" for count, what, _ in done if count]
+        if told:
+            what = f"clean.{step.stage}: of {step.rows:,} rows {', '.join(told)}"
+            fix = f"nothing needs doing; {' and '.join(name for count, _, name in done if count)} hold each row"
+            findings.add(Problem("D190", what, file=data.sources[0].path, fix=fix, level="info"))
 
 
 def _note_left_out(dataset: Dataset, splits: Splits, findings: Findings) -> None:
@@ -285,6 +310,13 @@ def _dropped(findings: Findings) -> Iterator[str]:
     for origin, rule, reason in findings.dropped:
         entry = {"row": str(origin), "file": origin.file, "line": origin.line, "rule": rule, "reason": reason}
         yield json.dumps(entry, ensure_ascii=False) + "\n"
+
+
+def _removed(folder: Path) -> Iterator[str]:
+    """The lines of rows that cleaning left out."""
+    if (folder / REMOVED).exists():
+        with (folder / REMOVED).open(encoding="utf-8") as file:
+            yield from file
 
 
 def _replace(path: Path, pieces: Iterator[str]) -> None:

@@ -85,6 +85,8 @@ def _section(prefix: str, model: type[Options]) -> Iterator[str]:
                 for inner in shape.forms(form.items[0]):
                     if inner.section:
                         yield from _section(f"{key}[]", inner.section)
+                    elif inner.component:
+                        yield from _components(f"{key}[]", inner.component.kind)
 
 
 def _components(key: str, kind: str) -> Iterator[str]:

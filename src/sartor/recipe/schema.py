@@ -270,6 +270,8 @@ class Data(Section):
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1, examples=["[tickets.jsonl]"])]
     """Files to read."""
+    clean: tuple[Annotated[Component, Of("stage")], ...] = ()
+    """Stages that change or remove rows, in this order, before the rows are divided."""
     on_bad: Literal["error", "skip"] = "error"
     """error: stop and name each bad row; skip: leave bad rows out, counted and listed in dropped.jsonl."""
     too_long: Literal["error", "drop", "cut_prompt"] = "error"

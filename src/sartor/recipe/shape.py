@@ -208,6 +208,10 @@ def tree(model: type[Options] = Recipe, prefix: str = "") -> Iterator[Leaf]:
                 for inner in forms(form.items[0]):
                     if inner.section:
                         yield from tree(inner.section, f"{leaf.key}[].")
+                    elif inner.component:
+                        for component in registry.names(inner.component.kind):
+                            options = registry.component(inner.component.kind, component).Options
+                            yield from tree(options, f"{leaf.key}[].{component}.")
 
 
 def knobs() -> list[str]:

@@ -1,0 +1,139 @@
+"""Runs the stages of `data.clean` in their order over all rows, and has every decision written down."""
+
+from __future__ import annotations
+
+import shutil
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartor import registry
+from sartor.data.dataset import Dataset
+from sartor.data.ledger import Ledger, Step
+from sartor.data.outcome import Drop, Outcome, Suggestion
+from sartor.data.rows import Example, Judged, Message, Preference, Row, Text
+from sartor.events import Event, Progressed
+from sartor.recipe.schema import Component
+
+Emit = Callable[[Event], None]
+Roles = NDArray[np.int8]
+"""[n] the number of the part that the user gave each row, -1 for none."""
+Placed = tuple[Row, int]
+"""A row and its role."""
+EMPTIED = "nothing is left of a text that the model should learn"
+
+
+def spool(
+    rows: Iterable[Placed], stages: Sequence[Component], folder: Path, emit: Emit
+) -> tuple[Dataset, Roles, list[Step]]:
+    """Clean the rows and write them into `folder`, beside the record of what was done.
+
+    Stages that see one row at a time run one behind the other while the rows pass; before a stage that needs all rows, and
+    after it, the rows lie on disk. Memory holds what the stages hold.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with Ledger(folder, [stage.name for stage in stages]) as ledger:
+        waiting = list(zip(stages, ledger.steps, strict=True))
+        number = 0
+        while True:
+            flow = rows
+            while waiting and not _sees_all(waiting[0][0]):
+                flow = _one_by_one(flow, *waiting.pop(0), ledger)
+            last = not waiting
+            place = folder if last else folder / f"clean-{number}"
+            dataset, roles = _written(flow, place)
+            if number:
+                shutil.rmtree(folder / f"clean-{number - 1}")
+            if last:
+                return dataset, roles, ledger.steps
+            rows = _all_together(dataset, roles, *waiting.pop(0), ledger, emit)
+            number += 1
+
+
+def _sees_all(stage: Component) -> bool:
+    return hasattr(registry.component("stage", stage.name), "decide")
+
+
+def _written(rows: Iterable[Placed], folder: Path) -> tuple[Dataset, Roles]:
+    roles = array("b")
+
+    def noted() -> Iterator[Row]:
+        for row, role in rows:
+            roles.append(role)
+            yield row
+
+    dataset = Dataset.write(noted(), folder)
+    return dataset, np.frombuffer(roles, np.int8)
+
+
+def _one_by_one(rows: Iterable[Placed], stage: Component, step: Step, ledger: Ledger) -> Iterator[Placed]:
+    clean = registry.component("stage", stage.name).cleaner(stage.options)
+    for row, role in rows:
+        step.rows += 1
+        kept = _settle(row, clean(row), step, ledger)
+        if kept is not None:
+            yield kept, role
+
+
+def _all_together(
+    dataset: Dataset, roles: Roles, stage: Component, step: Step, ledger: Ledger, emit: Emit
+) -> Iterator[Placed]:
+    def seen(done: int) -> None:
+        emit(Progressed(f"cleaning: {stage.name}", done, len(dataset)))
+
+    decided = iter(registry.component("stage", stage.name).decide(dataset, roles, stage.options, seen))
+    nobody: tuple[int, Any] = (-1, None)
+    at, outcome = next(decided, nobody)
+    for number, row in enumerate(dataset):
+        step.rows += 1
+        kept: Row | None = row
+        if number == at:
+            kept = _settle(row, outcome, step, ledger)
+            at, outcome = next(decided, nobody)
+        if kept is not None:
+            yield kept, int(roles[number])
+
+
+def _settle(row: Row, outcome: Outcome, step: Step, ledger: Ledger) -> Row | None:
+    """The row that goes on, after its fate has been written down."""
+    if outcome is row:
+        return row
+    if isinstance(outcome, Suggestion):
+        ledger.suggest(step, row, outcome)
+        return row
+    if isinstance(outcome, Row) and _emptied(row, outcome):
+        outcome = Drop(EMPTIED)
+    if isinstance(outcome, Drop):
+        ledger.drop(step, row, outcome)
+        return None
+    ledger.change(step, row, outcome)
+    return outcome
+
+
+def _emptied(before: Row, after: Row) -> bool:
+    """Whether a text that is learnt, or all that is asked, has become blank."""
+    pairs = zip(_needed(before), _needed(after), strict=True)
+    return any(old.strip() and not new.strip() for old, new in pairs)
+
+
+def _needed(row: Row) -> list[str]:
+    match row:
+        case Example():
+            learnt = [_words(turn) for turn in row.messages if turn.role == "assistant"]
+        case Text():
+            learnt = [row.text]
+        case Preference():
+            learnt = [_words(turn) for turn in (*row.chosen, *row.rejected)]
+        case Judged():
+            learnt = [_words(turn) for turn in row.completion]
+        case _:
+            learnt = []
+    return [*learnt, row.prompt_text()]
+
+
+def _words(turn: Message) -> str:
+    return turn.content if not turn.tool_calls else turn.content or "call"

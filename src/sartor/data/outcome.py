@@ -1,0 +1,109 @@
+"""What a cleaning stage may do to a row, and how texts of a row are changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from sartor.data.rows import Example, Judged, Message, Origin, Preference, Row, Text
+from sartor.options import Options
+from sartor.recipe.schema import Section
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The row is left out."""
+
+    reason: str
+    """Why, in words that many rows can share; what is special to this row goes to `because_of`."""
+    because_of: Origin | None = None
+    """The other row that this one is a copy of, or contradicts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """The row stays as it is; a person may want it as `row` is."""
+
+    row: Row
+    what: str
+
+
+Outcome = Row | Drop | Suggestion
+"""The row as it goes on (the same object where nothing has changed), or one of the others."""
+Cleaner = Callable[[Row], Outcome]
+On = Literal["all", "prompt", "answer"]
+
+
+class Short(Section):
+    """Options that may be written as the value of the main one: `{near_duplicates: 0.9}`."""
+
+    @classmethod
+    def widen(cls, value: Any) -> Any:
+        """What is no mapping is the value of the main option."""
+        return value if isinstance(value, dict | Options) or value is None else {cls.main: value}
+
+
+class OnTexts(Options):
+    """Options of a stage that changes texts."""
+
+    on: On = "all"
+    """Which texts: all, those that are asked (prompt), or those that are learnt (answer)."""
+
+
+def with_texts(row: Row, change: Callable[[str], str], on: On = "all") -> Row:
+    """The row with every text changed; the same object where no text is. The label of a labelled row follows its answer."""
+    match row:
+        case Example():
+            turns = _turns(row.messages, change, on)
+            if turns is row.messages:
+                return row
+            changed = replace(row, messages=turns)
+            if row.label is not None and row.answer().content == row.label:
+                label = changed.answer().content
+                stratum = label if row.stratum == row.label else row.stratum
+                return replace(changed, label=label, stratum=stratum)
+            return changed
+        case Text():
+            text = change(row.text)
+            return row if text == row.text else replace(row, text=text)
+        case Preference():
+            parts = (row.prompt, row.chosen, row.rejected)
+            prompt, chosen, rejected = (_turns(part, change, on) for part in parts)
+            same = prompt is row.prompt and chosen is row.chosen and rejected is row.rejected
+            return row if same else replace(row, prompt=prompt, chosen=chosen, rejected=rejected)
+        case Judged():
+            prompt, completion = (_turns(part, change, on) for part in (row.prompt, row.completion))
+            same = prompt is row.prompt and completion is row.completion
+            return row if same else replace(row, prompt=prompt, completion=completion)
+    raise TypeError(f"{type(row).__name__} has no texts")
+
+
+def texts(row: Row, on: On = "all") -> list[str]:
+    """Every text of a row, in order."""
+    found: list[str] = []
+
+    def note(text: str) -> str:
+        found.append(text)
+        return text
+
+    with_texts(row, note, on)
+    return found
+
+
+def _turns(turns: tuple[Message, ...], change: Callable[[str], str], on: On) -> tuple[Message, ...]:
+    """The turns with their texts changed; the same tuple where none is."""
+    changed = tuple([turn if not _meant(turn, on) else _turn(turn, change) for turn in turns])
+    return turns if all(new is old for new, old in zip(changed, turns, strict=True)) else changed
+
+
+def _meant(turn: Message, on: On) -> bool:
+    return on == "all" or (turn.role == "assistant") == (on == "answer")
+
+
+def _turn(turn: Message, change: Callable[[str], str]) -> Message:
+    content = change(turn.content)
+    reasoning = turn.reasoning if turn.reasoning is None else change(turn.reasoning)
+    if content == turn.content and reasoning == turn.reasoning:
+        return turn
+    return replace(turn, content=content, reasoning=reasoning)
