@@ -21,6 +21,7 @@ from sartor.flow.train import train as run_training
 from sartor.models.catalog import ModelFolder, resolve
 from sartor.recipe.auto import Resolution
 from sartor.recipe.load import Loaded, load
+from sartor.tokens.course import PLAIN, Course
 from sartor.tokens.store import TokenSet
 
 
@@ -48,6 +49,7 @@ class Material:
     settings: Settings
     tokens: Mapping[str, TokenSet]
     rows: Rows
+    course: Course = PLAIN
 
 
 def material(folder: Path, *overrides: str) -> Material:

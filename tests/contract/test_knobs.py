@@ -256,6 +256,59 @@ def paths_are_read(at: Workbench) -> None:
     assert at.checked("data.sources[0].path=more.jsonl")["data"]["files"][0]["records"] == 90
 
 
+def two_sources(at: Workbench) -> None:
+    """Rows of an order and, as a second file, the same shape in other words."""
+    split = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    sources = [{"path": "orders.jsonl"}, {"path": "more.jsonl", "role": "replay"}]
+    at.recipe(data={"sources": sources, "split": split}, train={"schedule": {"constant": {"warmup": 0.0}}})
+    more = [
+        {**row, "prompt": f"please send {row['prompt']} today", "size": -len(row["prompt"])}
+        for row in job.orders(200)[72:]
+    ]
+    job.write_rows(at.root / "more.jsonl", more)
+
+
+def shares_of_sources_are_kept(at: Workbench) -> None:
+    two_sources(at)
+    at.without("train.steps")
+    plain, heavy = at.prepared("train.epochs=1"), at.prepared("train.epochs=1", "data.sources[1].weight=0.9")
+    assert plain.course.mixture is None
+    assert heavy.course.mixture is not None
+    assert heavy.course.mixture.json(["a", "b"])[1]["share"] == pytest.approx(0.9)
+    assert heavy.settings.steps > 1.5 * plain.settings.steps
+    assert "leaves nothing" in at.refused("data.sources[1].weight=1.0")
+    told = at.checked("data.sources[1].weight=0.9", "train.epochs=9")["data"]["findings"]
+    assert [entry["level"] for entry in told if entry["code"] == "D192"] == ["info", "warning"]
+
+
+def temperature_evens_sources_out(at: Workbench) -> None:
+    two_sources(at)
+    mixture = at.prepared("data.temperature=50").course.mixture
+    assert mixture is not None
+    assert [entry["share"] for entry in mixture.json(["a", "b"])] == pytest.approx([0.5, 0.5], abs=0.02)
+
+
+def easier_rows_come_first(at: Workbench) -> None:
+    two_sources(at)
+    for by in ("length", "loss", "size"):
+        moves(f"train.curriculum={by}", before=["data.sources=[{path: more.jsonl}]"])(at)
+    assert "is no number" in at.refused("train.curriculum=prompt")
+    assert "is no number" in at.refused("train.curriculum=nonesuch")
+
+
+def a_curriculum_ends(at: Workbench) -> None:
+    moves("train.curriculum.epochs=2", before=("train.curriculum=length", "train.steps=9"))(at)
+
+
+def labels_are_weighed(at: Workbench) -> None:
+    at.recipe(job.labelled())
+    for weights in ("balanced", "{warm: 3}"):
+        moves(f"train.class_weights={weights}")(at)
+    assert "no row has the label" in at.refused("train.class_weights={hot: 2}")
+    at.recipe()
+    assert "no labels" in at.refused("train.class_weights=balanced")
+
+
 def rows_are_cleaned(at: Workbench) -> None:
     at.recipe([{**row, "completion": row["completion"] + "  \n\n\n "} for row in job.orders()])
     told = [at.checked(*more)["data"]["findings"] for more in ((), ("data.clean=[whitespace]",))]
@@ -632,6 +685,11 @@ PROBES: dict[str, Probe] = {
     "data.sources[].group": groups_stay_together,
     "data.sources[].id": ids_name_the_rows,
     "data.sources[].role": roles_place_whole_files,
+    "data.sources[].weight": shares_of_sources_are_kept,
+    "data.temperature": temperature_evens_sources_out,
+    "train.curriculum.by": easier_rows_come_first,
+    "train.curriculum.epochs": a_curriculum_ends,
+    "train.class_weights": labels_are_weighed,
     "data.clean": rows_are_cleaned,
     "data.on_bad": bad_rows_are_skipped_only_when_asked,
     "data.too_long": long_rows_are_treated_as_asked,

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sartor import registry
 from sartor.data.cleaning import Placed, Roles, spool
 from sartor.data.dataset import INDEX, ROWS, Dataset
 from sartor.data.findings import Findings
 from sartor.data.kept import keep, kept, key_of
+from sartor.data.groups import Rows
 from sartor.data.ledger import CHANGED, REMOVED, SUGGESTED, Step
 from sartor.data.ledger import FILES as LEDGER
 from sartor.data.reading import Recognised, expand, read, recognise
@@ -52,6 +54,8 @@ class Audit:
     """classify, pretrain or chat, by the kind of the rows."""
     cleaned: list[Step]
     """What each stage of `data.clean` did."""
+    sources: dict[str, int]
+    """The number of the source that each file with rows belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,13 @@ class Prepared:
     task: str
     cleaned: list[Step]
     """What each stage of `data.clean` did."""
+    sources: dict[str, int]
+    """The number of the source that each file with rows belongs to."""
+
+    def source_of(self, rows: Rows) -> NDArray[np.int64]:
+        """[k] the number of the source of each of these rows."""
+        by_file = np.array([self.sources[file] for file in self.dataset.files], np.int64)
+        return by_file[self.dataset.index.file[rows]]
 
     def write(self, folder: Path) -> None:
         """Write dropped.jsonl and findings.json; again, when later stages have dropped more rows."""
@@ -84,7 +95,7 @@ def prepare(data: Data, *, root: Path, folder: Path, emit: Emit) -> Prepared:
     if about is not None:
         splits, findings = Splits.open(folder / SPLITS), Findings.restore(about["findings"])
         cleaned = [Step(**step) for step in about["cleaned"]]
-        return Prepared(Dataset.open(folder), splits, findings, [], about["task"], cleaned)
+        return Prepared(Dataset.open(folder), splits, findings, [], about["task"], cleaned, about["sources"])
     work = folder / WORK
     try:
         audit = examine(data, root=root, folder=work, emit=emit, divide=by_shares)
@@ -102,7 +113,7 @@ def prepare(data: Data, *, root: Path, folder: Path, emit: Emit) -> Prepared:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     dataset, splits = Dataset.open(folder), Splits.open(folder / SPLITS)
-    prepared = Prepared(dataset, splits, audit.findings, audit.recognised, audit.task, audit.cleaned)
+    prepared = Prepared(dataset, splits, audit.findings, audit.recognised, audit.task, audit.cleaned, audit.sources)
     _replace(folder / MANIFEST, _manifest(prepared))
     prepared.write(folder)
     if key is not None:
@@ -110,6 +121,7 @@ def prepare(data: Data, *, root: Path, folder: Path, emit: Emit) -> Prepared:
             "task": audit.task,
             "findings": audit.findings.state(),
             "cleaned": [asdict(step) for step in audit.cleaned],
+            "sources": audit.sources,
         }
         written = [name for name in LEDGER if (folder / name).exists()]
         keep(folder / KEPT, key, (ROWS, INDEX, SPLITS, MANIFEST, *written), told)
@@ -154,14 +166,18 @@ def examine(data: Data, *, root: Path, folder: Path, emit: Emit, divide: Divide)
     if splits is not None:
         _note_left_out(dataset, splits, findings)
         _check(dataset, splits, findings, emit)
-    return Audit(dataset, splits, findings, reader.recognised, task_of(dataset), cleaned)
+    return Audit(
+        dataset, splits, findings, reader.recognised, _task(dataset, data, reader.sources), cleaned, reader.sources
+    )
 
 
-def task_of(dataset: Dataset) -> str:
-    """The task these rows speak for: classify where all have labels, pretrain for raw text, else chat."""
+def _task(dataset: Dataset, data: Data, sources: Mapping[str, int]) -> str:
+    """The task the rows speak for that are not replayed: classify where all have labels, pretrain for raw text, else chat."""
     if dataset.kinds == ("text",):
         return "pretrain"
-    return "classify" if len(dataset) and bool((dataset.index.label >= 0).all()) else "chat"
+    ours = [data.sources[sources[file]].role != "replay" for file in dataset.files]
+    labels = dataset.index.label[np.array(ours, np.bool_)[dataset.index.file]]
+    return "classify" if len(labels) and bool((labels >= 0).all()) else "chat"
 
 
 class _Reader:
@@ -171,10 +187,11 @@ class _Reader:
         self.findings = Findings()
         self.recognised: list[Recognised] = []
         self._data, self._root, self._emit = data, root, emit
+        self.sources: dict[str, int] = {}
         self._read = 0
 
     def rows(self) -> Iterator[Placed]:
-        for source in self._data.sources:
+        for number, source in enumerate(self._data.sources):
             try:
                 files = expand(source.path, self._root)
             except DataError as fault:
@@ -182,12 +199,14 @@ class _Reader:
                     self.findings.add(problem)
                 continue
             for file in files:
-                yield from self._file(source, file, source.path if len(files) == 1 else _shown(file, self._root))
+                label = source.path if len(files) == 1 else _shown(file, self._root)
+                self.sources[label] = number
+                yield from self._file(source, file, label)
         if self._read:
             self._emit(Progressed("reading", self._read, self._read))
 
     def _file(self, source: Source, file: Path, label: str) -> Iterator[Placed]:
-        role = OUT if source.role == "split" else PARTS.index(source.role)
+        role = OUT if source.role == "split" else PARTS.index("train" if source.role == "replay" else source.role)
         limit = int(self._data.max_line_mb * (1 << 20))
         before = self._read
         for row in read(

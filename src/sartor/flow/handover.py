@@ -16,12 +16,14 @@ from pydantic import TypeAdapter
 from sartor.advise.settings import StageSettings
 from sartor.data.dataset import Dataset
 from sartor.errors import ModelError, Problem, RunError
+from sartor.flow.course import path_in
 from sartor.flow.measure import Bench
 from sartor.flow.prepare import PARTS, Prepared, renderer_for
 from sartor.models.catalog import ModelFolder, resolve
 from sartor.recipe.load import Loaded, parse
 from sartor.recipe.schema import Of
 from sartor.store.fingerprint import of_file, weights
+from sartor.tokens.course import Course
 from sartor.tokens.render import Renderer
 from sartor.tokens.store import TokenSet
 
@@ -71,6 +73,11 @@ class Material(Protocol):
         """Tokens of each part."""
         ...
 
+    @property
+    def course(self) -> Course:
+        """What training takes of them."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedRows:
@@ -89,6 +96,7 @@ class Handed:
     renderer: Renderer
     rows: OpenedRows
     tokens: Mapping[str, TokenSet]
+    course: Course
     tools: Bench
     stage: Path
     owner: str
@@ -123,6 +131,7 @@ def take_over(call: Mapping[str, Any], *, threads: int) -> Handed:
     try:
         dataset = Dataset.open(data)
         tokens = {part: TokenSet.open(data / "tokens" / part) for part in PARTS}
+        course = Course.open(path_in(data))
     except FileNotFoundError as fault:
         fix = "several machines need the run folder on a file system that all of them share: --out /shared/RUN"
         raise RunError(
@@ -153,6 +162,7 @@ def take_over(call: Mapping[str, Any], *, threads: int) -> Handed:
         ),
         rows=OpenedRows(dataset),
         tokens=tokens,
+        course=course,
         tools=Bench(
             metrics=(),
             want=frozenset(),

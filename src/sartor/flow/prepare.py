@@ -22,10 +22,12 @@ from sartor.data.pipeline import prepare as prepare_rows
 from sartor.data.rows import row_from_json
 from sartor.errors import DataError, ModelError, Problem, RecipeError, raise_errors
 from sartor.events import Event
+from sartor.flow.course import path_in, plan, told
 from sartor.models.catalog import ModelFolder, resolve
 from sartor.recipe.auto import Resolution
 from sartor.store.fingerprint import of_file
 from sartor.tokens.contract import supervise
+from sartor.tokens.course import Course
 from sartor.tokens.render import Renderer, has_reasoning
 from sartor.tokens.store import TokenSet
 from sartor.tokens.template import PLAIN, ChatTemplate
@@ -57,6 +59,7 @@ class Prepared:
     """train and validation; test rows become tokens only when they are measured."""
     settings: Settings
     max_tokens: int
+    course: Course
 
 
 def renderer_for(
@@ -147,22 +150,24 @@ def prepare(
     raise_errors(DataError, rows.findings.errors)
     if not len(tokens["train"]):
         raise DataError(Problem("D115", "no training row is left", fix="see dropped.jsonl for the reason of each"))
+    course = plan(loaded, rows, tokens["train"])
+    course.write(path_in(folder))
     settings = decide(
         recipe,
         resolution,
         task=task,
         base=base,
-        lengths=tokens["train"].lengths,
+        lengths=tokens["train"].lengths if course.mixture is None else course.mixture.lengths[course.mixture.rows(0)],
         validation_rows=len(tokens["validation"]),
         hardware=survey(),
         scored=tokens["train"].supervised / max(1, tokens["train"].tokens),
         processes=processes,
     )
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *told(course, loaded, settings.steps / settings.steps_per_epoch)):
         rows.findings.add(warning)
     _require_rows(loaded, settings.objective.name, rows.dataset[0].kind)
     _judge_rate(loaded, settings, rows)
-    return Prepared(loaded, resolution, base, renderer.vocabulary, renderer, rows, tokens, settings, max_tokens)
+    return Prepared(loaded, resolution, base, renderer.vocabulary, renderer, rows, tokens, settings, max_tokens, course)
 
 
 def reasons(dataset: Dataset) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +20,13 @@ from sartor.engine.precision import Masters, Objective
 from sartor.engine.products import tf32
 from sartor.engine.state import read_weights
 from sartor.engine.updater import Updater
-from sartor.engine.validation import mean_loss
+from sartor.engine.validation import mean_loss, row_losses
 from sartor.engine.watchers import best, early_stop, overfitting
 from sartor.evaluate.metrics import load as load_metrics
 from sartor.evaluate.metrics import wants
 from sartor.evaluate.predict import predict
 from sartor.events import Finished, Noted
+from sartor.flow.course import COURSE
 from sartor.models.compile import compile_layers
 from sartor.models.load import load
 from sartor.models.policy import CausalPolicy
@@ -32,6 +34,7 @@ from sartor.models.save import save_model
 from sartor.store import atomic
 from sartor.store.checkpoint import Checkpoints
 from sartor.tokens.batch import Batch
+from sartor.tokens.course import Course
 from sartor.tokens.source import Seat, TokenSource, seated
 
 if TYPE_CHECKING:
@@ -107,6 +110,7 @@ def train(
     TrainingStopped and Interrupted as `engine.loop.fit` does, on every rank.
     """
     recipe, settings = prepared.loaded.recipe, prepared.settings
+    course = _measured(prepared, policy, folder, world)
     weights = hold(settings, policy, world)
     seat = Seat(world.rank, world.size, weights.lockstep)
     source = TokenSource(
@@ -118,6 +122,7 @@ def train(
         seat=seat,
         pin=policy.device.type == "cuda",
         share=policy.exact.shares and not policy.drops,
+        course=course,
     )
     optimizer = registry.component("optimizer", settings.optimizer.name)
     updater = Updater(
@@ -176,6 +181,27 @@ def train(
             Noted("warning", "N413", "no step was better on validation than the start; the tuned model equals its base")
         )
     return finished
+
+
+def _measured(prepared: Material, policy: CausalPolicy, folder: Path, world: World) -> Course:
+    """The course, with the base model's loss on every row where the curriculum goes by it; measured once for a stage."""
+    course = prepared.course
+    if prepared.loaded.recipe.train.curriculum.by != "loss":
+        return course
+    kept = folder / COURSE
+    if world.gather(kept.exists())[0]:
+        return Course.open(kept)
+    rows = prepared.tokens["train"]
+    mine = [rows[index] for index in range(world.rank, len(rows), world.size)]
+    losses = np.empty(len(rows))
+    found = row_losses(policy, mine, prepared.settings.micro_tokens if policy.exact.packs else None)
+    for rank, share in enumerate(world.gather(found)):
+        losses[rank :: world.size] = share
+    course = replace(course, difficulty=losses)
+    if world.first:
+        folder.mkdir(parents=True, exist_ok=True)
+        course.write(kept)
+    return course
 
 
 def hold(settings: StageSettings, policy: CausalPolicy, world: World) -> Masters:

@@ -233,8 +233,10 @@ class Source(Section):
     """Column whose equal values never straddle the split, e.g. customer_id."""
     id: str | None = None
     """Column that identifies a row; must be unique."""
-    role: Literal["split", "train", "validation", "test"] = "split"
-    """split: divide by data.split; or all rows go to the part named."""
+    role: Literal["split", "train", "validation", "test", "replay"] = "split"
+    """split: divide by data.split; or all rows go to the part named. replay: training rows against forgetting, that say nothing about the task."""
+    weight: Annotated[float, Field(gt=0)] | None = None
+    """Share of the training tokens, e.g. 0.05; without one a source comes as it is. Where all sources have one they are relative."""
 
 
 class Split(Options):
@@ -270,6 +272,8 @@ class Data(Section):
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1, examples=["[tickets.jsonl]"])]
     """Files to read."""
+    temperature: Annotated[float, Field(ge=1)] = 1.0
+    """Evens out sources without a weight: their shares go as tokens^(1/temperature)."""
     clean: tuple[Annotated[Component, Of("stage")], ...] = ()
     """Stages that change or remove rows, in this order, before the rows are divided."""
     on_bad: Literal["error", "skip"] = "error"
@@ -345,6 +349,17 @@ class Checkpoint(Options):
     """Newest checkpoints kept beside the best one."""
 
 
+class Curriculum(Section):
+    """Whether easier rows come first."""
+
+    main: ClassVar[str] = "by"
+
+    by: Annotated[str, Field(min_length=1)] = "none"
+    """none; length (tokens); loss (the base model's, on what is learnt); or a column of numbers. Smaller comes first."""
+    epochs: Positive = 1
+    """So many epochs, from the first, go by it, in tenths that are shuffled; the others are shuffled whole."""
+
+
 class Train(Options):
     """How the model is trained."""
 
@@ -364,6 +379,10 @@ class Train(Options):
     """Learning rate over time: constant, linear or cosine, with warm-up."""
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
     """Largest gradient norm; 0 does not clip."""
+    curriculum: Curriculum = Curriculum()
+    """The order of training rows."""
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]] = "none"
+    """How much rows count in the loss by their label: balanced gives every label the same weight; or {label: weight}."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout inside the base model's own dropout layers during training."""
     gradient_checkpointing: bool | Auto = "auto"

@@ -1,6 +1,6 @@
 """The order of training rows as a pure function of (seed, epoch, cursor), and their packing into micro-batches.
 
-An optimiser step is a run of consecutive rows of the epoch's permutation: a fixed number of rows, or as many as fit into
+An optimiser step is a run of consecutive rows of the epoch's order (`tokens/course.py`): a fixed number of rows, or as many as fit into
 a number of tokens. Its rows are then shared out to the ranks that train together, and each packs its own into micro-batches.
 Resume is two integers. The next step is made in a background thread while the model works on this one.
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sartor.tokens.batch import Batch, Rendered, collate, collate_shared
+from sartor.tokens.course import PLAIN, Course
 from sartor.tokens.pack import pack, pack_shared
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class TokenSource:
         seat: which of the ranks that train together this one is.
         pin: put batches where a GPU can fetch them while it computes.
         share: compute once what rows of a micro-batch begin with; exact without dropout.
+        course: which rows an epoch takes, in which order, and how much each counts.
     """
 
     def __init__(
@@ -129,11 +131,12 @@ class TokenSource:
         seat: Seat = ALL,
         pin: bool = False,
         share: bool = False,
+        course: Course = PLAIN,
     ) -> None:
         if len(rows) == 0:
             raise ValueError("no rows to train on")
         self.rows, self.size, self.micro_tokens, self.seed = rows, size, micro_tokens, seed
-        self.seat, self._pin, self._share = seat, pin, share
+        self.seat, self._pin, self._share, self._course = seat, pin, share, course
         self.epoch, self.cursor = 0, 0
         self._order = lru_cache(maxsize=2)(self._make_order)
         self.steps = steps if steps is not None else self._count(epochs)
@@ -143,7 +146,7 @@ class TokenSource:
         self.done = 0
 
     def _make_order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        order = self._course.order(len(self.rows), self.seed, epoch)
         return order, boundaries(self.rows.lengths[order], self.size)
 
     def _count(self, epochs: float) -> int:
@@ -189,7 +192,7 @@ class TokenSource:
         """A pure function of its arguments; it runs in the background as well."""
         order, ends = self._order(epoch)
         start = int(ends[cursor - 1]) if cursor else 0
-        taken = [self.rows[int(index)] for index in order[start : int(ends[cursor])]]
+        taken = [self._row(int(index)) for index in order[start : int(ends[cursor])]]
         batches = seated(taken, micro_tokens, self.seat, share=self._share)
         return Step(
             batches=tuple(_pinned(batch) if self._pin else batch for batch in batches),
@@ -197,6 +200,10 @@ class TokenSource:
             tokens=sum(len(row) for row in taken),
             supervised=sum(row.supervised for row in taken),
         )
+
+    def _row(self, index: int) -> Rendered:
+        row, scale = self.rows[index], self._course.scale
+        return row if scale is None else replace(row, weight=row.weight * scale[index])
 
     def state(self) -> dict[str, Any]:
         """Where the next step starts."""
