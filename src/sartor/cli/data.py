@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sartor.cli import _data_worth
 from sartor.cli._output import json_option, show
 
 
@@ -18,6 +19,10 @@ def command() -> None:
       sartor data check support.jsonl
       sartor data show recipe.yaml --rows 3
     """
+
+
+command.add_command(_data_worth.value)
+command.add_command(_data_worth.curve)
 
 
 @command.command("check")

@@ -25,7 +25,7 @@ from sartor.recipe.schema import Of
 from sartor.store.fingerprint import of_file, weights
 from sartor.tokens.course import Course
 from sartor.tokens.render import Renderer
-from sartor.tokens.store import TokenSet
+from sartor.tokens.store import TokenRows, TokenSet
 
 if TYPE_CHECKING:
     from sartor.store.run import Run
@@ -69,7 +69,7 @@ class Material(Protocol):
         ...
 
     @property
-    def tokens(self) -> Mapping[str, TokenSet]:
+    def tokens(self) -> Mapping[str, TokenRows]:
         """Tokens of each part."""
         ...
 

@@ -20,8 +20,9 @@ from sartor.engine.precision import Masters, Objective
 from sartor.engine.products import tf32
 from sartor.engine.state import read_weights
 from sartor.engine.updater import Updater
-from sartor.engine.validation import mean_loss, row_losses
+from sartor.engine.validation import mean_loss
 from sartor.engine.watchers import best, early_stop, overfitting
+from sartor.evaluate.likelihood import likelihood
 from sartor.evaluate.metrics import load as load_metrics
 from sartor.evaluate.metrics import wants
 from sartor.evaluate.predict import predict
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from sartor.flow.prepare import Emit, Prepared
     from sartor.models.quantization import Quantization
     from sartor.protocols import Loss, Metric, Policy, Watcher
-    from sartor.tokens.store import TokenSet
+    from sartor.tokens.store import TokenRows
 
 
 STEERING_ROWS = 64
@@ -124,17 +125,6 @@ def train(
         share=policy.exact.shares and not policy.drops,
         course=course,
     )
-    optimizer = registry.component("optimizer", settings.optimizer.name)
-    updater = Updater(
-        weights,
-        optimizer,
-        settings.optimizer.options,
-        learning_rate=settings.learning_rate,
-        clip_norm=recipe.train.clip_norm,
-        tables=policy.tables(),
-        rates=policy.rates,
-    )
-    schedule = registry.component("schedule", recipe.train.schedule.name)
     held_out = prepared.tokens["validation"]
     validates = min(len(held_out), settings.validation_rows) > 0
     shares = policy.exact.shares
@@ -146,25 +136,15 @@ def train(
         module.build(stop.on, sign=sign, min_delta=stop.min_delta, patience=stop.patience)
         for module in (best, early_stop, overfitting)
     ]
-    origin = prepared.rows.dataset.origin
-    plan = Plan(
-        seed=recipe.seed,
-        factor=lambda step, steps: schedule.factor(step, steps, recipe.train.schedule.options),
-        validate_every=settings.validate_every,
-        save_every=settings.save_every,
-        keep=recipe.train.checkpoint.keep,
-        on_spike=recipe.train.on_spike,
-        name_row=lambda row: str(origin(row)),
-    )
     checkpoints = Checkpoints(folder / "checkpoints", emit, owner=owner, ranks=world)
     finished: Finished | None = None
     with tf32(recipe.train.tf32):
         for event in fit(
             policy,
-            _objective(prepared),
+            objective_of(prepared),
             source,
-            updater,
-            plan,
+            updater_of(prepared, policy, weights),
+            plan_of(prepared, validate_every=settings.validate_every, save_every=settings.save_every),
             validate=_validation(prepared, policy, weights, batches, steering, tools) if validates else None,
             watchers=watchers if validates else [],
             checkpoints=checkpoints,
@@ -194,8 +174,8 @@ def _measured(prepared: Material, policy: CausalPolicy, folder: Path, world: Wor
     rows = prepared.tokens["train"]
     mine = [rows[index] for index in range(world.rank, len(rows), world.size)]
     losses = np.empty(len(rows))
-    found = row_losses(policy, mine, prepared.settings.micro_tokens if policy.exact.packs else None)
-    for rank, share in enumerate(world.gather(found)):
+    nll, scored = likelihood(policy, mine)
+    for rank, share in enumerate(world.gather((nll / np.maximum(scored, 1)).tolist())):
         losses[rank :: world.size] = share
     course = replace(course, difficulty=losses)
     if world.first:
@@ -228,7 +208,37 @@ def _make_whole(prepared: Material, policy: CausalPolicy, checkpoint: Path, worl
     policy.model, policy.adapter, policy.device = fresh.model, fresh.adapter, fresh.device
 
 
-def _objective(prepared: Material) -> Objective:
+def updater_of(prepared: Material, policy: CausalPolicy, weights: Masters) -> Updater:
+    """The recipe's optimiser over what moves."""
+    settings = prepared.settings
+    return Updater(
+        weights,
+        registry.component("optimizer", settings.optimizer.name),
+        settings.optimizer.options,
+        learning_rate=settings.learning_rate,
+        clip_norm=prepared.loaded.recipe.train.clip_norm,
+        tables=policy.tables(),
+        rates=policy.rates,
+    )
+
+
+def plan_of(prepared: Material, *, validate_every: int, save_every: int) -> Plan:
+    """The recipe's wishes about how training goes."""
+    recipe, origin = prepared.loaded.recipe, prepared.rows.dataset.origin
+    schedule = registry.component("schedule", recipe.train.schedule.name)
+    return Plan(
+        seed=recipe.seed,
+        factor=lambda step, steps: schedule.factor(step, steps, recipe.train.schedule.options),
+        validate_every=validate_every,
+        save_every=save_every,
+        keep=recipe.train.checkpoint.keep,
+        on_spike=recipe.train.on_spike,
+        name_row=lambda row: str(origin(row)),
+    )
+
+
+def objective_of(prepared: Material) -> Objective:
+    """The recipe's objective with its options."""
     module, options = (
         registry.component("objective", prepared.settings.objective.name),
         prepared.settings.objective.options,
@@ -291,7 +301,7 @@ def _unseen(event: Event) -> None:
 
 
 def _fixed_sample(
-    rows: TokenSet, most: int, seed: int, micro_tokens: int | None, seat: Seat, *, share: bool
+    rows: TokenRows, most: int, seed: int, micro_tokens: int | None, seat: Seat, *, share: bool
 ) -> list[Batch]:
     """The same validation rows each time, packed, as far as this rank takes them."""
     chosen = np.sort(np.random.default_rng([seed, 1]).permutation(len(rows))[:most])

@@ -44,6 +44,20 @@ class Course:
         place[np.argsort(self.difficulty[order], kind="stable")] = np.arange(len(order))
         return order[np.argsort(place * BUCKETS // max(1, len(order)), kind="stable")]
 
+    def take(self, chosen: Rows) -> Course:
+        """The course of some of the rows; a source comes as often in proportion to its rows as it did."""
+        mixture = self.mixture
+        if mixture is not None:
+            lengths, source = mixture.lengths[chosen], mixture.source[chosen]
+            left = np.bincount(source, lengths, len(mixture.demand)) / np.maximum(mixture.tokens, 1)
+            mixture = Mixture(lengths, source, mixture.demand * left, mixture.seed)
+        return Course(
+            mixture,
+            None if self.difficulty is None else self.difficulty[chosen],
+            self.sorted_epochs,
+            None if self.scale is None else self.scale[chosen],
+        )
+
     def write(self, path: Path) -> None:
         """Keep it, for other ranks and for resuming."""
         columns: dict[str, NDArray[Any]] = {}

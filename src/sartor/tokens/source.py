@@ -20,7 +20,7 @@ from sartor.tokens.course import PLAIN, Course
 from sartor.tokens.pack import pack, pack_shared
 
 if TYPE_CHECKING:
-    from sartor.tokens.store import TokenSet
+    from sartor.tokens.store import TokenRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class TokenSource:
 
     def __init__(
         self,
-        rows: TokenSet,
+        rows: TokenRows,
         *,
         size: StepSize,
         micro_tokens: int | None,

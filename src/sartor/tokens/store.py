@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +24,24 @@ _ID = np.dtype("<i4")
 _VERSION = 1
 _CHUNK = 1 << 14
 """Tokens written at a time."""
+
+
+class TokenRows(Protocol):
+    """Tokenised rows, in a folder or chosen from one."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[rows] int64, tokens of each row."""
+        ...
+
+    @property
+    def rows(self) -> np.ndarray:
+        """[rows] int64, index of each row in its dataset."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Rendered: ...
 
 
 class TokenSet:
@@ -85,6 +104,28 @@ class TokenSet:
     def rows(self) -> np.ndarray:
         """[rows] int64, index of each row in its dataset."""
         return np.array(self._rows["row"], dtype=np.int64)
+
+
+class TokenView:
+    """Some rows of a token set, in a given order; nothing is copied.
+
+    Args:
+        whole: the set.
+        chosen: [k] which of its rows.
+    """
+
+    def __init__(self, whole: TokenSet, chosen: np.ndarray) -> None:
+        self._whole, self._chosen = whole, chosen
+        self.lengths = whole.lengths[chosen]
+        """[k] int64, tokens of each row."""
+        self.rows = whole.rows[chosen]
+        """[k] int64, index of each row in its dataset."""
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: int) -> Rendered:
+        return self._whole[int(self._chosen[index])]
 
 
 def _write(rendered: Iterable[Rendered], paths: Sequence[Path]) -> dict[str, int]:
