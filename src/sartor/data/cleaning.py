@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sartor import registry
 from sartor.data.dataset import Dataset
 from sartor.data.ledger import Ledger, Step
-from sartor.data.outcome import Drop, Outcome, Suggestion
+from sartor.data.outcome import Drop, Outcome, Remark, Suggestion
 from sartor.data.rows import Example, Judged, Message, Preference, Row, Text
 from sartor.events import Event, Progressed
 from sartor.recipe.schema import Component
@@ -101,6 +101,9 @@ def _all_together(
 def _settle(row: Row, outcome: Outcome, step: Step, ledger: Ledger) -> Row | None:
     """The row that goes on, after its fate has been written down."""
     if outcome is row:
+        return row
+    if isinstance(outcome, Remark):
+        ledger.remark(step, outcome)
         return row
     if isinstance(outcome, Suggestion):
         ledger.suggest(step, row, outcome)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from sartor.data.outcome import Drop, Suggestion
+from sartor.data.outcome import Drop, Remark, Suggestion
 from sartor.data.rows import Row, row_from_json
 
 REMOVED, CHANGED, SUGGESTED = ".removed.jsonl", "changed.jsonl", "suggested.jsonl"
@@ -32,6 +32,8 @@ class Step:
     suggested: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     """Rows dropped, by reason; what was suggested, by what."""
+    remarks: dict[str, int] = field(default_factory=dict)
+    """Rows that stayed because something could not be told about them, by what."""
     examples: list[dict[str, Any]] = field(default_factory=list)
     """The first changes as `{"row", "before", "after"}`, what differs by its path."""
 
@@ -83,6 +85,11 @@ class Ledger:
         if len(step.examples) < SHOWN:
             step.examples.append({"row": str(row.origin), "before": old, "after": new})
         self._write(SUGGESTED, row, step, what=outcome.what, before=old, after=new)
+
+    @staticmethod
+    def remark(step: Step, outcome: Remark) -> None:
+        """A row stayed, with something to say about it."""
+        step.remarks[outcome.what] = step.remarks.get(outcome.what, 0) + 1
 
     def _write(self, name: str, row: Row, step: Step, **facts: Any) -> None:
         head = {"row": row.id or str(row.origin), "file": row.origin.file, "line": row.origin.line}

@@ -29,14 +29,21 @@ class Suggestion:
     what: str
 
 
-Outcome = Row | Drop | Suggestion
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """The row stays as it is; what could not be told about it is counted."""
+
+    what: str
+
+
+Outcome = Row | Drop | Suggestion | Remark
 """The row as it goes on (the same object where nothing has changed), or one of the others."""
 Cleaner = Callable[[Row], Outcome]
 On = Literal["all", "prompt", "answer"]
 
 
 class Short(Section):
-    """Options that may be written as the value of the main one: `{near_duplicates: 0.9}`."""
+    """Options that may be written as the value of the main one: `{duplicates: 0.9}`."""
 
     @classmethod
     def widen(cls, value: Any) -> Any:
@@ -77,6 +84,13 @@ def with_texts(row: Row, change: Callable[[str], str], on: On = "all") -> Row:
             same = prompt is row.prompt and completion is row.completion
             return row if same else replace(row, prompt=prompt, completion=completion)
     raise TypeError(f"{type(row).__name__} has no texts")
+
+
+def with_label(row: Example, label: str) -> Example:
+    """A labelled row under another label, which is its answer and, where its label was, its stratum."""
+    at = max(i for i, turn in enumerate(row.messages) if turn.role == "assistant")
+    turns = (*row.messages[:at], replace(row.messages[at], content=label), *row.messages[at + 1 :])
+    return replace(row, messages=turns, label=label, stratum=label if row.stratum == row.label else row.stratum)
 
 
 def texts(row: Row, on: On = "all") -> list[str]:

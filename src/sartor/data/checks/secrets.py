@@ -11,28 +11,13 @@ from collections.abc import Iterator
 
 from sartor.data.checks._sightings import Sightings
 from sartor.data.dataset import Dataset
+from sartor.data.keys import BEGINNINGS, KEY, KEYS
 from sartor.data.split import Splits
 from sartor.errors import Problem
 from sartor.options import NoOptions as Options
 
 __all__ = ["Options", "check"]
 
-KEYS = {
-    "an AWS key": rb"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])",
-    "a GitHub token": rb"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{22,255})",
-    "an Anthropic key": rb"(?<![A-Za-z0-9])sk-ant-[A-Za-z0-9_-]{20,255}",
-    "an OpenAI key": rb"(?<![A-Za-z0-9])sk-(?:(?:proj|svcacct|admin)-[A-Za-z0-9_-]{20,255}|[A-Za-z0-9]{32,64}(?![A-Za-z0-9_-]))",
-    "a Hugging Face token": rb"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,64}(?![A-Za-z0-9])",
-    "a Google key": rb"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])",
-    "a Slack token": rb"(?<![A-Za-z0-9])xox[abprs]-[A-Za-z0-9-]{10,255}",
-    "a private key": rb"-----BEGIN (?:[A-Z]{2,9} )?(?:ENCRYPTED )?PRIVATE KEY(?: BLOCK)?-----",
-}
-KEY = re.compile(b"|".join(b"(%s)" % pattern for pattern in KEYS.values()))
-BEGINNINGS = (
-    *(b"AKIA", b"ASIA", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"sk-", b"hf_", b"AIza"),
-    *(b"xoxa-", b"xoxb-", b"xoxp-", b"xoxr-", b"xoxs-", b"-----BEGIN "),
-)
-"""How a key can begin: a row without any of these has none."""
 LOCAL = re.compile(rb"[A-Za-z0-9._%+-]{1,64}$")
 DOMAIN = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9@])")
 
