@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sartor.cli import _data_worth
+from sartor.cli._annotate import COMMANDS as ANNOTATE
 from sartor.cli._output import json_option, show
 
 
@@ -69,3 +70,7 @@ def show_rows(target: str, rows: int, row: int | None, part: str | None, html: P
     with display() as screen:
         result = data_show(target, rows=rows, row=row, split=part, html=html, emit=screen.see)
     return show(result, as_json)
+
+
+for each in ANNOTATE:
+    command.add_command(each)

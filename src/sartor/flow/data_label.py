@@ -126,21 +126,22 @@ def begin(file: str | None, folder: Path, *, settings: Settings, guidelines: Pat
         return Workspace.begin(folder, job, items, text)
 
 
+def suggested(workspace: Workspace, model: str, emit: Callable[[Event], None]) -> order.Probabilities:
+    """What a model says about every row. Raises ModelError, TokenError."""
+    return suggestions(model, workspace.items, workspace.job.labels, workspace.folder, emit)
+
+
 @contextmanager
 def labelling(
     workspace: Workspace,
     annotator: str,
     *,
     ordering: str,
-    suggest: str | None,
+    known: order.Probabilities,
     measure: str,
     skipped: bool,
-    emit: Callable[[Event], None],
 ) -> Iterator[Session]:
-    """A session on the workspace's rows; its log is held until the end of the block."""
-    known: dict[str, dict[str, float]] = {}
-    if suggest is not None:
-        known = suggestions(suggest, workspace.items, workspace.job.labels, workspace.folder, emit)
+    """A session on the workspace's rows; its log is held until the end of the block. `known` is what a model suggests."""
     places = places_of(workspace, ordering, known, MEASURES[measure])
     with working(workspace, annotator, places, ordering, skipped, probabilities=known) as session:
         yield session
@@ -173,7 +174,7 @@ def working(
     skipped: bool,
     *,
     kind: str = MARKS,
-    probabilities: Mapping[str, Mapping[str, float]] | None = None,
+    probabilities: order.Probabilities | None = None,
     votes: Mapping[str, tuple[tuple[str, str], ...]] | None = None,
 ) -> Iterator[Session]:
     """A session whose log is held until the end of the block. Raises DataError A104, A105."""
@@ -193,7 +194,11 @@ def working(
             with atomic.coded(path):
                 log.append(mark)
 
-        yield Session(annotator, workspace.job, queue, append, board, probabilities or {}, votes or {})
+        session = Session(annotator, workspace.job, queue, append, board, probabilities or {}, votes or {})
+        try:
+            yield session
+        finally:
+            session.leave()
     finally:
         log.close()
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-Action = Literal["open", "label", "rank", "skip", "note", "flag", "unflag", "undo"]
-ACTIONS: tuple[str, ...] = ("open", "label", "rank", "skip", "note", "flag", "unflag", "undo")
+Action = Literal["open", "label", "rank", "skip", "note", "flag", "unflag", "undo", "leave"]
+ACTIONS: tuple[str, ...] = ("open", "label", "rank", "skip", "note", "flag", "unflag", "undo", "leave")
 Ranking = tuple[tuple[int, ...], ...]
 """Numbers of the answers in the order of the file, from 0; worst first, equally good ones together."""
 
@@ -81,8 +81,8 @@ class Sheet:
         """Take in one further mark."""
         self.last = mark.number
         match mark.action:
-            case "open":
-                self.open = mark
+            case "open" | "leave":
+                self.open = mark if mark.action == "open" else None
             case "label" | "rank" | "skip":
                 self.trail.append(mark)
                 self.of_row.setdefault(mark.row, []).append(mark)

@@ -151,6 +151,11 @@ class Session:
         self._write(last.row, "undo", undoes=last.number)
         self._show(item)
 
+    def leave(self) -> None:
+        """Put the row on screen back for others."""
+        if self.item is not None:
+            self._write(self.item.key, "leave")
+
     def _answer(self, row: str, action: Action, **what: Any) -> None:
         self._current(row)
         self._write(row, action, seconds=round(self.clock() - self._since, 2), **what)

@@ -122,8 +122,8 @@ class Workspace:
         return board
 
     def only(self, items: Sequence[Item]) -> Self:
-        """The same job with some of its rows."""
-        return replace(self, items=tuple(items))
+        """The same job with some of its rows, each for whoever comes first."""
+        return replace(self, items=tuple(items), job=replace(self.job, overlap=0.0))
 
 
 def _refuse_others(folder: Path, before: Job, now: Job) -> None:
