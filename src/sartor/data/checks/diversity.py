@@ -1,0 +1,53 @@
+"""An answer that many different questions get is what the model will say when in doubt.
+
+train.jsonl:4: warning D168: 31 % of 4,812 answers are the same (1,492 rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from sartor.data.checks._sightings import further_lines, percent
+from sartor.data.dataset import Dataset
+from sartor.data.rows import Example, Text
+from sartor.data.split import Splits
+from sartor.data.wording import answered, fingerprint64, normal
+from sartor.errors import Problem
+from sartor.options import NoOptions as Options
+
+__all__ = ["Options", "check"]
+
+MANY = 0.2
+"""Share of the rows with one answer from which it stands out ..."""
+OPEN = 0.2
+"""... where at least this share of the answers is different, so that they are no classes."""
+ENOUGH = 50
+
+
+def check(dataset: Dataset, splits: Splits) -> Iterator[Problem]:
+    """D168, once, at the first row with the commonest answer; labelled rows and raw texts have none."""
+    rows: list[int] = []
+    said = np.zeros(len(dataset), np.uint64)
+    for at, row in enumerate(dataset):
+        if not isinstance(row, Text) and not (isinstance(row, Example) and row.label is not None):
+            rows.append(at)
+            said[at] = fingerprint64(normal(answered(row)))
+    if len(rows) < ENOUGH:
+        return
+    different, counts = np.unique(said[rows], return_counts=True)
+    most = int(counts.argmax())
+    if counts[most] < MANY * len(rows) or len(different) < OPEN * len(rows):
+        return
+    same = np.flatnonzero(said == different[most])
+    origin = dataset.origin(int(same[0]))
+    yield Problem(
+        "D168",
+        f"{percent(len(same), len(rows))} of {len(rows):,} answers are the same ({len(same):,} rows)",
+        file=origin.file,
+        line=origin.line,
+        fix="leave most of them out, unless the model should answer like this that often",
+        level="warning",
+        rows=further_lines(dataset, same, int(same[0])),
+    )
