@@ -39,6 +39,8 @@ LEARNT = 0.5
 """Share of rows that must get their label from the other folds; below, the texts do not tell the labels."""
 WEIGHTS = 1 << 21
 """Weights of one model at most."""
+MARGIN = 0.5
+"""By how much more probable another label must be; less is left to the ranking."""
 LONGEST = 4000
 """Characters of a text that are read."""
 PENALTY = 0.3
@@ -60,7 +62,7 @@ class Suspects:
     given_probability: NDArray[np.float32]
     other_probability: NDArray[np.float32]
     suspected: NDArray[np.bool_]
-    """[n] whether the other label passes the confidence of its own rows."""
+    """[n] whether the other label is as probable as for its own rows, and by `MARGIN` more than the given one."""
     accuracy: float
     """Share of the rows that got their label from the other folds."""
 
@@ -113,7 +115,7 @@ def judge(texts: Sequence[str], code: NDArray[np.int64], fold: NDArray[np.int64]
         other=other.astype(np.int32),
         given_probability=given,
         other_probability=best,
-        suspected=(best >= threshold[other]) & (best > given),
+        suspected=(best >= threshold[other]) & (best - given >= MARGIN),
         accuracy=float((probability.argmax(1) == code).mean()),
     )
 

@@ -214,7 +214,7 @@ def test_a_few_rows_in_another_language() -> None:
     rows = answers("Le colis n'est pas encore arrivé et personne ne répond au téléphone depuis hier.")
     (problem,) = found("languages", rows)
     assert (problem.code, problem.line) == ("D164", 41)
-    assert problem.what == "the answer is in French; 97.6 % of 41 are in English"
+    assert problem.what == "the answer is in French; 40 of 41 are in English"
     assert found("languages", answers()) == []
 
 
