@@ -21,11 +21,12 @@ KINDS = {
 SUSPICIOUS = 4.0
 """Robust deviations above the usual held-out loss from which an answer is suspicious."""
 FALLEN = 0.1
-"""Share of the base model's loss that training on a row must take away, else it is unlearnable."""
+"""Share of the base model's loss that training on a row must take away, else it is unlearnable; probability, or less, of a label
+that a model that has not seen the row does not know."""
 GAINED = 0.02
 """Share of the base model's loss, or less, that seeing the row itself adds: then it is redundant."""
 LEARNT = 0.5
-"""Share of the base model's loss, or less, that is left of a row that was learnt."""
+"""Share of the base model's loss, or less, that is left of a row that was learnt; probability, or more, of a label that was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +67,23 @@ class Dynamics:
         return result
 
     def kinds(self, group: NDArray[np.int32] | None = None) -> NDArray[np.str_]:
-        """[n] the first of `KINDS` that holds, or empty for rows that teach what others need."""
-        base, seen, unseen = self.unseen[0], self.seen[-1], self.unseen[-1]
-        usual = np.maximum(base, 1e-9)
+        """[n] the first of `KINDS` that holds, or empty for rows that teach what others need.
+
+        With labels, what is learnt and what is not is told by the probability of the label, otherwise by the share of the
+        base model's loss that is left: free text never becomes certain.
+        """
+        base, seen, unseen = np.maximum(self.unseen[0], 1e-9), self.seen[-1], self.unseen[-1]
+        if group is None:
+            memorised = (seen <= LEARNT * base) & (unseen > (1 - FALLEN) * base)
+            redundant = (unseen <= LEARNT * base) & (unseen - seen <= GAINED * base)
+        else:
+            memorised = (np.exp(-seen) >= LEARNT) & (np.exp(-unseen) <= FALLEN)
+            redundant = np.exp(-unseen) >= np.maximum(LEARNT, (1 - FALLEN) * np.exp(-seen))
         tests: Mapping[str, NDArray[np.bool_]] = {
             "mislabelled": self.suspicion(group) >= SUSPICIOUS,
-            "unlearnable": base - seen < FALLEN * usual,
-            "memorised": (seen <= LEARNT * usual) & (unseen > (1 - FALLEN) * usual),
-            "redundant": (unseen <= LEARNT * usual) & (unseen - seen <= GAINED * usual),
+            "unlearnable": base - seen < FALLEN * base,
+            "memorised": memorised,
+            "redundant": redundant,
         }
         found = np.full(len(base), "", dtype="<U12")
         for name in reversed(list(KINDS)):
