@@ -105,6 +105,7 @@ function showLabels(row) {
       return button;
     })
   );
+  at("labels").classList.toggle("many", job.labels.length > 12);
   at("suggestion").hidden = !suggested;
   if (suggested) {
     const shown = job.labels.find((label) => label.name === suggested).shown;
@@ -152,6 +153,7 @@ function back() {
 
 function close() {
   at("find").hidden = at("noting").hidden = true;
+  narrow("");
   if (document.activeElement && document.activeElement.blur) document.activeElement.blur();
 }
 
@@ -167,6 +169,13 @@ function openFind() {
   at("find").hidden = false;
   at("find").value = "";
   at("find").focus();
+}
+
+function narrow(typed) {
+  const hits = new Set(typed.trim() ? matching(typed) : job.labels);
+  [...at("labels").children].forEach((button, place) => {
+    button.hidden = !hits.has(job.labels[place]);
+  });
 }
 
 function matching(typed) {
@@ -275,6 +284,7 @@ async function begin() {
   else if (job.labels.some((label) => !label.key)) hints.unshift(hint("/", "find a label", openFind));
   at("hints").replaceChildren(...hints);
   show(await ask("/state"));
+  at("find").addEventListener("input", () => narrow(at("find").value));
   document.addEventListener("keydown", pressed);
 }
 
