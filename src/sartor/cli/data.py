@@ -1,4 +1,4 @@
-"""Look into data: check, show."""
+"""Look into data and clean it: check, show, clean, restore."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sartor.cli import _data_worth
+from sartor.cli import _data_clean, _data_worth
 from sartor.cli._annotate import COMMANDS as ANNOTATE
 from sartor.cli._output import json_option, show
 
@@ -22,8 +22,10 @@ def command() -> None:
     """
 
 
-command.add_command(_data_worth.value)
-command.add_command(_data_worth.curve)
+for each in (_data_clean.clean, _data_clean.restore, _data_clean.accept, _data_clean.unredact):
+    command.add_command(each)
+for each in (_data_worth.value, _data_worth.curve):
+    command.add_command(each)
 
 
 @command.command("check")

@@ -41,7 +41,7 @@ def spool(
         number = 0
         while True:
             flow = rows
-            while waiting and not _sees_all(waiting[0][0]):
+            while waiting and not sees_all(waiting[0][0]):
                 flow = _one_by_one(flow, *waiting.pop(0), ledger)
             last = not waiting
             place = folder if last else folder / f"clean-{number}"
@@ -54,7 +54,8 @@ def spool(
             number += 1
 
 
-def _sees_all(stage: Component) -> bool:
+def sees_all(stage: Component) -> bool:
+    """Whether the stage decides about all rows together."""
     return hasattr(registry.component("stage", stage.name), "decide")
 
 
@@ -74,7 +75,7 @@ def _one_by_one(rows: Iterable[Placed], stage: Component, step: Step, ledger: Le
     clean = registry.component("stage", stage.name).cleaner(stage.options)
     for row, role in rows:
         step.rows += 1
-        kept = _settle(row, clean(row), step, ledger)
+        kept = settle(row, clean(row), step, ledger)
         if kept is not None:
             yield kept, role
 
@@ -92,13 +93,13 @@ def _all_together(
         step.rows += 1
         kept: Row | None = row
         if number == at:
-            kept = _settle(row, outcome, step, ledger)
+            kept = settle(row, outcome, step, ledger)
             at, outcome = next(decided, nobody)
         if kept is not None:
             yield kept, int(roles[number])
 
 
-def _settle(row: Row, outcome: Outcome, step: Step, ledger: Ledger) -> Row | None:
+def settle(row: Row, outcome: Outcome, step: Step, ledger: Ledger) -> Row | None:
     """The row that goes on, after its fate has been written down."""
     if outcome is row:
         return row

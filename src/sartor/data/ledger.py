@@ -100,7 +100,7 @@ class Ledger:
 
 
 def difference(before: Row, after: Row) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What of a row differs, as it was and as it is, by path: `{"messages.1.content": ...}`."""
+    """What of a row differs, as it was and as it is, by path: `{"messages.1.content": ...}`; in names, `~1` is a dot, `~0` is `~`."""
     pairs = list(_different(before.to_json(), after.to_json(), ""))
     return {path: old for path, old, _ in pairs}, {path: new for path, _, new in pairs}
 
@@ -116,21 +116,44 @@ def _different(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
     else:
         yield path, old, new
     for step in steps:
-        yield from _different(old[step], new[step], f"{path}.{step}" if path else str(step))
+        named = str(step).replace("~", "~0").replace(".", "~1")
+        yield from _different(old[step], new[step], f"{path}.{named}" if path else named)
 
 
 def undo(row: Row, entry: Mapping[str, Any]) -> Row:
     """The row as it was before the change that `entry` of changed.jsonl tells. Raises ValueError where it is not as it was left."""
-    body = json.loads(json.dumps(row.to_json(), default=vars))
-    for path, old in entry["before"].items():
-        *above, last = [int(step) if step.isdecimal() else step for step in path.split(".")]
-        place = body
-        for step in above:
-            place = place[step]
-        if place[last] != entry["after"][path]:
+    now = values(row, entry["after"])
+    for path, new in entry["after"].items():
+        if now[path] != new:
             raise ValueError(f"{entry['row']}: {path} has been changed since")
-        place[last] = old
+    return with_values(row, entry["before"])
+
+
+def values(row: Row, paths: Iterable[str]) -> dict[str, Any]:
+    """What a row holds at these paths."""
+    body = json.loads(json.dumps(row.to_json(), default=vars))
+    found = {}
+    for path in paths:
+        above, last = _place(body, path)
+        found[path] = above[last]
+    return found
+
+
+def with_values(row: Row, given: Mapping[str, Any]) -> Row:
+    """The row with these values at their paths."""
+    body = json.loads(json.dumps(row.to_json(), default=vars))
+    for path, value in given.items():
+        above, last = _place(body, path)
+        above[last] = value
     return row_from_json(body)
+
+
+def _place(body: Any, path: str) -> tuple[Any, Any]:
+    """What holds the value at a path, and its key or number in that."""
+    *above, last = [step.replace("~1", ".").replace("~0", "~") for step in path.split(".")]
+    for step in above:
+        body = body[int(step) if isinstance(body, list) else step]
+    return body, int(last) if isinstance(body, list) else last
 
 
 def entries(path: Path) -> Iterator[Mapping[str, Any]]:

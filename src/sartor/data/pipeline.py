@@ -18,8 +18,8 @@ from sartor import registry
 from sartor.data.cleaning import Placed, Roles, spool
 from sartor.data.dataset import INDEX, ROWS, Dataset
 from sartor.data.findings import Findings
-from sartor.data.kept import keep, kept, key_of
 from sartor.data.groups import Rows
+from sartor.data.kept import keep, kept, key_of
 from sartor.data.ledger import CHANGED, REMOVED, SUGGESTED, Step
 from sartor.data.ledger import FILES as LEDGER
 from sartor.data.reading import Recognised, expand, read, recognise
@@ -152,7 +152,7 @@ def not_at_all(dataset: Dataset, data: Data, roles: Roles, seen: Callable[[int],
 
 def examine(data: Data, *, root: Path, folder: Path, emit: Emit, divide: Divide) -> Audit:
     """Read, divide and check. Problems go to the findings, never to an exception; rows are spooled into `folder`."""
-    reader = _Reader(data, root, emit)
+    reader = Reader(data, root, emit)
     dataset, roles, cleaned = spool(reader.rows(), data.clean, folder, emit)
     findings = reader.findings
     if data.on_bad == "skip":
@@ -180,11 +180,13 @@ def _task(dataset: Dataset, data: Data, sources: Mapping[str, int]) -> str:
     return "classify" if len(labels) and bool((labels >= 0).all()) else "chat"
 
 
-class _Reader:
+class Reader:
     """Streams the rows of all sources and remembers the role of each."""
 
     def __init__(self, data: Data, root: Path, emit: Emit) -> None:
         self.findings = Findings()
+        self.files: dict[str, Path] = {}
+        """Where each file lies whose rows have come."""
         self.recognised: list[Recognised] = []
         self._data, self._root, self._emit = data, root, emit
         self.sources: dict[str, int] = {}
@@ -200,7 +202,7 @@ class _Reader:
                 continue
             for file in files:
                 label = source.path if len(files) == 1 else _shown(file, self._root)
-                self.sources[label] = number
+                self.sources[label], self.files[label] = number, file
                 yield from self._file(source, file, label)
         if self._read:
             self._emit(Progressed("reading", self._read, self._read))

@@ -1,0 +1,157 @@
+"""Writes a changed row as a record: in the columns of the record it was read from, or in a form of our own.
+
+    {"text": "caf?", "label": "food", "day": 3}   ->   {"text": "cafe", "label": "food", "day": 3}
+
+Formats can be read only, and a record may hold a text in many ways: in a column of its own, inside a conversation, joined with
+another one. So the changed values are put in their places, and the record is read again: it counts only where the row comes out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from sartor.data.formats._fields import BadRow
+from sartor.data.ledger import difference
+from sartor.data.recognition import Shape
+from sartor.data.rows import Example, Judged, Message, Preference, Row, Text
+
+Changes = Mapping[str, str]
+"""Old text -> new text."""
+
+
+def as_read(record: Mapping[str, Any], before: Row, after: Row, shape: Shape) -> dict[str, Any] | None:
+    """The record from which `before` was read, with what makes it `after`; None where that cannot be written in this form."""
+    if _same(before, after) and before.columns == after.columns:
+        return dict(record)
+    olds, news = difference(before, after)
+    changes = {old: news[path] for path, old in olds.items() if isinstance(old, str) and isinstance(news[path], str)}
+    others = {name: after.columns.get(name, value) for name, value in record.items() if name not in shape.taken}
+    own = {name: value for name, value in record.items() if name in shape.taken}
+    for candidate in _candidates(own, changes):
+        if _reads_as(candidate, after, shape):
+            return {name: candidate[name] if name in candidate else others[name] for name in record}
+    return None
+
+
+def as_ours(row: Row) -> dict[str, Any]:
+    """The row as messages, text, preference or judged record, its other columns beside it."""
+    match row:
+        case Example():
+            body: dict[str, Any] = {"messages": [_turn(turn) for turn in row.messages]}
+            if row.tools:
+                body["tools"] = [dict(tool) for tool in row.tools]
+        case Text():
+            body = {"text": row.text}
+        case Preference():
+            parts = {"prompt": row.prompt, "chosen": row.chosen, "rejected": row.rejected}
+            body = {name: [_turn(turn) for turn in turns] for name, turns in parts.items()}
+        case Judged():
+            parts = {"prompt": row.prompt, "completion": row.completion}
+            body = {name: [_turn(turn) for turn in turns] for name, turns in parts.items()} | {"label": row.liked}
+        case _:
+            raise TypeError(f"{type(row).__name__} has no form of ours")
+    return body | {name: value for name, value in row.columns.items() if name not in body}
+
+
+def _turn(turn: Message) -> dict[str, Any]:
+    return turn.template() if turn.weight is None else turn.template() | {"weight": turn.weight}
+
+
+def _same(one: Row, other: Row) -> bool:
+    """Whether the rows are equal in what a format reads."""
+    bare = [replace(row, id=None, group=None, columns={}) for row in (one, other)]
+    return bare[0] == bare[1]
+
+
+def _reads_as(record: Mapping[str, Any], row: Row, shape: Shape) -> bool:
+    try:
+        return _same(shape.row(record, row.origin), row)
+    except BadRow:
+        return False
+
+
+def _candidates(record: dict[str, Any], changes: Changes) -> Iterator[dict[str, Any]]:
+    """Ways to put the new texts in, the most literal first."""
+    yield _inside(record, lambda value: _exchanged(value, changes))
+    yield _in_turn(record, changes)
+    longest = sorted(changes, key=len, reverse=True)
+
+    def within(value: Any) -> Any:
+        if not isinstance(value, str):
+            return _exchanged(value, changes)
+        for old in longest:
+            if old and old in value:
+                value = value.replace(old, changes[old])
+        return value
+
+    yield _inside(record, within)
+    yield from _parted(record, changes)
+
+
+def _exchanged(value: Any, changes: Changes) -> Any:
+    """The new value of one that is a changed text, perhaps written as a number or an object."""
+    written = value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if value in changes if isinstance(value, str) else False:
+        return changes[value]
+    if written not in changes:
+        return value
+    new = changes[written]
+    if isinstance(value, dict | list):
+        try:
+            body = json.loads(new)
+        except ValueError:
+            return new
+        return body if isinstance(body, dict | list) else new
+    return new
+
+
+def _inside(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A JSON value with `change` done to every value in it; to a list or object before what is in it."""
+    new = change(value)
+    if new is not value:
+        return new
+    if isinstance(value, dict):
+        return {name: _inside(entry, change) for name, entry in value.items()}
+    return [_inside(entry, change) for entry in value] if isinstance(value, list) else value
+
+
+def _in_turn(record: dict[str, Any], changes: Changes) -> dict[str, Any]:
+    """Each new text in the last place only that holds the old one: where a prompt and its answer were equal, the answer."""
+    places = {old: sum(1 for value in _leaves(record) if value == old) for old in changes}
+
+    def last(value: Any) -> Any:
+        if not isinstance(value, str) or value not in changes:
+            return _exchanged(value, changes)
+        places[value] -= 1
+        return value if places[value] else changes[value]
+
+    changed: dict[str, Any] = _inside(record, last)
+    return changed
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for entry in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(entry)
+
+
+def _parted(record: dict[str, Any], changes: Changes) -> Iterator[dict[str, Any]]:
+    """A text that was joined of two columns by a blank line, such as Alpaca's instruction and input, parted again."""
+    plain = {name: value for name, value in record.items() if isinstance(value, str) and value.strip()}
+    for one, first in plain.items():
+        for other, second in plain.items():
+            joined = next((old for old in changes if one != other and old == f"{first}\n\n{second}"), None)
+            if joined is None:
+                continue
+            parts = changes[joined].split("\n\n")
+            count = first.count("\n\n") + 1
+            others = {name: entry for name, entry in record.items() if name not in (one, other)}
+            changed = _inside(others, partial(_exchanged, changes=changes))
+            for head, tail in (("\n\n".join(parts[:count]), "\n\n".join(parts[count:])), (changes[joined], "")):
+                yield {**changed, one: head, other: tail}
