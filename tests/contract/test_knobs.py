@@ -432,6 +432,23 @@ def the_split_follows_its_seed(at: Workbench) -> None:
     assert one != two
 
 
+def _benchmark(at: Workbench) -> None:
+    """Two orders as questions of a test."""
+    job.write_rows(at.root / "bench.jsonl", [{"question": row["prompt"]} for row in job.orders(2)])
+
+
+def benchmarks_are_compared_with(at: Workbench) -> None:
+    _benchmark(at)
+    assert "asks the same as bench.jsonl:1" in at.refused("data.against=[bench.jsonl]")
+
+
+def leaks_are_refused_or_left_out(at: Workbench) -> None:
+    _benchmark(at)
+    told = at.checked("data.against=[bench.jsonl]", "data.on_leak=drop")["data"]["split"]
+    assert told["left_out"] == told["against"]["dropped"] > 0
+    assert "D153" in at.refused("data.against=[bench.jsonl]", "data.on_leak=error")
+
+
 def tasks_are_held_against_the_rows(at: Workbench) -> None:
     assert "D180" in at.refused("goal.task=classify")
     assert "D180" in at.refused("goal.task=pretrain")
@@ -702,6 +719,8 @@ PROBES: dict[str, Probe] = {
     "data.split.stratify": strata_are_kept,
     "data.split.near_duplicates": near_duplicates_are_taken_together,
     "data.split.seed": the_split_follows_its_seed,
+    "data.against": benchmarks_are_compared_with,
+    "data.on_leak": leaks_are_refused_or_left_out,
     "data.max_line_mb": says("data.max_line_mb=0.00005", "orders.jsonl"),
     "goal.task": tasks_are_held_against_the_rows,
     "goal.statement": tells("goal.statement=Words become tidy records", "report.html", "Words become tidy records"),

@@ -26,7 +26,9 @@ def key_of(data: Data, root: Path) -> str | None:
     None where a file cannot be read; reading the data tells why.
     """
     try:
-        files = [file for source in data.sources for file in expand(source.path, root)]
+        paths = [*(source.path for source in data.sources), *data.against]
+        files = [file for path in paths for file in expand(path, root)]
+        files += [file for way in data.augment for file in _read_by(way, root)]
         digests = {str(file): _digest(file) for file in files}
     except (DataError, OSError):
         return None

@@ -20,6 +20,7 @@ from sartor.data.dataset import INDEX, ROWS, Dataset
 from sartor.data.findings import Findings
 from sartor.data.groups import Rows
 from sartor.data.kept import keep, kept, key_of
+from sartor.data.leaks import guard
 from sartor.data.ledger import CHANGED, REMOVED, SUGGESTED, Step
 from sartor.data.ledger import FILES as LEDGER
 from sartor.data.reading import Recognised, expand, read, recognise
@@ -165,6 +166,7 @@ def examine(data: Data, *, root: Path, folder: Path, emit: Emit, divide: Divide)
     _note_cleaned(cleaned, data, findings)
     if splits is not None:
         _note_left_out(dataset, splits, findings)
+        splits = guard(dataset, splits, data, root, findings, emit)
         _check(dataset, splits, findings, emit)
     return Audit(
         dataset, splits, findings, reader.recognised, _task(dataset, data, reader.sources), cleaned, reader.sources

@@ -90,6 +90,20 @@ def residual(
     return Residual(median, p95, p99, highest, closest, len(held), len(training), sampled)
 
 
+def likeness(shingles: Shingles, held: Rows, training: Rows) -> Residual | None:
+    """The likeness of `held` rows to `training` rows, evenly spaced ones of more; None where one side is empty."""
+    some = held[:: max(1, -(-len(held) // HELD_OUT))]
+    others = training[:: max(1, -(-len(training) // TRAINING))]
+    if not len(some) or not len(others):
+        return None
+    best, match = _best(shingles, some, others)
+    at = int(np.argmax(best))
+    median, p95, p99 = (float(figure) for figure in np.quantile(best, (0.5, 0.95, 0.99)))
+    closest = (int(some[at]), int(others[match[at]]))
+    sampled = len(some) < len(held) or len(others) < len(training)
+    return Residual(median, p95, p99, float(best[at]), closest, len(some), len(others), sampled)
+
+
 def _sample(rows: Rows, key: NDArray[np.uint64], content: NDArray[np.uint64], most: int) -> Rows:
     """At most `most` of the rows, those with the smallest keys, in their order."""
     if len(rows) > most:

@@ -209,6 +209,34 @@ def links(shingles: Shingles, rows: Rows, threshold: float, *, own: Shingles | N
     return Pairs.join(near), Pairs.join(close)
 
 
+def across(shingles: Shingles, one: Rows, other: Rows, threshold: float) -> Pairs:
+    """For each row of `other` that is at least `threshold` alike to a row of `one`, the pair with such a row, verified.
+
+    Of a very common band only `WINDOW` rows of `one` are tried.
+    """
+    bands = _bands(shingles, np.concatenate([one, other]), threshold)
+    found = [Pairs.join([])]
+    open_ = np.arange(len(other))
+    for band in bands:
+        order = np.argsort(band[: len(one)], kind="stable")
+        key = band[: len(one)][order]
+        matched = []
+        for at in _slices(open_):
+            theirs = band[len(one) :][at]
+            begin = np.searchsorted(key, theirs, "left")
+            count = np.minimum(np.searchsorted(key, theirs, "right") - begin, WINDOW)
+            second = np.repeat(at, count)
+            first = order[np.repeat(begin - (np.cumsum(count) - count), count) + np.arange(len(second))]
+            pairs = Pairs(one[first], other[second], shingles.jaccard(one[first], other[second]))
+            best = np.lexsort((pairs.first, -pairs.similarity, second))
+            best = best[(pairs.similarity[best] >= threshold)]
+            best = best[np.diff(second[best], prepend=-1) != 0]
+            found.append(Pairs(pairs.first[best], pairs.second[best], pairs.similarity[best]))
+            matched.append(second[best])
+        open_ = np.setdiff1d(open_, np.concatenate([np.zeros(0, np.int64), *matched]), assume_unique=True)
+    return Pairs.join(found)
+
+
 class Forest:
     """Union-find over 0..n-1; the root of a tree is its smallest member."""
 

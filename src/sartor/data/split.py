@@ -6,8 +6,8 @@ Deterministic in the seed and independent of the rows' order: everything is deci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,7 +42,9 @@ class Splits:
     """None where there are no rows on one of the two sides."""
     seed: int
     twins: Rows = field(default_factory=lambda: np.zeros(0, np.int64))
-    """For each row left out, in order, the given row it belongs with."""
+    """For each row left out, in order, the given row it belongs with; -1 where it is a row of no data of ours."""
+    against: Mapping[str, Any] | None = None
+    """What was found by comparing with the files of `data.against`."""
 
     def indices(self, name: str) -> Rows:
         """The rows of a part, in the order of the data set."""
@@ -58,6 +60,21 @@ class Splits:
         """The rows in no part."""
         return np.flatnonzero(self.part == OUT)
 
+    def without(self, dataset: Dataset, twins: Mapping[int, int]) -> Splits:
+        """The same with further rows left out, each with its twin (-1 without); how alike the parts are is measured anew."""
+        part = self.part.copy()
+        part[list(twins)] = OUT
+        known = dict(zip(self.left_out.tolist(), self.twins.tolist(), strict=True)) | dict(twins)
+        left_out = np.flatnonzero(part == OUT)
+        shingles, content = self.clusters.shingles, dataset.index.content
+        assert shingles is not None
+        return replace(
+            self,
+            part=part,
+            twins=np.array([known[int(row)] for row in left_out], np.int64),
+            residual=residual(shingles, part, mixed(content[:, 0], self.seed), content, self.clusters.apart),
+        )
+
     def write(self, path: Path) -> None:
         """Write the parts and clusters; what they were found by is not kept."""
         clusters = self.clusters
@@ -69,7 +86,8 @@ class Splits:
             "alike": clusters.alike,
         }
         columns |= {f"large {number}": group.astype(np.int64) for number, group in enumerate(clusters.large)}
-        write_columns(path, columns, {"seed": self.seed, "residual": self.residual and self.residual.state()})
+        about = {"seed": self.seed, "residual": self.residual and self.residual.state(), "against": self.against}
+        write_columns(path, columns, about)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -83,6 +101,7 @@ class Splits:
             clusters=Clusters(columns["of"], columns["alike"], near=none, apart=none, large=large, shingles=None),
             residual=about["residual"] and Residual.restore(about["residual"]),
             seed=about["seed"],
+            against=about["against"],
             twins=columns["twins"],
         )
 
@@ -94,6 +113,7 @@ class Splits:
             "seed": self.seed,
             "clusters": self.clusters.json(),
             "residual": self.residual.json() if self.residual else None,
+            **({"against": self.against} if self.against is not None else {}),
         }
 
 

@@ -175,8 +175,8 @@ def _fingerprint(loaded: Loaded) -> Fingerprint:
     base = resolve(recipe.base.model, loaded.root, revision=recipe.base.revision)
     files = {
         str(file.relative_to(loaded.root) if file.is_relative_to(loaded.root) else file): file
-        for source in recipe.data.sources
-        for file in expand(source.path, loaded.root)
+        for path in (*(source.path for source in recipe.data.sources), *recipe.data.against)
+        for file in expand(path, loaded.root)
     }
     template = loaded.root / recipe.base.template if recipe.base.template else None
     home = base.path if (base.path / "tokenizer.json").exists() else base.root.path

@@ -288,6 +288,10 @@ class Data(Section):
     """Which assistant turns keep their reasoning text."""
     split: Split = Split()
     """Train, validation and test."""
+    against: tuple[str, ...] = ()
+    """Files of questions that will be measured on, e.g. [benchmark.jsonl]: rows equal to, nearly equal to, or holding one are found."""
+    on_leak: Literal["error", "drop"] = "error"
+    """Rows to be learnt that match a file of against or a row given for validation or test: stop (D151, D152, D153), or leave them out (counted, each with its twin in dropped.jsonl)."""
     max_line_mb: Annotated[float, Field(gt=0)] = 4.0
     """A longer line is refused."""
 
