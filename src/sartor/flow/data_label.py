@@ -114,7 +114,7 @@ def begin(file: str | None, folder: Path, *, settings: Settings, guidelines: Pat
         raise DataError(
             Problem("A107", what, file=str(folder), fix="name a file: sartor data label FILE --labels a,b --out DIR")
         )
-    text = _read_guide(guidelines)
+    text = read_guidelines(guidelines)
     labels = settings.labels or (tuple(guide.labels(text)) if text else ()) or (before.labels if before else ())
     _check_labels(labels, guidelines)
     job = _job("label", labels, settings, before)
@@ -329,7 +329,8 @@ def _check_labels(labels: Sequence[str], guidelines: Path | None) -> None:
         raise DataError(Problem("A101", what, fix="give --labels a,b,c"))
 
 
-def _read_guide(path: Path | None) -> str | None:
+def read_guidelines(path: Path | None) -> str | None:
+    """The text of the file, None without one. Raises DataError A101."""
     if path is None:
         return None
     try:

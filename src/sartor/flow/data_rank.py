@@ -14,7 +14,7 @@ from sartor.data.annotate.workspace import JOB, Job, Workspace
 from sartor.data.paths import expand
 from sartor.errors import DataError, Problem
 from sartor.events import Event, Noted, Progressed, Stage
-from sartor.flow.data_label import Settings, places_of, working
+from sartor.flow.data_label import Settings, places_of, read_guidelines, working
 from sartor.flow.model import load
 from sartor.store import atomic
 
@@ -50,7 +50,7 @@ def begin(
     held = before or Job(kind="rank")
     overlap = held.overlap if settings.overlap is None else settings.overlap
     seed = held.seed if settings.seed is None else settings.seed
-    text = guidelines.read_text(encoding="utf-8") if guidelines else None
+    text = read_guidelines(guidelines)
     with atomic.coded(folder):
         return Workspace.begin(folder, replace(held, kind="rank", overlap=overlap, seed=seed), items, text)
 

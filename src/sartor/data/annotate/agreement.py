@@ -100,7 +100,7 @@ def agreement(
             found.append(measured("cohen_kappa", (names[one], names[other]), units, cohen_kappa))
     raters = counts.sum(axis=1)
     if len(names) >= 3 and (raters >= 3).any():
-        usual = int(np.bincount(raters[raters >= 3]).argmax())
+        usual = int(np.bincount(raters[raters >= 3].astype(np.int64)).argmax())
         found.append(measured("fleiss_kappa", names, fleiss_units(counts[raters == usual]), fleiss_kappa))
     units = coincidence_units(ratings[counts.sum(axis=1) >= 2], labels)
     found.append(measured("krippendorff_alpha_nominal", names, units, lambda sums: alpha(sums, nominal)))

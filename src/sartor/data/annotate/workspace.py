@@ -96,15 +96,16 @@ class Workspace:
         Raises DataError A103 for another kind, overlap, seed or scale, A102 for labels that are gone or in another order.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        others = [entry for entry in folder.iterdir() if entry.name[0] != "." and entry.name not in (ROWS, GUIDELINES)]
+        if others and not (folder / JOB).exists():
+            what = "the folder holds other things, and no labels or rankings were begun in it"
+            raise DataError(Problem("A107", what, file=str(folder), fix="give a new folder as --out"))
         with _alone(folder):
             known: tuple[Item, ...] = ()
             if (folder / JOB).exists():
                 before = cls.open(folder)
                 _refuse_others(folder, before.job, job)
                 known = before.items
-            elif any(entry.name != ".lock" for entry in folder.iterdir()):
-                what = "the folder holds other things, and no labels or rankings were begun in it"
-                raise DataError(Problem("A107", what, file=str(folder), fix="give a new folder as --out"))
             keys = {item.key for item in known}
             items = (*known, *(item for item in items if item.key not in keys))
             if len(items) > len(known):
