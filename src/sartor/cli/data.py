@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sartor.cli import _data_clean, _data_worth
+from sartor.cli import _data_clean, _data_versions, _data_worth
 from sartor.cli._annotate import COMMANDS as ANNOTATE
 from sartor.cli._output import json_option, show
 
@@ -25,6 +25,8 @@ def command() -> None:
 for each in (_data_clean.clean, _data_clean.restore, _data_clean.accept, _data_clean.unredact):
     command.add_command(each)
 for each in (_data_worth.value, _data_worth.curve):
+    command.add_command(each)
+for each in (_data_versions.snapshot, _data_versions.diff, _data_versions.export):
     command.add_command(each)
 
 

@@ -16,10 +16,12 @@ from sartor.advise.parallel import ONE, Processes
 from sartor.advise.settings import Settings, decide, longest_row, own_rate
 from sartor.data.findings import Findings
 from sartor.data.kept import digest_of, keep, kept
+from sartor.data.making import Means
 from sartor.data.pipeline import KEPT
 from sartor.data.pipeline import Prepared as Rows
 from sartor.data.pipeline import prepare as prepare_rows
 from sartor.data.rows import row_from_json
+from sartor.data.versions import Version, version_of
 from sartor.errors import DataError, ModelError, Problem, RecipeError, raise_errors
 from sartor.events import Event
 from sartor.flow.course import path_in, plan, told
@@ -35,6 +37,7 @@ from sartor.tokens.vocabulary import Vocabulary, check_size
 
 if TYPE_CHECKING:
     from sartor.data.dataset import Dataset
+    from sartor.protocols import Models
     from sartor.recipe.load import Loaded
     from sartor.recipe.schema import Data
 
@@ -60,6 +63,12 @@ class Prepared:
     settings: Settings
     max_tokens: int
     course: Course
+
+    @property
+    def version(self) -> Version:
+        """The state of the data that is trained on."""
+        rows = self.rows
+        return version_of(rows.dataset, rows.splits, self.loaded.recipe.data, self.renderer.fingerprint)
 
 
 def renderer_for(
@@ -103,11 +112,17 @@ def _trained_with(folder: ModelFolder) -> dict[str, Any]:
 
 
 def prepare(
-    loaded: Loaded, folder: Path, emit: Emit, *, now: datetime | None = None, processes: Processes = ONE
+    loaded: Loaded,
+    folder: Path,
+    emit: Emit,
+    *,
+    now: datetime | None = None,
+    processes: Processes = ONE,
+    models: Models | None = None,
 ) -> Prepared:
     """Read, split, render and prove all rows, and fill in every `auto`. Working files go into `folder`.
 
-    Raises InputError with every problem found.
+    `models` opens those that ways to augment ask; None asks nobody. Raises InputError with every problem found.
     """
     recipe = loaded.recipe
     resolution = Resolution(loaded)
@@ -122,7 +137,8 @@ def prepare(
             )
         )
     _require_libraries(loaded)
-    rows = prepare_rows(recipe.data, root=loaded.root, folder=folder, emit=emit)
+    means = Means(recipe.seed, models)
+    rows = prepare_rows(recipe.data, root=loaded.root, folder=folder, emit=emit, means=means)
     task = rows.task
     if recipe.goal.task == "auto":
         resolution.decide("goal.task", task, f"read off {rows.dataset[0].kind} rows")

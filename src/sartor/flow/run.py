@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sartor.advise.parallel import Processes
+from sartor.data.versions import VERSION
 from sartor.engine.trackers import jsonl
 from sartor.errors import Interrupted, Problem, RunError, SartorError, raise_errors
 from sartor.events import Event, Finished, Noted, Progressed, Stage
@@ -315,6 +316,7 @@ class _Session:
             self.emit(note)
         self.run.write_text("resolved.yaml", ready.prepared.resolution.to_yaml())
         ready.prepared.rows.write(data)
+        self.run.write_json(f"data/{VERSION}", ready.prepared.version.json())
         return ready.prepared, ready.tools
 
     def _baseline_and_training(self, prepared: Prepared, tools: Bench) -> dict[str, list[Outcome]]:

@@ -8,7 +8,7 @@ Rows go by their number, batch by batch. Dates and decimals become text, not-a-n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,25 @@ def records(path: Path, *, max_line_bytes: int) -> Iterator[Record | Problem]:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as fault:
         what = f"the Parquet file is damaged ({str(fault).splitlines()[0]})"
         raise DataError(Problem("D101", what, line=start + 1, fix="write or copy the file again")) from fault
+
+
+def write(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
+    """Write the rows, whose keys may differ, and return how many there are. Raises DataError D119 without polars, or where
+    the values of a column are of different kinds."""
+    try:
+        import polars as pl
+    except ImportError as missing:
+        what = "writing Parquet needs the library polars"
+        raise DataError(Problem("D119", what, fix='pip install "sartor[tables]"')) from missing
+    held = list(rows)
+    names = list(dict.fromkeys(name for row in held for name in row))
+    try:
+        columns = [pl.Series(name, [row.get(name) for row in held], strict=True) for name in names]
+    except (pl.exceptions.PolarsError, TypeError) as fault:
+        what = f"a column holds values of different kinds ({str(fault).splitlines()[0]})"
+        raise DataError(Problem("D119", what, file=str(path), fix="--as jsonl")) from fault
+    pl.DataFrame(columns).write_parquet(path)
+    return len(held)
 
 
 def _plain(value: Any) -> Any:
