@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from sartor.events import Event
 
@@ -163,3 +163,36 @@ class TextGenerator(Protocol):
 
 Saver = Callable[[Path], None]
 """Writes a file or folder at the given path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A model that is asked in plain text, by what the user calls it."""
+
+    model: str
+    """A model folder, a hub id or `sartor/nano`; with an endpoint, the model's name there."""
+    task: Literal["chat", "rewrite", "fill"] = "chat"
+    """chat: answers a user; rewrite: an encoder-decoder, turns one text into another; fill: a masked model, is asked with
+    one `MASK` in the text and answers with words that fit there, the likeliest first, one a line."""
+    endpoint: str | None = None
+    """Base URL of an OpenAI-compatible server; None for a model of this machine."""
+    key: str | None = None
+    """Name of the environment variable that holds the key of the endpoint."""
+
+
+MASK = "\ue010"
+"""Stands where a masked model is asked for a word; a character of Unicode's private use, which no text needs."""
+
+
+class Writer(Protocol):
+    """A model that is asked in plain text and answers in plain text."""
+
+    def write(
+        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, seed: int
+    ) -> Iterator[tuple[int, str]]:
+        """Yields (index of the prompt, its answer) in the order they finish. temperature 0 is the likeliest answer."""
+        ...
+
+
+Models = Callable[[Speaker], Writer]
+"""Opens a model. Raises InputError where there is none of that name."""

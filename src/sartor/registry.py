@@ -17,6 +17,7 @@ ROOMS: dict[str, str] = {
     "source": "sartor.data.sources",
     "format": "sartor.data.formats",
     "stage": "sartor.data.stages",
+    "augmentation": "sartor.data.augment",
     "check": "sartor.data.checks",
     "metric": "sartor.metrics",
     "method": "sartor.methods",

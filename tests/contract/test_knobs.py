@@ -315,6 +315,14 @@ def rows_are_cleaned(at: Workbench) -> None:
     assert [[entry["code"] for entry in each if entry["code"] == "D190"] for each in told] == [[], ["D190"]]
 
 
+def rows_are_made(at: Workbench) -> None:
+    ways = "data.augment=[{keyboard: {rate: 0.5}}]"
+    at.recipe([{**row, "prompt": f"Please kindly deliver {row['prompt']}"} for row in job.orders()])
+    plain, more = (at.prepared(*overrides) for overrides in ((), (ways,)))
+    assert len(more.tokens["train"]) == 2 * len(plain.tokens["train"])
+    assert len(more.tokens["test"]) == len(plain.tokens["test"])
+
+
 def a_format_is_obeyed(at: Workbench) -> None:
     assert at.checked()["data"]["files"][0]["format"] == "prompt_completion"
     assert "orders.jsonl" in at.refused("data.sources[0].format=messages")
@@ -708,6 +716,7 @@ PROBES: dict[str, Probe] = {
     "train.curriculum.epochs": a_curriculum_ends,
     "train.class_weights": labels_are_weighed,
     "data.clean": rows_are_cleaned,
+    "data.augment": rows_are_made,
     "data.on_bad": bad_rows_are_skipped_only_when_asked,
     "data.too_long": long_rows_are_treated_as_asked,
     "data.max_tokens": says("data.max_tokens=20", "20"),
@@ -803,8 +812,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_knob_has_a_probe_and_every_probe_a_knob() -> None:
-    """The options of cleaning stages have theirs in test_stages.py."""
-    assert sorted(PROBES) == sorted(key for key in knobs() if not key.startswith("data.clean[]."))
+    """The options of cleaning stages have theirs in test_stages.py, those of ways to augment in test_augmentations.py."""
+    elsewhere = ("data.clean[].", "data.augment[].")
+    assert sorted(PROBES) == sorted(key for key in knobs() if not key.startswith(elsewhere))
 
 
 @pytest.mark.parametrize("key", sorted(PROBES))

@@ -18,6 +18,7 @@ FUNCTIONS = {
     "source": ["records"],
     "format": ["detects", "parse"],
     "stage": [],
+    "augmentation": ["make"],
     "check": ["check"],
     "metric": [],
     "method": ["attach"],
@@ -67,10 +68,12 @@ def test_a_component_keeps_its_rooms_contract(kind: str, name: str) -> None:
 @pytest.mark.parametrize(("kind", "name"), WITH_OPTIONS)
 def test_options_have_defaults_and_survive_their_own_json(kind: str, name: str) -> None:
     kind_of_options = registry.component(kind, name).Options
-    settings = kind_of_options()
+    fields = kind_of_options.model_fields.items()
+    needed = {field: info.examples[0] for field, info in fields if info.is_required() and info.examples}
+    settings = kind_of_options(**needed)
     assert kind_of_options.model_validate(settings.model_dump(mode="json")) == settings
     with pytest.raises(ValueError, match="Extra inputs"):
-        kind_of_options.model_validate({"no_such_option": 1})
+        kind_of_options.model_validate({**needed, "no_such_option": 1})
 
 
 def test_an_unknown_name_is_a_key_error() -> None:

@@ -33,7 +33,7 @@ class Index(NamedTuple):
     offset: NDArray[np.int64]
     """[n + 1] where each row begins in the file; the last entry is its size."""
     content: NDArray[np.uint64]
-    """[n, 4] sha256 of the row without origin and id, as big-endian words."""
+    """[n, 4] sha256 of the row without origin, id and parent, as big-endian words."""
     prompt: NDArray[np.uint64]
     """[n] of what is asked, without system turns and regardless of case and spacing; 0 where nothing is asked."""
     text: NDArray[np.uint64]
@@ -216,9 +216,10 @@ class _Writer:
 
     def add(self, row: Row) -> bytes:
         body = row.to_json()
-        origin, identity = body.pop("origin"), body.pop("id")
+        origin, identity, parent = body.pop("origin"), body.pop("id"), body.pop("parent")
         content = self._sorted(body)
-        head = self._plain({"id": identity or str(row.origin), "origin": origin})
+        made = {} if parent is None else {"parent": parent}
+        head = self._plain({"id": identity or str(row.origin), "origin": origin, **made})
         line = f"{head[:-1]}, {content[1:]}\n".encode()
         self._size += len(line)
         held = self._columns.held

@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from sartor import registry
+from sartor.data.making import Means
 from sartor.data.paths import expand
 from sartor.errors import DataError
-from sartor.recipe.schema import Data
+from sartor.recipe.schema import Component, Data
 
 DECIDING = ("sartor", "numpy", "rensa", "tokenizers")
 """Distributions whose version decides what is prepared."""
-COMPONENTS = ("source", "format", "stage", "check")
+COMPONENTS = ("source", "format", "stage", "check", "augmentation")
 
 
-def key_of(data: Data, root: Path) -> str | None:
+def key_of(data: Data, root: Path, means: Means) -> str | None:
     """sha256 of everything that decides the rows: the recipe's section, every byte of the files, the versions.
+
+    Where rows are made, also the seed, and whether models may be asked.
 
     None where a file cannot be read; reading the data tells why.
     """
@@ -32,7 +35,15 @@ def key_of(data: Data, root: Path) -> str | None:
         digests = {str(file): _digest(file) for file in files}
     except (DataError, OSError):
         return None
-    return digest_of([data.model_dump(mode="json"), str(root), digests])
+    making = [means.seed, means.models is not None] if data.augment else []
+    return digest_of([data.model_dump(mode="json"), str(root), digests, making])
+
+
+def _read_by(way: Component, root: Path) -> list[Path]:
+    """The files that a way to augment reads."""
+    module = registry.component("augmentation", way.name)
+    found: list[Path] = module.files(way.options, root) if hasattr(module, "files") else []
+    return found
 
 
 def digest_of(value: Any) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartor import registry
+from sartor.data.augmentation import Making, augment, tell
 from sartor.data.cleaning import Placed, Roles, spool
 from sartor.data.dataset import INDEX, ROWS, Dataset
 from sartor.data.findings import Findings
@@ -23,6 +24,7 @@ from sartor.data.kept import keep, kept, key_of
 from sartor.data.leaks import guard
 from sartor.data.ledger import CHANGED, REMOVED, SUGGESTED, Step
 from sartor.data.ledger import FILES as LEDGER
+from sartor.data.making import Means
 from sartor.data.reading import Recognised, expand, read, recognise
 from sartor.data.split import OUT, PARTS, Splits, split, undivided
 from sartor.errors import DataError, Problem
@@ -39,6 +41,8 @@ RECOGNISED = 100
 """Files whose form is looked up and kept; a folder may hold any number."""
 EVERY = 5000
 """Rows between two progress events."""
+ALONE = Means()
+"""Nobody is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,14 @@ class Prepared:
     """What each stage of `data.clean` did."""
     sources: dict[str, int]
     """The number of the source that each file with rows belongs to."""
+    augmented: list[Making] = field(default_factory=list)
+    """What each way of `data.augment` made."""
+
+    @property
+    def originals(self) -> NDArray[np.bool_]:
+        """[n] whether a row was read, not made."""
+        read = len(self.dataset) - sum(making.made for making in self.augmented)
+        return np.arange(len(self.dataset)) < read
 
     def source_of(self, rows: Rows) -> NDArray[np.int64]:
         """[k] the number of the source of each of these rows."""
@@ -85,28 +97,30 @@ class Prepared:
         _replace(folder / FINDINGS, iter([json.dumps(self.findings.json(), ensure_ascii=False, indent=1), "\n"]))
 
 
-def prepare(data: Data, *, root: Path, folder: Path, emit: Emit) -> Prepared:
-    """Read all sources, divide the rows, run every check, and write the record of it into `folder`.
+def prepare(data: Data, *, root: Path, folder: Path, emit: Emit, means: Means = ALONE) -> Prepared:
+    """Read all sources, divide the rows, run every check, make further training rows, and write the record into `folder`.
 
     Where `folder` holds all of that already, made of the same data in the same way, it is opened. Raises DataError with
     all problems of level error; `data.on_bad: skip` forgives those of single rows. `folder` is as before then.
     """
-    key = key_of(data, root)
+    key = key_of(data, root, means)
     about = kept(folder / KEPT, key) if key else None
     if about is not None:
         splits, findings = Splits.open(folder / SPLITS), Findings.restore(about["findings"])
         cleaned = [Step(**step) for step in about["cleaned"]]
-        return Prepared(Dataset.open(folder), splits, findings, [], about["task"], cleaned, about["sources"])
+        made = [Making(**step) for step in about["augmented"]]
+        return Prepared(Dataset.open(folder), splits, findings, [], about["task"], cleaned, about["sources"], made)
     work = folder / WORK
     try:
         audit = examine(data, root=root, folder=work, emit=emit, divide=by_shares)
         errors = audit.findings.errors
         if errors or audit.splits is None:
             raise DataError(*errors)
-        audit.splits.write(work / SPLITS)
+        dataset, splits, made = _augmented(audit, audit.splits, data, root, folder, means, emit)
+        splits.write(work / SPLITS)
         (folder / KEPT).unlink(missing_ok=True)
-        for name in (ROWS, INDEX, SPLITS):
-            os.replace(work / name, folder / name)
+        for place, name in ((dataset.folder, ROWS), (dataset.folder, INDEX), (work, SPLITS)):
+            os.replace(place / name, folder / name)
         for name in LEDGER:
             (folder / name).unlink(missing_ok=True)
             if (work / name).exists():
@@ -114,7 +128,9 @@ def prepare(data: Data, *, root: Path, folder: Path, emit: Emit) -> Prepared:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     dataset, splits = Dataset.open(folder), Splits.open(folder / SPLITS)
-    prepared = Prepared(dataset, splits, audit.findings, audit.recognised, audit.task, audit.cleaned, audit.sources)
+    prepared = Prepared(
+        dataset, splits, audit.findings, audit.recognised, audit.task, audit.cleaned, audit.sources, made
+    )
     _replace(folder / MANIFEST, _manifest(prepared))
     prepared.write(folder)
     if key is not None:
@@ -123,10 +139,36 @@ def prepare(data: Data, *, root: Path, folder: Path, emit: Emit) -> Prepared:
             "findings": audit.findings.state(),
             "cleaned": [asdict(step) for step in audit.cleaned],
             "sources": audit.sources,
+            "augmented": [asdict(making) for making in made],
         }
         written = [name for name in LEDGER if (folder / name).exists()]
         keep(folder / KEPT, key, (ROWS, INDEX, SPLITS, MANIFEST, *written), told)
     return prepared
+
+
+def _augmented(
+    audit: Audit, splits: Splits, data: Data, root: Path, folder: Path, means: Means, emit: Emit
+) -> tuple[Dataset, Splits, list[Making]]:
+    """The audited rows and those that `data.augment` makes of the training rows."""
+    dataset = audit.dataset
+    if not data.augment:
+        return dataset, splits, []
+    replays = np.array([data.sources[audit.sources[file]].role == "replay" for file in dataset.files], np.bool_)
+    whole, parts, made = augment(
+        dataset,
+        splits,
+        data.augment,
+        replayed=replays[dataset.index.file],
+        near_duplicates=data.split.near_duplicates,
+        findings=audit.findings,
+        folder=dataset.folder,
+        answers=folder,
+        root=root,
+        means=means,
+        emit=emit,
+    )
+    tell(made, data.sources[0].path, audit.findings)
+    return whole, parts, made
 
 
 def by_shares(dataset: Dataset, data: Data, roles: Roles, seen: Callable[[int], None]) -> Splits:
@@ -317,7 +359,7 @@ def _manifest(prepared: Prepared) -> Iterator[str]:
         "split": splits.json(),
     }
     yield json.dumps(facts, ensure_ascii=False)[:-1] + ',\n"rows": [\n'
-    names = dict(enumerate(PARTS)) | {-1: "left out"}
+    names, read = dict(enumerate(PARTS)) | {-1: "left out"}, prepared.originals
     for row, identity in enumerate(dataset.identities()):
         entry = {
             "id": identity,
@@ -325,6 +367,8 @@ def _manifest(prepared: Prepared) -> Iterator[str]:
             "hash": dataset.content_hash(row),
             "part": names[int(splits.part[row])],
         }
+        if not read[row]:
+            entry["parent"] = str(dataset[row].parent)
         yield json.dumps(entry, ensure_ascii=False) + (",\n" if row < len(dataset) - 1 else "\n")
     yield "]}\n"
 

@@ -68,6 +68,8 @@ class Row:
     origin: Origin
     id: str | None = None
     """The user's own id; `data/dataset.py` gives `file:line` where there is none."""
+    parent: str | None = None
+    """The id of the row that this one was made from; None for a row that was read."""
     group: str | None = None
     """Rows of one group never straddle the split."""
     stratum: str | None = None
@@ -84,9 +86,9 @@ class Row:
         raise NotImplementedError
 
     def content_hash(self) -> str:
-        """sha256 of everything but the origin and the id: the identity of a row for splits and versions."""
+        """sha256 of everything but the origin, the id and the parent: the identity of a row for splits and versions."""
         body = self.to_json()
-        for key in ("origin", "id"):
+        for key in ("origin", "id", "parent"):
             del body[key]
         return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 

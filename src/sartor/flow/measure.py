@@ -131,7 +131,8 @@ def _shots(prepared: Prepared, train: np.ndarray, test: np.ndarray, room: int) -
     recipe, dataset = prepared.loaded.recipe, prepared.rows.dataset
     wanted = recipe.evaluate.shots
     count = MOST_SHOTS if wanted == "auto" else wanted
-    chosen = choose_shots(dataset, [int(index) for index in train], count=count, seed=recipe.seed)
+    read = train[prepared.rows.originals[train]]
+    chosen = choose_shots(dataset, [int(index) for index in read], count=count, seed=recipe.seed)
     rows = [row for index in test if isinstance(row := dataset[int(index)], Example)]
     fitting = fit_shots(chosen, rows, prepared.renderer, window=prepared.base.root.window, room=room)
     if wanted == "auto":

@@ -5,7 +5,7 @@ from __future__ import annotations
 KEYS = frozenset(
     {
         *("export", "serve", "watch", "tune", "track"),
-        *("augment", "checks", "weight", "quantize"),
+        *("checks", "weight", "quantize"),
         *("slices", "general", "safety", "judge", "human"),
     }
 )

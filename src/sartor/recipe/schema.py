@@ -276,6 +276,8 @@ class Data(Section):
     """Evens out sources without a weight: their shares go as tokens^(1/temperature)."""
     clean: tuple[Annotated[Component, Of("stage")], ...] = ()
     """Stages that change or remove rows, in this order, before the rows are divided."""
+    augment: tuple[Annotated[Component, Of("augmentation")], ...] = ()
+    """Ways to make further training rows, each from the rows as they are after cleaning; held-out rows are never touched."""
     on_bad: Literal["error", "skip"] = "error"
     """error: stop and name each bad row; skip: leave bad rows out, counted and listed in dropped.jsonl."""
     too_long: Literal["error", "drop", "cut_prompt"] = "error"
