@@ -7,7 +7,11 @@ from pathlib import Path
 from sartor.errors import DataError, ModelError, Problem
 
 HERE = Path(__file__).parent
-DATA = {"demo": HERE / "demo" / "tickets.jsonl"}
+DATA = {
+    "demo": HERE / "demo" / "tickets.jsonl",
+    "general": HERE / "general" / "general.jsonl",
+    "general-probe": HERE / "general" / "probe.jsonl",
+}
 
 
 def builtin(name: str) -> Path:

@@ -95,3 +95,13 @@ def test_missing_nano_weights_are_a_model_error(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "nano").mkdir()
     (tmp_path / "nano/model.safetensors").touch()
     assert embedded.nano() == tmp_path / "nano"
+
+
+def test_the_general_set_and_its_probe_share_no_question() -> None:
+    asked = []
+    for name in ("general", "general-probe"):
+        rows = [json.loads(line) for line in embedded.builtin(name).read_text(encoding="utf-8").splitlines()]
+        assert all(row.keys() == {"prompt", "completion"} and row["completion"].strip() for row in rows)
+        asked.append({row["prompt"] for row in rows})
+        assert len(asked[-1]) == len(rows) >= 100
+    assert not asked[0] & asked[1]
