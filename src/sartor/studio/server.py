@@ -51,6 +51,7 @@ def _bound(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
+        listener.listen()
     except OSError as fault:
         listener.close()
         what = f"port {port} cannot be used: {fault.strerror}"

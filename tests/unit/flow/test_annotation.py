@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sartor.cli.main import run
 from sartor.data.formats import preference as preference_format
 from sartor.data.rows import Origin
 from sartor.flow.data_export import LABEL_STUDIO, OPENAI, PAIRS, RANKINGS, ROWS, export_labels, export_rankings
@@ -29,10 +30,18 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def sartor(*args: str | Path, keys: str = "", code: int = 0) -> dict:
+def in_process(capsys: pytest.CaptureFixture[str], *args: str | Path, code: int = 0) -> dict:
+    """A command that asks nothing."""
+    capsys.readouterr()
+    assert run([*map(str, args), "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def sartor(*args: str | Path, keys: str) -> dict:
+    """A command with keys pressed."""
     command = [sys.executable, "-m", "sartor", *map(str, args), "--json"]
     done = subprocess.run(command, input=keys, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
@@ -53,8 +62,10 @@ def labelled(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_agreement_and_adjudication_by_keyboard(labelled: Path, tmp_path: Path) -> None:
-    found = sartor("data", "agreement", labelled)
+def test_agreement_and_adjudication_by_keyboard(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = in_process(capsys, "data", "agreement", labelled)
     values = {one["name"]: one["value"] for one in found["coefficients"]}
     assert values["percent"] == 0.75
     assert values["cohen_kappa"] == pytest.approx(0.5)
@@ -71,7 +82,7 @@ def test_agreement_and_adjudication_by_keyboard(labelled: Path, tmp_path: Path) 
     assert last["annotation"]["how"] == "adjudicated"
     assert last["annotation"]["adjudications"]["lead"]["label"] == "bad"
     assert last["annotation"]["annotators"]["ann"]["label"] == "good"
-    assert sartor("data", "agreement", labelled)["coefficients"] == found["coefficients"]
+    assert in_process(capsys, "data", "agreement", labelled)["coefficients"] == found["coefficients"]
 
 
 def test_a_majority_needs_more_than_half(labelled: Path, tmp_path: Path) -> None:
@@ -96,7 +107,7 @@ def test_label_studio_and_back(labelled: Path, tmp_path: Path) -> None:
     assert take_in(tmp_path / "tasks.json", again, kind="label", annotator="me", settings=Settings()).answers == 0
 
 
-def test_tasks_of_label_studio_itself(tmp_path: Path) -> None:
+def test_tasks_of_label_studio_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     choice = {"from_name": "sentiment", "to_name": "text", "type": "choices", "value": {"choices": ["Positive"]}}
     tasks = [
         {
@@ -107,15 +118,23 @@ def test_tasks_of_label_studio_itself(tmp_path: Path) -> None:
         {"id": 8, "data": {"text": "Not sure."}, "annotations": [{"was_cancelled": True, "result": [choice]}]},
     ]
     (tmp_path / "t.json").write_text(json.dumps(tasks))
-    done = sartor(
-        "data", "label", "--import", tmp_path / "t.json", "--labels", "Positive,Negative", "--out", tmp_path / "o"
+    done = in_process(
+        capsys,
+        "data",
+        "label",
+        "--import",
+        tmp_path / "t.json",
+        "--labels",
+        "Positive,Negative",
+        "--out",
+        tmp_path / "o",
     )
     assert done["answers"] == 1
     standing = sartor("data", "label", "--out", tmp_path / "o", "--annotator", "3", keys="2")
     assert (standing["done"], standing["left"]) == (2, 0)
     tasks[0]["annotations"][0]["result"][0]["type"] = "rectanglelabels"
     (tmp_path / "t.json").write_text(json.dumps(tasks))
-    refused = sartor("data", "label", "--import", tmp_path / "t.json", "--out", tmp_path / "p", code=2)
+    refused = in_process(capsys, "data", "label", "--import", tmp_path / "t.json", "--out", tmp_path / "p", code=2)
     assert refused["error"]["problems"][0]["code"] == "A111"
     assert not (tmp_path / "p").exists()
 
@@ -176,12 +195,12 @@ def test_rankings_become_pairs_and_ties_none(ranked: Path, tmp_path: Path) -> No
     assert rate.low < 0.5 < rate.high
 
 
-def test_annotators_who_differ_cancel_out(ranked: Path, tmp_path: Path) -> None:
+def test_annotators_who_differ_cancel_out(ranked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rank_all(tmp_path / "answers.jsonl", ranked, "bob", [[["Apple.", "Pear."], ["Leek."]]] * 3)
     export_rankings(ranked, tmp_path / "p.jsonl", form=PAIRS)
     first = [row for row in lines(tmp_path / "p.jsonl") if row["prompt"] == "Fruit 0?"]
     assert first == []
-    found = sartor("data", "agreement", ranked)
+    found = in_process(capsys, "data", "agreement", ranked)
     assert {one["rows"] for one in found["coefficients"]} == {9}
     assert "krippendorff_alpha_ordinal" in {one["name"] for one in found["coefficients"]}
 
@@ -280,7 +299,7 @@ def test_a_model_writes_the_answers_that_are_ranked(tmp_path: Path, byte_model: 
     assert items == start()
 
 
-def test_refusals_name_the_way_out(tmp_path: Path, labelled: Path) -> None:
+def test_refusals_name_the_way_out(tmp_path: Path, labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nothing = tmp_path / "none"
     cases = [
         (["data", "label", "--out", nothing], "A107"),
@@ -295,7 +314,7 @@ def test_refusals_name_the_way_out(tmp_path: Path, labelled: Path) -> None:
         ),
     ]
     for args, code in cases:
-        (problem,) = sartor(*args, code=2)["error"]["problems"]
+        (problem,) = in_process(capsys, *args, code=2)["error"]["problems"]
         assert problem["code"] == code
         assert problem["fix"]
     assert not nothing.exists()

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from browser import CHROMIUM, Browser, browser
@@ -121,5 +123,7 @@ def test_the_page_is_bound_to_this_machine_only(tmp_path: Path) -> None:
         table = Path("/proc/net/tcp").read_text().splitlines()[1:]
         listening = {line.split()[1] for line in table if line.split()[3] == "0A"}
         assert {place for place in listening if place.endswith(f":{port:04X}")} == {f"0100007F:{port:04X}"}
+        with pytest.raises(HTTPError, match="401"):
+            urlopen(f"http://127.0.0.1:{port}/", timeout=15)
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0
