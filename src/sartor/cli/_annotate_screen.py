@@ -146,21 +146,22 @@ class _Screen:
 
     def row(self, view: View) -> RenderableType:
         """What is judged; in adjudication with what was said of it."""
+        from rich.padding import Padding
         from rich.text import Text
 
         assert view.item is not None
         body = Text()
         for turn in view.item.turns:
             if turn.role:
-                body.append(f" {turn.role}\n", "cyan")
-            body.append(f" {printable(turn.text)}\n")
+                body.append(f"{printable(turn.role)}\n", "cyan")
+            body.append(f"{printable(turn.text)}\n")
         for place, number in enumerate(view.shuffle, 1):
-            body.append(f"\n {place} ", "bold cyan")
+            body.append(f"\n{place} ", "bold cyan")
             body.append(f"{printable(view.item.answers[number].text) or '(empty)'}\n")
         for name, label in view.votes:
-            body.append(printable(f"\n {name}: "), "dim")
+            body.append(printable(f"\n{name}: "), "dim")
             body.append(printable(label), "bold")
-        return body
+        return Padding(body, (0, 1))
 
     def guidelines(self) -> Text:
         """The guidelines as plain text."""
