@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 from sartor.data.rows import Example, Judged, Message, Origin, Preference, Row, Text
 from sartor.options import Options
@@ -47,8 +47,11 @@ class Short(Section):
 
     @classmethod
     def widen(cls, value: Any) -> Any:
-        """What is no mapping is the value of the main option."""
-        return value if isinstance(value, dict | Options) or value is None else {cls.main: value}
+        """What is no mapping is the value of the main option; one text is a list of one, where a list is expected."""
+        if isinstance(value, dict | Options) or value is None:
+            return value
+        several = get_origin(cls.model_fields[cls.main].annotation) is tuple
+        return {cls.main: [value] if several and isinstance(value, str) else value}
 
 
 class OnTexts(Options):

@@ -192,6 +192,7 @@ def _phones(regions: tuple[str, ...]) -> Finder:
                 grouped = written.startswith("+") or re.search(r"\d[^\d]+\d", written)
                 if grouped and re.search(r"[\w.]$", text[: match.start]) is None:
                     value = phonenumbers.format_number(match.number, PhoneNumberFormat.E164)
-                    yield Found(match.start, match.end, "phone", value)
+                    opened = written.startswith("(") and ")" not in written
+                    yield Found(match.start + opened, match.end, "phone", value)
 
     return find

@@ -77,7 +77,7 @@ def _reads_as(record: Mapping[str, Any], row: Row, shape: Shape) -> bool:
 def _candidates(record: dict[str, Any], changes: Changes) -> Iterator[dict[str, Any]]:
     """Ways to put the new texts in, the most literal first."""
     yield _inside(record, lambda value: _exchanged(value, changes))
-    yield _in_turn(record, changes)
+    yield from _in_one_place(record, changes)
     longest = sorted(changes, key=len, reverse=True)
 
     def within(value: Any) -> Any:
@@ -95,7 +95,7 @@ def _candidates(record: dict[str, Any], changes: Changes) -> Iterator[dict[str, 
 def _exchanged(value: Any, changes: Changes) -> Any:
     """The new value of one that is a changed text, perhaps written as a number or an object."""
     written = value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    if value in changes if isinstance(value, str) else False:
+    if isinstance(value, str) and value in changes:
         return changes[value]
     if written not in changes:
         return value
@@ -119,18 +119,18 @@ def _inside(value: Any, change: Callable[[Any], Any]) -> Any:
     return [_inside(entry, change) for entry in value] if isinstance(value, list) else value
 
 
-def _in_turn(record: dict[str, Any], changes: Changes) -> dict[str, Any]:
-    """Each new text in the last place only that holds the old one: where a prompt and its answer were equal, the answer."""
-    places = {old: sum(1 for value in _leaves(record) if value == old) for old in changes}
+def _in_one_place(record: dict[str, Any], changes: Changes) -> Iterator[dict[str, Any]]:
+    """Each new text in one place only, the first, the second and so on: a prompt may say the same as its answer."""
+    many = max((sum(value == old for value in _leaves(record)) for old in changes), default=0)
+    for place in range(many if many > 1 else 0):
+        yield _inside(record, partial(_exchanged_at, changes=changes, place=place, met={}))
 
-    def last(value: Any) -> Any:
-        if not isinstance(value, str) or value not in changes:
-            return _exchanged(value, changes)
-        places[value] -= 1
-        return value if places[value] else changes[value]
 
-    changed: dict[str, Any] = _inside(record, last)
-    return changed
+def _exchanged_at(value: Any, changes: Changes, place: int, met: dict[str, int]) -> Any:
+    if not isinstance(value, str) or value not in changes:
+        return _exchanged(value, changes)
+    met[value] = met.get(value, -1) + 1
+    return changes[value] if met[value] == place else value
 
 
 def _leaves(value: Any) -> Iterator[str]:

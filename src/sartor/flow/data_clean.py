@@ -29,6 +29,7 @@ from sartor.data.cleaned import (
 from sartor.data.cleaning import Placed, spool
 from sartor.data.formats._fields import nearest
 from sartor.data.ledger import FILES, Step
+from sartor.data.paths import expand
 from sartor.data.pipeline import Reader
 from sartor.data.reading import records
 from sartor.data.replay import Rule
@@ -46,7 +47,8 @@ Emit = Callable[[Event], None]
 RECIPES = (".yaml", ".yml")
 LOOKED_AT = 200
 """Rows by which stages are proposed."""
-REASONS, SHOWN, AROUND = 2, 2, 60
+REASONS, SHOWN = 3, 2
+AROUND, LONGEST = 60, 300
 PIECE = re.compile(r"\s+|\w+|.", re.DOTALL)
 
 
@@ -75,12 +77,15 @@ class DataCleaned:
             console.print(
                 " nobody named stages; these are a careful choice. Others: --stages, or data.clean in a recipe"
             )
-        header = ("stage", "rows in", "changed", "left out", "suggested", "")
+        header = (" stage", "rows in", "changed", "left out", "suggested")
         rows = [
-            (step.stage, *(f"{n:,}" for n in (step.rows, step.changed, step.dropped, step.suggested)), _reasons(step))
+            (f" {step.stage}", *(f"{n:,}" for n in (step.rows, step.changed, step.dropped, step.suggested)))
             for step in self.written.steps
         ]
         table(console, header, rows)
+        for step in self.written.steps:
+            if told := _reasons(step):
+                console.print(f" {step.stage}: {printable(told)}", soft_wrap=True)
         for step in self.written.steps:
             for example in step.examples[:SHOWN]:
                 console.print(f"\n {step.stage}   {printable(example['row'])}", style="dim", soft_wrap=True)
@@ -116,6 +121,7 @@ def data_clean(targets: Sequence[str], *, stages: str | None, out: Path, emit: E
     """
     data, root = _data(targets)
     _require_free(out)
+    _require_different(data, root)
     given = _stages(stages) if stages is not None else data.clean
     chosen = given or _proposal(data, root)
     work = Path(tempfile.mkdtemp(prefix=f".tmp-{out.name}-", dir=_parent(out)))
@@ -235,9 +241,6 @@ def _with_records(reader: Reader, data: Data, forms: dict[str, Form]) -> Iterato
     for row, role in reader.rows():
         if row.origin.file != file:
             file = row.origin.file
-            if file in forms:
-                what = "this file is named twice, so its rows could not be told apart"
-                raise DataError(Problem("D196", what, file=file, fix="name it once"))
             source = data.sources[reader.sources[file]]
             forms[file] = Form(reader.findings.formats[file], dict(source.map))
             limit = int(data.max_line_mb * (1 << 20))
@@ -247,6 +250,17 @@ def _with_records(reader: Reader, data: Data, forms: dict[str, Form]) -> Iterato
 
 def _record_at(found: Iterator[Record | Problem], row: Row) -> Mapping[str, Any]:
     return next(item.value for item in found if isinstance(item, Record) and item.line == row.origin.line)
+
+
+def _require_different(data: Data, root: Path) -> None:
+    """Rows are told apart by their file and line."""
+    seen = set()
+    for source in data.sources:
+        for file in expand(source.path, root):
+            if file.resolve() in seen:
+                what = "this file is named twice, so its rows could not be told apart"
+                raise DataError(Problem("D196", what, file=source.path, fix="name it once"))
+            seen.add(file.resolve())
 
 
 def _require_free(out: Path) -> None:
@@ -296,8 +310,10 @@ def _difference(old: str, new: str, *, plain: bool) -> Text:
     one, other = PIECE.findall(old), PIECE.findall(new)
     shown = Text("   ")
     for tag, a, b, c, d in difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+        if len(shown) > LONGEST:
+            return shown.append(" ...", "dim")
         if tag == "equal":
-            same = "".join(one[a:b])
+            same = printable("".join(one[a:b]))
             shown.append(same if len(same) <= AROUND else f"{same[: AROUND // 2]} ... {same[-AROUND // 2 :]}", "dim")
             continue
         for pieces, style, marks in ((one[a:b], "red strike", "[-{}-]"), (other[c:d], "green", "{{+{}+}}")):

@@ -3,10 +3,11 @@
     clean: [spelling]
     clean: [{spelling: {words: [Sartor, kubelet], rewrite: true}}]
 
-A word is taken for misspelt where it is written in small letters, has at least four of them, is in no list (82,765 frequent English
-words, `words`, and every word that three rows of the data use and at least a tenth as many as use the right one), and one word alone is nearest to it: one edit away, or two
-from eight letters on (Damerau-Levenshtein, symspellpy). Labels, names and words in capitals, numbers, code, JSON, addresses and
-texts that are mostly unknown words, such as those in other languages, are left alone. Needs `pip install "sartor[spell]"`.
+A word is taken for misspelt where it is written in small letters, has at least four of them, is in no list (82,765 frequent
+English words, `words`, and what three rows of the data use, and at least a tenth as many as use the right word), and one frequent
+word alone is nearest to it: one edit away, or two from eight letters on (Damerau-Levenshtein, symspellpy). Left alone are
+inflected forms, American and British ones, compounds, labels, names and words in capitals, numbers, code, JSON, addresses, and
+texts that are mostly unknown words, such as those in other languages. Needs `pip install "sartor[spell]"`.
 
 It suggests, because a list of words knows no context: "exlent" is nearer to "extent" than to "excellent", and a wrong word that
 exists ("form" for "from") is not found. `rewrite` changes the rows.
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "decide"]
 
-WORD = re.compile(r"(?<![\w'’@#$./\\:%&=?-])[a-z]{2,}(?![\w'’@\\/=:-]|\.\w)")
+WORD = re.compile(r"(?<![\w'’@#$./\\:%&=?-])[a-z]{2,}(?![\w'’@\\/=:(-]|\.\w)")
 LEAST, LONG = 4, 8
 RECURS, MEANT = 3, 10
 """A word in this many rows is meant, unless this many times as many rows use the right one."""
@@ -44,6 +45,37 @@ KNOWN_SHARE = 0.6
 """A text with a smaller share of known words is not English, or no prose."""
 SURE = 10
 """How many times as frequent as the next one the nearest word must be, where several are as near."""
+COMMON = 200_000
+"""How often, in the texts that were counted, the right word is used at least."""
+ENDINGS = ("s", "es", "ed", "ing", "er", "ers", "ly", "ness", "able")
+VARIANTS = (
+    *(("our", "or"), ("ll", "l"), ("re", "er"), ("is", "iz"), ("ys", "yz"), ("ogue", "og"), ("nc", "ns")),
+    *(("ae", "e"), ("oe", "e")),
+)
+"""American and British ways to write a word."""
+CONTRACTIONS = frozenset(
+    [
+        "arent",
+        "cant",
+        "couldnt",
+        "didnt",
+        "doesnt",
+        "dont",
+        "hadnt",
+        "hasnt",
+        "havent",
+        "isnt",
+        "shouldnt",
+        "theyre",
+        "wasnt",
+        "werent",
+        "wont",
+        "wouldnt",
+        "youre",
+    ]
+)
+LITTLE = ("i", "to", "in", "of", "my")
+"""Words that are run together with the next one."""
 EVERY = 500
 
 
@@ -123,9 +155,27 @@ def _nearest(speller: SymSpell, word: str) -> str | None:
     found = speller.lookup(word, Verbosity.CLOSEST, max_edit_distance=edits)
     if not found or len(found[0].term) < LEAST - 1:
         return None
-    if len(found) > 1 and found[0].count < SURE * found[1].count:
+    if found[0].count < COMMON or (len(found) > 1 and found[0].count < SURE * found[1].count):
         return None
-    return str(found[0].term)
+    better = str(found[0].term)
+    return None if _is_form(word, better, speller) else better
+
+
+def _is_form(word: str, better: str, speller: SymSpell) -> bool:
+    """Whether the word is an inflected form, an American or British one, or two words in one."""
+    known = speller.words
+    stems = (word.removesuffix(ending) + added for ending in ENDINGS for added in ("", "e") if word.endswith(ending))
+    if any(len(stem) >= LEAST and stem in known for stem in stems):
+        return True
+    if any(word.replace(*pair) == better or better.replace(*pair) == word for pair in VARIANTS):
+        return True
+    if word in CONTRACTIONS:
+        return True
+    parts = ((word[:at], word[at:]) for at in range(1, len(word) - LEAST + 1))
+    return any(
+        (len(head) >= LEAST or head in LITTLE) and min(known.get(head, COMMON), known.get(tail, 0)) >= COMMON
+        for head, tail in parts
+    )
 
 
 def _used(
