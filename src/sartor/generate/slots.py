@@ -82,6 +82,7 @@ class Slots:
         """The pass in flight computes the trunk."""
         self.write = torch.empty(0, dtype=torch.int64, device=device)
         self.fresh = RowBounds()
+        self.fresh.native = native
         self.fresh_tokens = 0
         self.chunks: Sequence[Chunk] = ()
         self.copies: Sequence[Copy] = ()
