@@ -20,6 +20,7 @@ from sartor.data.findings import Findings
 from sartor.data.making import Means
 from sartor.data.rows import Example, Judged, Message, Origin, Preference, Row, Text
 from sartor.data.split import Splits, undivided
+from sartor.errors import DataError
 from sartor.options import Options
 from sartor.protocols import MASK, Speaker
 from sartor.recipe.schema import Component
@@ -47,10 +48,7 @@ LETTERS = asked(
 
 
 class Parrot:
-    """Answers like a model of each kind, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Speaker, str, int, float]] = []
+    """Answers like a model of each kind; whatever is asked differently is answered differently."""
 
     def __call__(self, speaker: Speaker) -> Parrot:
         self.speaker = speaker
@@ -60,21 +58,27 @@ class Parrot:
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, seed: int
     ) -> Iterator[tuple[int, str]]:
         for place, prompt in reversed(list(enumerate(prompts))):
-            self.asked.append((self.speaker, prompt, max_new_tokens, temperature))
+            self.tokens, self.seed = max_new_tokens, seed
             yield place, self.answer(prompt, temperature)
 
     def answer(self, prompt: str, temperature: float) -> str:
-        drawn = random.Random(f"{prompt} {temperature}").randrange(10**6)
+        drawn = random.Random(f"{prompt} {temperature} {self.speaker} {self.tokens} {self.seed}").randrange(10**6)
         words = " ".join("tvxz"[int(digit) % 4] + "aeiou"[int(digit) % 5] for digit in str(drawn))
         if self.speaker.task == "fill":
             assert prompt.count(MASK) == 1
             return "zebra\nlantern\nwindow"
         if "JSON" in prompt:
             return "\n".join(
-                json.dumps({"prompt": f"Where can I {words} a {thing}?", "answer": f"In the {thing} {words} room."})
+                json.dumps(
+                    {
+                        key: "paid" if key == "label" else f"The {key} can {words} a {thing}."
+                        for key in ("prompt", "answer", "text", "label")
+                        if f'"{key}"' in prompt
+                    }
+                )
                 for thing in ("lantern", "kettle", "violin")
             )
-        return f"Well, {words}: " + prompt.splitlines()[-1].replace(" the ", " that ")
+        return f"Well, {words.replace(' ', '')}: " + prompt.splitlines()[-1].replace(" the ", " that ")
 
 
 def options(name: str, given: Mapping[str, Any]) -> Component:
@@ -140,6 +144,48 @@ KNOBS: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], list[Row]]] = {
     "keyboard.answer_words": ({}, {"answer_words": True}, asked("Clever horses.", answer="They are clever horses.")),
     "keyboard.layout": ({"slips": ["neighbour"]}, {"slips": ["neighbour"], "layout": "azerty"}, LETTERS),
     "keyboard.slips": ({"slips": ["drop"]}, {"slips": ["double"]}, LETTERS),
+    "back_translate.model": ({}, {"model": "owl"}, LETTERS),
+    "back_translate.endpoint": ({}, {"endpoint": "http://127.0.0.1:1/v1"}, LETTERS),
+    "back_translate.key": ({}, {"key": "A_KEY"}, LETTERS),
+    "back_translate.temperature": ({}, {"temperature": 0.1}, LETTERS),
+    "back_translate.max_new_tokens": ({}, {"max_new_tokens": 9}, LETTERS),
+    "back_translate.protect": ({}, {"protect": [" the "]}, LETTERS),
+    "back_translate.answer_words": ({}, {"answer_words": True}, asked("So the dog is big.", answer="The dog is big.")),
+    "back_translate.back": ({}, {"back": "home"}, LETTERS),
+    "back_translate.through": ({}, {"through": "Dutch"}, LETTERS),
+    "back_translate.language": ({}, {"language": "Dutch"}, LETTERS),
+    "back_translate.copies": ({}, {"copies": 2}, LETTERS),
+    **{
+        f"paraphrase.{option}": ({"by": "chat"}, {"by": "chat", option: value}, LETTERS)
+        for option, value in {
+            "model": "owl",
+            "endpoint": "http://127.0.0.1:1/v1",
+            "key": "A_KEY",
+            "temperature": 0.1,
+            "max_new_tokens": 9,
+            "protect": [" the "],
+        }.items()
+    },
+    "paraphrase.answer_words": ({}, {"answer_words": True}, asked("Big dog.", answer="The dog is big.")),
+    "paraphrase.by": ({}, {"by": "chat"}, LETTERS),
+    "paraphrase.rate": ({}, {"rate": 0.9}, LETTERS),
+    "paraphrase.choices": ({"rate": 1.0, "choices": 1}, {"rate": 1.0, "choices": 3}, LETTERS),
+    "paraphrase.copies": ({}, {"copies": 3}, LETTERS),
+    **{
+        f"write.{option}": ({}, {option: value}, LETTERS)
+        for option, value in {
+            "model": "owl",
+            "endpoint": "http://127.0.0.1:1/v1",
+            "key": "A_KEY",
+            "temperature": 0.1,
+            "max_new_tokens": 9,
+            "count": 2,
+            "shown": 2,
+            "each": 2,
+            "about": "Questions about things.",
+            "alike": 0.99,
+        }.items()
+    },
     "counterfactual.attribute": ({}, {"attribute": "religion"}, asked("She goes to the mosque.")),
     "counterfactual.language": ({"terms": "own.yaml"}, {"terms": "own.yaml", "language": "xx"}, asked("mulder she")),
     "counterfactual.terms": ({}, {"terms": "own-en.yaml"}, asked("A mulder she knows.")),
@@ -165,6 +211,18 @@ CASES: dict[str, list[tuple[Mapping[str, Any], list[Row], list[str]]]] = {
             asked("https://abcdef.example card"),
             ["https://abcdef.example crd", "https://abcdef.example cad"],
         ),
+    ],
+    "back_translate": [
+        ({}, asked("Where is the key?"), ["Where is that key?"]),
+        ({"back": "home"}, asked("Where is the key?"), ["Well, "]),
+    ],
+    "paraphrase": [
+        ({"choices": 1}, asked("12 cats"), ["12 zebra"]),
+        ({"by": "chat"}, asked("Where is the key?"), ["Where is that key?"]),
+    ],
+    "write": [
+        ({}, LETTERS, ["lantern", "violin"]),
+        ({"count": 1}, asked("Where?", answer="here", label="here"), []),
     ],
     "counterfactual": [
         ({}, asked("She gave Mary her card; it is hers."), ["He gave James his card; it is his."]),
@@ -206,7 +264,7 @@ def test_every_way_has_a_case() -> None:
 def test_rows_come_out_as_expected(name: str, number: int, folder: Path) -> None:
     given, rows, expected = CASES[name][number]
     seen = [row.prompt_text() for seed in range(12) for row in run(name, given, rows, folder, seed=seed)[0].values()]
-    assert seen
+    assert seen or not expected
     for wanted in expected:
         assert any(wanted == text or wanted in text for text in seen), seen
 
@@ -245,6 +303,10 @@ def every_kind() -> list[Row]:
 def test_made_rows_have_a_parent_and_leave_answers_alone(name: str, kind: str, folder: Path) -> None:
     number = ["example", "labelled", "text", "preference", "judged"].index(kind)
     rows = every_kind()[number::5]
+    if name == "write" and kind in ("preference", "judged"):
+        with pytest.raises(DataError, match="D199"):
+            run(name, {}, rows, folder)
+        return
     made, making, whole, parts, findings = run(name, {}, rows, folder)
     assert len(whole) == len(rows) + len(made) == len(parts.part) == len(parts.clusters.of)
     assert making.made == len(made)
@@ -264,8 +326,7 @@ def test_made_rows_have_a_parent_and_leave_answers_alone(name: str, kind: str, f
             assert row.stratum == parent.stratum
             for whole_text in ("4711", "https://acme.example", "Acme Corp"):
                 assert (whole_text in row.prompt_text()) == (whole_text in parent.prompt_text())
-    if making.made == 0:
-        assert name in ("write",), "every way makes something of these rows"
+    assert made, "every way makes something of these rows"
 
 
 @pytest.mark.parametrize("name", NAMES)

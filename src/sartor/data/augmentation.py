@@ -58,6 +58,8 @@ class Making:
     """Rows they were made from."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Rows left out, by reason."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Answers of a model that made no row, by reason."""
     pending: bool = False
     """It asks a model, which has not been asked yet."""
     examples: list[dict[str, str]] = field(default_factory=list)
@@ -138,7 +140,8 @@ def tell(steps: Sequence[Making], file: str, findings: Findings) -> None:
             findings.add(Problem("D196", what, file=file, fix=fix, level="info"))
             continue
         left_out = "".join(f"; {count:,} left out: {why}" for why, count in making.dropped.items())
-        what = f"augment.{making.way}: {making.made:,} rows made from {making.parents:,} of {making.rows:,} training rows{left_out}"
+        refused = "".join(f"; {count:,} answers not used: {why}" for why, count in making.refused.items())
+        what = f"augment.{making.way}: {making.made:,} rows made from {making.parents:,} of {making.rows:,} training rows{left_out}{refused}"
         fix = "nothing needs doing; manifest.json names each with its parent" + (
             ", dropped.jsonl those left out" if left_out else ""
         )
@@ -175,7 +178,10 @@ def _made(
     def told(done: int) -> None:
         emit(Progressed(f"asking a model: {way.name}", done))
 
-    bench = Bench(root, answers, tuple(sorted(dataset.labels)), means.seed, told)
+    def refused(why: str) -> None:
+        making.refused[why] = making.refused.get(why, 0) + 1
+
+    bench = Bench(root, answers, tuple(sorted(dataset.labels)), means.seed, told, refused)
     try:
         yield from registry.component("augmentation", way.name).make(seeded(), way.options, bench)
     except NotAsked:

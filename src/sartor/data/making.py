@@ -58,6 +58,8 @@ class Bench:
     seed: int
     done: Callable[[int], None]
     """Is told how many questions have been answered by a model."""
+    refused: Callable[[str], None]
+    """Is told why an answer of a model was not believed."""
 
 
 def _pattern(value: str) -> str:

@@ -22,6 +22,7 @@ from sartor.events import Event, Finished, Noted, Progressed, Stage
 from sartor.flow.launch import Launch
 from sartor.flow.prepare import Emit, Prepared, prepare
 from sartor.flow.signals import Stop
+from sartor.flow.writers import opener
 from sartor.models.catalog import resolve
 from sartor.options import NoOptions
 from sartor.recipe.load import Loaded, load
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 ROOT = Path("runs")
 FINGERPRINT = "fingerprint.json"
+DATA_REPORT = "report.html"
 OPTIMIZER = "recipe.train.optimizer."
 LIBRARIES = ("sartor", "torch", "transformers", "tokenizers", "peft", "numpy")
 
@@ -152,7 +154,8 @@ class _Ready:
             else:
                 emit(event)
 
-        prepared = prepare(loaded, folder, hear, now=now, processes=processes)
+        models = opener(loaded.root)
+        prepared = prepare(loaded, folder, hear, now=now, processes=processes, models=models)
         return cls(prepared, bench(prepared, hear), folder, notes)
 
     @property

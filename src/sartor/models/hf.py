@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as hf_logging
 
 from sartor.models.attention import NAME, attend_rows
@@ -64,3 +73,15 @@ def random_causal(config: Mapping[str, Any], *, seed: int) -> PreTrainedModel:
         torch.manual_seed(seed)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
     return model
+
+
+def load_rewriter(folder: Path, device: str) -> tuple[Any, Any]:
+    """(model, tokenizer) of an encoder-decoder that turns one text into another; ready to be asked."""
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def load_masked(folder: Path, device: str) -> tuple[Any, Any]:
+    """(model, tokenizer) of a masked language model; ready to be asked."""
+    model = AutoModelForMaskedLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)

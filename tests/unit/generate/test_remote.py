@@ -1,0 +1,111 @@
+"""Against a server of our own on this machine that answers as it is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from sartor.errors import ModelError
+from sartor.generate.remote import TRIES, RemoteWriter
+
+
+class Server(ThreadingHTTPServer):
+    """Gives the replies in `plan` first, then echoes."""
+
+    plan: list[tuple[int, str]]
+    seen: list[tuple[dict[str, str], dict[str, Any]]]
+    url: str
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.seen.append((dict(self.headers), body))
+        echo = json.dumps({"choices": [{"message": {"content": body["messages"][0]["content"].upper()}}]})
+        status, reply = self.server.plan.pop(0) if self.server.plan else (200, echo)
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(reply.encode())
+
+    def log_message(self, *args: object) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server(("127.0.0.1", 0), Handler)
+    made.plan, made.seen, made.url = [], [], f"http://127.0.0.1:{made.server_address[1]}/v1"
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+def ask(server: Server, *prompts: str, key: str | None = None) -> dict[int, str]:
+    writer = RemoteWriter(server.url, "m", key, pause=0.001)
+    return dict(writer.write(prompts, max_new_tokens=7, temperature=0.5, seed=3))
+
+
+def test_every_question_gets_its_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUR_KEY", "secret-1")
+    assert ask(server, *"abcdefg", key="OUR_KEY") == dict(enumerate("ABCDEFG"))
+    headers, body = server.seen[0]
+    assert {name.lower(): value for name, value in headers.items()}["authorization"] == "Bearer secret-1"
+    assert {key: body[key] for key in ("model", "max_tokens", "temperature", "seed")} == {
+        "model": "m",
+        "max_tokens": 7,
+        "temperature": 0.5,
+        "seed": 3,
+    }
+
+
+def test_busy_servers_are_asked_again(server: Server) -> None:
+    server.plan = [(503, "busy"), (429, "slow down")]
+    assert ask(server, "a") == {0: "A"}
+    assert len(server.seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("plan", "tries", "said"),
+    [
+        ([(500, "down")] * 9, TRIES, "status 500: down"),
+        ([(401, "who are you")], 1, "status 401: who are you"),
+        ([(200, "<html>")], 1, "not of OpenAI's chat form"),
+        ([(200, '{"choices": [{"message": {"content": null}}]}')], 1, "holds no text"),
+    ],
+)
+def test_what_cannot_be_mended_is_said(server: Server, plan: list[tuple[int, str]], tries: int, said: str) -> None:
+    server.plan = list(plan)
+    with pytest.raises(ModelError, match="M171") as caught:
+        ask(server, "a")
+    assert said in str(caught.value)
+    assert len(server.seen) == tries
+
+
+def test_nobody_there(server: Server) -> None:
+    with pytest.raises(ModelError, match="M171"):
+        list(
+            RemoteWriter("http://127.0.0.1:9/v1", "m", pause=0.001).write(
+                ["a"], max_new_tokens=1, temperature=0, seed=0
+            )
+        )
+
+
+def test_a_key_is_there_and_travels_encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OUR_KEY", raising=False)
+    with pytest.raises(ModelError, match=r"M170.*OUR_KEY"):
+        RemoteWriter("https://api.example/v1", "m", "OUR_KEY")
+    monkeypatch.setenv("OUR_KEY", "secret-1")
+    with pytest.raises(ModelError, match="without encryption") as caught:
+        RemoteWriter("http://api.example/v1", "m", "OUR_KEY")
+    assert "secret-1" not in str(caught.value)
+    RemoteWriter("https://api.example/v1", "m", "OUR_KEY")
