@@ -32,13 +32,20 @@ for each in (_data_versions.snapshot, _data_versions.diff, _data_versions.export
 
 @command.command("check")
 @click.argument("targets", nargs=-1, required=True, metavar="FILE_OR_RECIPE...")
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Also write a report, one HTML file.")
+@click.option("--against", metavar="FILE", multiple=True, help="Questions that will be measured on; may be repeated.")
+@click.option("--difficulty", is_flag=True, help="Measure how much prompts help the recipe's base model.")
 @json_option
-def check(targets: tuple[str, ...], as_json: bool) -> int:
+def check(
+    targets: tuple[str, ...], html: Path | None, against: tuple[str, ...], difficulty: bool, as_json: bool
+) -> int:
     """Read, recognise and audit files, folders, or the data of a recipe. Exit code 2: a run would be refused.
 
     \b
     Example:
       sartor data check support.jsonl
+      sartor data check recipe.yaml --html report.html
+      sartor data check support.jsonl --against benchmark.jsonl
       sartor data check recipe.yaml --json
     """
     from sartor.console import display
@@ -46,7 +53,7 @@ def check(targets: tuple[str, ...], as_json: bool) -> int:
     from sartor.flow.data_check import data_check
 
     with display() as screen:
-        result = data_check(targets, screen.see)
+        result = data_check(targets, screen.see, against=against, html=html, difficulty=difficulty)
     code = show(result, as_json)
     if not as_json:
         raise_errors(DataError, result.errors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -23,6 +23,9 @@ from sartor.data.similarity import Shingles, across
 from sartor.data.wording import answered, asked, fingerprint64, normal
 from sartor.errors import DataError, Problem
 
+EXAMPLES = 20
+SHOWN = 600
+"""Characters shown of a text."""
 KINDS = ("same", "near", "n-gram")
 TOLD = {"same": "asks the same as", "near": "nearly the same as", "n-gram": "holds the words of"}
 
@@ -58,9 +61,11 @@ class Contamination:
     """Words of an n-gram."""
     residual: Residual | None
     """How alike the items are to the rows that do not match."""
+    examples: tuple[Mapping[str, Any], ...]
+    """The first matches with both texts."""
 
     def json(self) -> dict[str, Any]:
-        """``{"files": {path: items}, "n", "rows": {same, near, n-gram}, "items", "residual"}``."""
+        """``{"files": {path: items}, "n", "rows": {same, near, n-gram}, "items", "residual", "examples": [...]}``."""
         found = Counter(match.kind for match in self.matches)
         return {
             "files": dict(Counter(item.origin.file for item in self.items)),
@@ -68,6 +73,7 @@ class Contamination:
             "rows": {kind: found[kind] for kind in KINDS},
             "items": len({match.item for match in self.matches}),
             "residual": self.residual.json() if self.residual else None,
+            "examples": list(self.examples),
         }
 
 
@@ -108,9 +114,29 @@ def compare(dataset: Dataset, rows: Rows, items: Sequence[Item], near_duplicates
         row = int(rows[place])
         best.setdefault(row, Match(row, int(item), "n-gram", float(share)))
     clean = theirs[~np.isin(rows, np.array(sorted(best), np.int64))]
-    return Contamination(
-        tuple(items), tuple(best[row] for row in sorted(best)), grams.n, likeness(shingles, ours, clean)
-    )
+    matches = tuple(best[row] for row in sorted(best))
+    examples = tuple(_example(dataset, match, items[match.item]) for match in matches[:EXAMPLES])
+    return Contamination(tuple(items), matches, grams.n, likeness(shingles, ours, clean), examples)
+
+
+def _example(dataset: Dataset, match: Match, item: Item) -> dict[str, Any]:
+    """Both texts, each in part."""
+    return {
+        "what": TOLD[match.kind],
+        "share": round(match.share, 4),
+        "row": str(dataset.origin(match.row)),
+        "item": str(item.origin),
+        "row_text": _around(whole(dataset[match.row]), item.text),
+        "item_text": item.text[:SHOWN],
+    }
+
+
+def _around(text: str, item: str) -> str:
+    """Where in a long text the item begins, as far as its first words are found."""
+    words = item.split()
+    at = text.casefold().find(" ".join(words[:3]).casefold()) if words else 0
+    begin = max(0, at - SHOWN // 4)
+    return ("… " if begin else "") + text[begin : begin + SHOWN]
 
 
 def whole(row: Row) -> str:

@@ -1,23 +1,32 @@
-"""Reads and audits data files, or the data of a recipe, and says what was found. Writes nothing."""
+"""Reads and audits data files, or the data of a recipe, and says what was found. Writes nothing but the report asked for."""
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sartor.data.pipeline import Audit, by_shares, examine, not_at_all
+from sartor.data.profile import Profile, profile
 from sartor.data.split import PARTS
 from sartor.data.wording import answered, asked
-from sartor.errors import Problem
+from sartor.errors import Problem, RecipeError
 from sartor.events import Event
+from sartor.flow.data_profile import render_profile
+from sartor.flow.data_report import Part, part
+from sartor.flow.prepare import renderer_for
+from sartor.models.catalog import resolve
 from sartor.recipe.schema import Data, Source
+from sartor.tokens.render import Renderer, has_reasoning
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from sartor.recipe.load import Loaded
 
 RECIPES = (".yaml", ".yml")
 SHOWN = 20
@@ -37,6 +46,10 @@ class DataChecked:
     """For each recipe, how its rows are divided."""
     likeness: tuple[str, ...]
     """For each recipe, how alike held-out rows are to training rows."""
+    profiles: tuple[Profile, ...]
+    """What the rows of each audit are like."""
+    page: Path | None = None
+    """The report, where one was asked for."""
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -49,11 +62,14 @@ class DataChecked:
         return 2 if self.errors else 0
 
     def json(self) -> dict[str, Any]:
-        """``{"files": [...], "findings": [...], "splits": [...]}``."""
+        """``{"files": [...], "findings": [...], "splits": [...], "profile": {...}, "report"}``; a list of profiles for several."""
+        profiles = [profile.json() for profile in self.profiles]
         return {
             "files": list(self.files),
             "findings": [problem.json() for problem in self.findings],
             "splits": list(self.splits),
+            "profile": profiles[0] if len(profiles) == 1 else profiles,
+            "report": str(self.page) if self.page else None,
         }
 
     def render(self, console: Console) -> None:
@@ -73,6 +89,10 @@ class DataChecked:
         for split, likeness in zip(self.splits, self.likeness, strict=True):
             console.print(f" split  {_parts(split)}", soft_wrap=True)
             console.print(f" leak   {likeness}", soft_wrap=True)
+            for line in _against(split):
+                console.print(f"        {line}", soft_wrap=True)
+        for told in self.profiles:
+            render_profile(console, told)
         others = [problem for problem in self.findings if problem.level != "error"]
         for problem in others[:SHOWN]:
             style = "yellow" if problem.level == "warning" else "cyan"
@@ -81,35 +101,74 @@ class DataChecked:
             console.print(f" ... and {len(others) - SHOWN} more; --json lists them all")
         records = sum(file["records"] for file in self.files)
         counts = (len(self.errors), sum(problem.level == "warning" for problem in others))
+        if self.page is not None:
+            console.print(f" report  {printable(str(self.page))}", soft_wrap=True)
         console.print(f" {_plural(counts[0], 'error')}, {_plural(counts[1], 'warning')} in {records:,} records")
 
 
-def data_check(paths: Sequence[str], emit: Callable[[Event], None]) -> DataChecked:
+def data_check(
+    paths: Sequence[str],
+    emit: Callable[[Event], None],
+    *,
+    against: Sequence[str] = (),
+    html: Path | None = None,
+    difficulty: bool = False,
+) -> DataChecked:
     """Audit the recipes' data, each as its recipe divides it, and all plain files together.
 
-    Raises RecipeError for a recipe that does not hold; whatever is wrong with the data is among the findings.
+    Args:
+        paths: recipes and data files.
+        emit: told of the progress.
+        against: files of questions to look for in the rows, beside those of a recipe's `data.against`.
+        html: write a report in one HTML file there.
+        difficulty: also measure with each recipe's base model how much prompts help it to the answers.
+
+    Raises RecipeError for a recipe that does not hold, ModelError where its model is needed and cannot be read; whatever is
+    wrong with the data is among the findings.
     """
-    audits = []
+    audits: list[_Told] = []
     files = [path for path in paths if not path.lower().endswith(RECIPES)]
+    if difficulty and files:
+        fix = "sartor data check RECIPE --difficulty"
+        raise RecipeError(Problem("R151", "difficulty is measured with the base model of a recipe", files[0], fix=fix))
     if files:
-        data = Data(sources=tuple(Source(path=path) for path in files))
+        data = Data(sources=tuple(Source(path=path) for path in files), against=tuple(against))
         with _spool() as folder:
-            audits.append(_told(examine(data, root=Path.cwd(), folder=folder, emit=emit, divide=not_at_all)))
+            audit = examine(data, root=Path.cwd(), folder=folder, emit=emit, divide=not_at_all)
+            audits.append(_told(audit, None, None))
     for path in paths:
         if path not in files:
             from sartor.recipe.load import load
 
             loaded = load(path)
+            given = loaded.recipe.data
+            data = given.model_copy(
+                update={"against": (*given.against, *(os.path.relpath(file, loaded.root) for file in against))}
+            )
             with _spool() as folder:
-                audit = examine(loaded.recipe.data, root=loaded.root, folder=folder, emit=emit, divide=by_shares)
-                audits.append(_told(audit))
-    return DataChecked(
+                audit = examine(data, root=loaded.root, folder=folder, emit=emit, divide=by_shares)
+                renderer = _renderer(loaded, audit) if (html is not None or difficulty) and len(audit.dataset) else None
+                measured = None
+                if difficulty and renderer is not None and audit.splits is not None:
+                    from sartor.flow.difficulty import measure
+
+                    measured = measure(loaded, audit.dataset, audit.splits, renderer, emit)
+                audits.append(_told(audit, renderer, measured))
+    result = DataChecked(
         files=tuple(file for audit in audits for file in audit.files),
         samples=tuple(sample for audit in audits for sample in audit.samples),
-        findings=tuple(problem for audit in audits for problem in audit.findings),
-        splits=tuple(split for audit in audits for split in audit.splits),
-        likeness=tuple(likeness for audit in audits for likeness in audit.likeness),
+        findings=tuple(problem for audit in audits for problem in audit.part.findings),
+        splits=tuple(audit.split for audit in audits if audit.split is not None),
+        likeness=tuple(audit.likeness for audit in audits if audit.likeness is not None),
+        profiles=tuple(audit.part.profile for audit in audits if audit.part.profile is not None),
+        page=html,
     )
+    if html is not None:
+        from sartor.flow.data_report import report
+        from sartor.store.atomic import write_text
+
+        write_text(html, report([audit.part for audit in audits]))
+    return result
 
 
 @contextmanager
@@ -118,28 +177,71 @@ def _spool() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _told(audit: Audit) -> DataChecked:
-    """The audit without its data set, which lies in a folder that goes away."""
+def _renderer(loaded: Loaded, audit: Audit) -> Renderer:
+    """What the recipe's model makes of its rows."""
+    recipe = loaded.recipe
+    return renderer_for(
+        resolve(recipe.base.model, loaded.root, revision=recipe.base.revision),
+        template=loaded.root / recipe.base.template if recipe.base.template else None,
+        loss_on=recipe.data.loss_on,
+        reasoning=recipe.data.reasoning,
+        thinks=recipe.data.reasoning != "none" and any(map(has_reasoning, audit.dataset)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An audit without its data set, which lies in a folder that goes away."""
+
+    files: tuple[dict[str, Any], ...]
+    samples: tuple[tuple[str, str], ...]
+    split: dict[str, Any] | None
+    likeness: str | None
+    part: Part
+
+
+def _told(audit: Audit, renderer: Renderer | None, measured: Mapping[str, Any] | None) -> _Told:
     body = audit.findings.json()
     first = {found.sample.origin.file: found.sample for found in audit.recognised}
     nothing = ("", "")
-    samples = [
+    samples = tuple(
         (_line(asked(first[path])), _line(answered(first[path]))) if path in first else nothing
         for path in (file["path"] for file in body["files"])
-    ]
-    divided = audit.splits is not None and audit.splits.divided
-    return DataChecked(
-        files=tuple(body["files"]),
-        samples=tuple(samples),
-        findings=tuple(audit.findings.problems),
-        splits=(audit.splits.json(),) if audit.splits and divided else (),
-        likeness=(str(audit.splits.residual or "nothing to compare"),) if audit.splits and divided else (),
+    )
+    splits = audit.splits
+    told = splits is not None and (splits.divided or splits.against is not None)
+    made = None
+    if splits is not None:
+        made = replace(profile(audit.dataset, splits), difficulty=measured)
+    files = tuple(body["files"])
+    return _Told(
+        files=files,
+        samples=samples,
+        split=splits.json() if splits is not None and told else None,
+        likeness=str(splits.residual or "nothing to compare") if splits is not None and told else None,
+        part=part(audit.dataset, splits, tuple(audit.findings.problems), files, made, renderer),
     )
 
 
 def _line(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
+
+
+def _against(split: dict[str, Any]) -> Iterator[str]:
+    """What comparing with benchmarks has found."""
+    if "against" not in split:
+        return
+    told = split["against"]
+    items = ", ".join(f"{path} ({_plural(count, 'item')})" for path, count in told["files"].items())
+    rows = told["rows"]
+    found = (
+        f"{rows['same']:,} rows the same, {rows['near']:,} nearly, {rows['n-gram']:,} by n-grams of {told['n']} words"
+    )
+    yield f"against {items}: {found}"
+    if told["residual"]:
+        left = "after these were left out" if told["dropped"] else "of the other rows"
+        yield f"likeness {left}: median {told['residual']['median']:.2f}, highest {told['residual']['max']:.2f}"
 
 
 def _parts(split: dict[str, Any]) -> str:

@@ -79,3 +79,41 @@ def test_a_single_row_is_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture[
     write(tmp_path / "b.jsonl", [{"text": "of another kind"}])
     assert run(["data", "check", "a.jsonl", "b.jsonl"]) == 0
     assert "0 errors, 0 warnings in 2 records" in capsys.readouterr().out
+
+
+def test_what_the_rows_are_like_is_shown_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "a.jsonl", GOOD)
+    assert run(["data", "check", "a.jsonl"]) == 0
+    assert "median 5   95 % up to 5   longest 5 words" in capsys.readouterr().out
+    assert run(["data", "check", "a.jsonl", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["profile"]
+    assert (told["rows"], told["lengths"]["prompt"]["largest"], told["lengths"]["answer"]["median"]) == (20, 5, 2)
+
+
+def test_a_report_of_a_file_and_of_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "a.jsonl", [*GOOD, GOOD[3]])
+    (tmp_path / "r.yaml").write_text("base: sartor/nano\ndata: a.jsonl\n", encoding="utf-8")
+    for target in ("a.jsonl", "r.yaml"):
+        assert run(["data", "check", target, "--html", "out/report.html"]) == 0
+        assert "out/report.html" in capsys.readouterr().out
+        text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        body = json.loads(text.partition('id="body">')[2].partition("</script>")[0])
+        (finding,) = body["findings"]
+        assert (finding["code"], finding["held"]) == ("D150", ["a.jsonl:21"])
+        row = next(row for row in body["rows"] if row["where"] == "a.jsonl:21")
+        assert ("pieces" in row) == (target == "r.yaml")
+    assert [text for text, weight, _ in row["pieces"] if weight] == ["answer 93", "<|im_end|>"]
+    assert row["learnt"] < row["tokens"]
+
+
+def test_questions_that_will_be_measured_on_are_looked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "a.jsonl", GOOD)
+    write(tmp_path / "bench.jsonl", [{"question": GOOD[4]["prompt"]}])
+    (tmp_path / "r.yaml").write_text("base: sartor/nano\ndata: a.jsonl\n", encoding="utf-8")
+    for target in ("a.jsonl", "r.yaml"):
+        assert run(["data", "check", target, "--against", "bench.jsonl"]) == 2
+        said = capsys.readouterr()
+        assert "a.jsonl:5: error D153: asks the same as bench.jsonl:1" in said.err
+        assert "against bench.jsonl (1 item): 1 rows the same" in said.out
+    assert run(["data", "check", "a.jsonl", "--difficulty"]) == 2
+    assert "R151" in capsys.readouterr().err
