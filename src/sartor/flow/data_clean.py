@@ -99,6 +99,8 @@ class DataCleaned:
         bad = f", {self.written.unread:,} could not be read (dropped.jsonl)" if self.written.unread else ""
         form = "" if self.written.form == "as read" else ", written in a form of ours (their columns differ)"
         console.print(f"\n {left}{bad}: {self.out / 'rows.jsonl'}{form}", soft_wrap=True)
+        if any(step.stage == "redact" and step.changed for step in self.written.steps):
+            console.print(" hand on rows.jsonl alone: the rest of the folder holds what was taken out", soft_wrap=True)
         if self.verb == "cleaned":
             console.print(f" in a recipe   data: {{clean: [{', '.join(self.stages)}]}}", soft_wrap=True)
             console.print(f" take it back  sartor data restore {self.out} --all   (or --stage, --row)", soft_wrap=True)
