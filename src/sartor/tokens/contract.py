@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 TooLong = Literal["error", "drop", "cut_prompt"]
 _CHUNK = 256
+TURN_MARKS = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|turn|>", "<|user|>", "<|start|>", "[INST]")
+"""Control tokens by which families of models mark turns."""
 
 
 class Rows(Protocol):
@@ -102,6 +104,8 @@ class _Pass:
     def rows(self, dataset: Rows, indices: np.ndarray, emit: Callable[[Event], None]) -> Iterator[Rendered]:
         """Every rendering that is kept, then the reckoning."""
         self._note_padding()
+        if len(indices) and dataset[int(indices[0])].kind == Example.kind:
+            self._note_turns()
         for done in range(0, len(indices), _CHUNK):
             chunk = [(index, dataset[index]) for index in indices[done : done + _CHUNK].tolist()]
             for (index, row), result in zip(chunk, self.renderer.render_many(chunk), strict=True):
@@ -163,6 +167,15 @@ class _Pass:
         if pad is not None and pad == eos:
             what = f"padding and end of text are the same id {pad}; rows are never padded, so the end is learnt all the same"
             self.findings.add(Problem("T214", what, level="info"))
+
+    def _note_turns(self) -> None:
+        """T213 where the vocabulary has marks for turns and the template writes none of them."""
+        template = self.renderer.template
+        known = [mark for mark in TURN_MARKS if mark in self.renderer.vocabulary.special_tokens]
+        if known and not any(mark in template.source for mark in known):
+            what = f'the base was made for turns marked with "{known[0]}", which {template.label} does not write'
+            fix = "leave base.template out, or write turns as the base knows them"
+            self.findings.add(Problem("T213", what, level="warning", fix=fix))
 
     def _tell(self, code: str, origin: Origin, what: str, level: Literal["warning", "info"]) -> None:
         self.findings.add(Problem(code, what, file=origin.file, line=origin.line, level=level))

@@ -11,7 +11,7 @@ from sartor.data.rows import Example, Message, Origin, Text
 from sartor.errors import TokenError
 from sartor.tokens.contract import supervise, windows
 from sartor.tokens.render import Renderer
-from sartor.tokens.template import ChatTemplate
+from sartor.tokens.template import PLAIN, ChatTemplate
 
 
 def example(line, *turns, file="chat.jsonl"):
@@ -119,6 +119,23 @@ def test_pad_equal_to_end_is_noted_and_the_end_is_learnt(tmp_path, model):
     (row,) = run.call()
     assert row.weight[row.ids == made.vocabulary.eos_id][-1] == 1
     assert (run.problems()["T214"].level, str(made.vocabulary.pad_id) in run.problems()["T214"].what) == ("info", True)
+
+
+def test_a_template_without_the_turn_marks_of_the_base_is_noted(tmp_path):
+    folder = write_model(tmp_path / "model", "bytes", FAMILIES["chatml"])
+    made = load(folder, FAMILIES["chatml"])
+    rows = [example(1, "a", "b")]
+    own = Run(tmp_path / "own", Renderer(made.vocabulary, made.template), rows)
+    own.call()
+    assert "T213" not in own.problems()
+    plain = ChatTemplate(PLAIN, made.vocabulary.named, label="the plain template")
+    other = Run(tmp_path / "other", Renderer(made.vocabulary, plain), rows)
+    other.call()
+    told = other.problems()["T213"]
+    assert told.level == "warning"
+    assert (
+        told.what == 'the base was made for turns marked with "<|im_start|>", which the plain template does not write'
+    )
 
 
 def test_over_long_rows_are_errors_with_counts_and_mending(tmp_path, chatml):
