@@ -18,126 +18,22 @@ from sartor.data.outcome import Cleaner, OnTexts, with_texts
 
 __all__ = ["Options", "cleaner"]
 
-PARAGRAPHS = frozenset(
-    [
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "center",
-        "dl",
-        "figure",
-        "footer",
-        "form",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "html",
-        "main",
-        "nav",
-        "ol",
-        "p",
-        "pre",
-        "section",
-        "table",
-        "ul",
-    ]
+
+def _named(tags: str) -> frozenset[str]:
+    return frozenset(tags.split())
+
+
+PARAGRAPHS = _named(
+    "article aside blockquote body center dl figure footer form h1 h2 h3 h4 h5 h6 header html main nav ol p pre section "
+    "table ul"
 )
-LINES = frozenset(
-    [
-        "address",
-        "br",
-        "caption",
-        "dd",
-        "details",
-        "div",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "hr",
-        "legend",
-        "li",
-        "option",
-        "summary",
-        "tr",
-    ]
-)
-CELLS = frozenset({"td", "th"})
-DROPPED = frozenset(["head", "iframe", "noscript", "script", "style", "svg", "template", "title"])
-INLINE = frozenset(
-    [
-        "a",
-        "abbr",
-        "acronym",
-        "audio",
-        "b",
-        "base",
-        "bdi",
-        "bdo",
-        "big",
-        "button",
-        "canvas",
-        "cite",
-        "code",
-        "col",
-        "colgroup",
-        "data",
-        "datalist",
-        "del",
-        "dfn",
-        "dir",
-        "em",
-        "embed",
-        "font",
-        "frame",
-        "frameset",
-        "i",
-        "img",
-        "input",
-        "ins",
-        "kbd",
-        "label",
-        "link",
-        "map",
-        "mark",
-        "meta",
-        "meter",
-        "object",
-        "optgroup",
-        "output",
-        "param",
-        "picture",
-        "progress",
-        "q",
-        "rp",
-        "rt",
-        "ruby",
-        "s",
-        "samp",
-        "select",
-        "small",
-        "source",
-        "span",
-        "strike",
-        "strong",
-        "sub",
-        "sup",
-        "tbody",
-        "textarea",
-        "tfoot",
-        "thead",
-        "time",
-        "tt",
-        "u",
-        "var",
-        "video",
-        "wbr",
-        "area",
-    ]
+LINES = _named("address br caption dd details div dt fieldset figcaption hr legend li option summary tr")
+CELLS = _named("td th")
+DROPPED = _named("head iframe noscript script style svg template title")
+INLINE = _named(
+    "a abbr acronym audio b base bdi bdo big button canvas cite code col colgroup data datalist del dfn dir em embed font "
+    "frame frameset i img input ins kbd label link map mark meta meter object optgroup output param picture progress q rp "
+    "rt ruby s samp select small source span strike strong sub sup tbody textarea tfoot thead time tt u var video wbr area"
 )
 _ATTRIBUTE = r"""\s+[A-Za-z_:@][\w:.@-]*(?:\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'=<>`]+))?"""
 MARKUP = re.compile(

@@ -53,27 +53,7 @@ VARIANTS = (
     *(("ae", "e"), ("oe", "e")),
 )
 """American and British ways to write a word."""
-CONTRACTIONS = frozenset(
-    [
-        "arent",
-        "cant",
-        "couldnt",
-        "didnt",
-        "doesnt",
-        "dont",
-        "hadnt",
-        "hasnt",
-        "havent",
-        "isnt",
-        "shouldnt",
-        "theyre",
-        "wasnt",
-        "werent",
-        "wont",
-        "wouldnt",
-        "youre",
-    ]
-)
+CONTRACTIONS = re.compile("(?:are|ca|could|did|does|do|had|has|have|is|should|was|were|wo|would)nt|theyre|youre")
 LITTLE = ("i", "to", "in", "of", "my")
 """Words that are run together with the next one."""
 EVERY = 500
@@ -169,7 +149,7 @@ def _is_form(word: str, better: str, speller: SymSpell) -> bool:
         return True
     if any(word.replace(*pair) == better or better.replace(*pair) == word for pair in VARIANTS):
         return True
-    if word in CONTRACTIONS:
+    if CONTRACTIONS.fullmatch(word):
         return True
     parts = ((word[:at], word[at:]) for at in range(1, len(word) - LEAST + 1))
     return any(
