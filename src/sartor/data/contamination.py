@@ -176,4 +176,6 @@ def forgiven(problem: Problem) -> Problem:
 
 
 def _runs(n: int, share: float) -> str:
-    return f"{100 * share:.0f} % of its runs of up to {n} words"
+    if share > 0.995:
+        return "word for word"
+    return f"{100 * share:.0f} % of its runs of {n} words"

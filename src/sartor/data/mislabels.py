@@ -37,7 +37,8 @@ ENOUGH = 50
 """Labelled rows that are needed to judge any."""
 LEARNT = 0.5
 """Share of rows that must get their label from the other folds; below, the texts do not tell the labels."""
-WEIGHTS = 1 << 21
+WIDTH = 1 << 18
+WEIGHTS = 1 << 19
 """Weights of one model at most."""
 MARGIN = 0.5
 """By how much more probable another label must be; less is left to the ranking."""
@@ -100,8 +101,8 @@ def rank(dataset: Dataset, splits: Splits) -> Suspects | None:
 def judge(texts: Sequence[str], code: NDArray[np.int64], fold: NDArray[np.int64]) -> Suspects:
     """Judge n texts with labels 0..c-1; a text is judged by a model of the folds it is not in. In their order."""
     classes = int(code.max()) + 1
-    width = 1 << min(16, max(10, (WEIGHTS // classes).bit_length() - 1))
-    probability = _probabilities(hashed((text[:LONGEST] for text in texts), width), code, fold, classes)
+    matrix = _shared(hashed((text[:LONGEST] for text in texts), WIDTH), WEIGHTS // classes)
+    probability = _probabilities(matrix, code, fold, classes)
     at = np.arange(len(code))
     given = probability[at, code]
     threshold = np.bincount(code, given, classes) / np.maximum(np.bincount(code, minlength=classes), 1)
@@ -118,6 +119,14 @@ def judge(texts: Sequence[str], code: NDArray[np.int64], fold: NDArray[np.int64]
         suspected=(best >= threshold[other]) & (best - given >= MARGIN),
         accuracy=float((probability.argmax(1) == code).mean()),
     )
+
+
+def _shared(matrix: csr_array, most: int) -> csr_array:
+    """The columns that at least two rows have, at most `most` of them: what one row has alone tells nothing of another."""
+    rows_with = np.bincount(matrix.indices, minlength=matrix.shape[1])
+    chosen = np.argsort(-rows_with, kind="stable")[:most]
+    kept: csr_array = matrix[:, np.sort(chosen[rows_with[chosen] > 1])]
+    return kept
 
 
 def _probabilities(

@@ -65,7 +65,7 @@ def test_equal_near_and_contained_copies_are_refused(planted: Path) -> None:
     assert [line for _, line, _ in told] == [5, 10, 15]
     assert told[0] == ("D153", 5, "asks the same as bench.jsonl:3, which is to be measured on")
     assert told[1][2].startswith("nearly the same as bench.jsonl:4, which is to be measured on (likeness 0.9")
-    assert told[2][2].startswith("holds the words of bench.jsonl:5, which is to be measured on (100 % of its runs")
+    assert told[2][2].startswith("holds the words of bench.jsonl:5, which is to be measured on (word for word)")
     assert caught.value.problems[2].rows == (20,)
     assert all(problem.file == "train.jsonl" for problem in caught.value.problems)
 
