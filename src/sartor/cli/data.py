@@ -1,4 +1,4 @@
-"""Look into data and clean it: check, show, clean, restore."""
+"""Look into data, clean and label it: check, show, clean, restore, label, rank, agreement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sartor.cli import _data_clean, _data_versions, _data_worth
+from sartor.cli import _data_augment, _data_clean, _data_versions, _data_worth
 from sartor.cli._annotate import COMMANDS as ANNOTATE
 from sartor.cli._output import json_option, show
 
@@ -22,6 +22,7 @@ def command() -> None:
     """
 
 
+command.add_command(_data_augment.augment)
 for each in (_data_clean.clean, _data_clean.restore, _data_clean.accept, _data_clean.unredact):
     command.add_command(each)
 for each in (_data_worth.value, _data_worth.curve):
