@@ -6,7 +6,6 @@ import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,20 +37,33 @@ def spool(
     folder.mkdir(parents=True, exist_ok=True)
     with Ledger(folder, [stage.name for stage in stages]) as ledger:
         waiting = list(zip(stages, ledger.steps, strict=True))
+        place = _place(folder, 0, waiting)
+        dataset, roles = _written(_passed(rows, waiting, ledger), place)
         number = 0
-        while True:
-            flow = rows
-            while waiting and not sees_all(waiting[0][0]):
-                flow = _one_by_one(flow, *waiting.pop(0), ledger)
-            last = not waiting
-            place = folder if last else folder / f"clean-{number}"
-            dataset, roles = _written(flow, place)
-            if number:
-                shutil.rmtree(folder / f"clean-{number - 1}")
-            if last:
-                return dataset, roles, ledger.steps
-            rows = _all_together(dataset, roles, *waiting.pop(0), ledger, emit)
-            number += 1
+        while waiting:
+            number, before = number + 1, place
+            settled = _all_together(dataset, roles, *waiting.pop(0), ledger, emit)
+            place = _place(folder, number, waiting)
+            if waiting and not sees_all(waiting[0][0]):
+                flow = _placed(dataset, roles, settled)
+                dataset, roles = _written(_passed(flow, waiting, ledger), place)
+            else:
+                dataset, kept = dataset.revised(settled, place)
+                roles = roles[kept]
+            shutil.rmtree(before)
+        return dataset, roles, ledger.steps
+
+
+def _place(folder: Path, number: int, waiting: Sequence[tuple[Component, Step]]) -> Path:
+    """Where the rows lie before the next stage that sees them all, or in the end."""
+    return folder / f"clean-{number}" if any(sees_all(stage) for stage, _ in waiting) else folder
+
+
+def _passed(rows: Iterable[Placed], waiting: list[tuple[Component, Step]], ledger: Ledger) -> Iterable[Placed]:
+    """The rows after the next stages that see one at a time, which wait no more."""
+    while waiting and not sees_all(waiting[0][0]):
+        rows = _one_by_one(rows, *waiting.pop(0), ledger)
+    return rows
 
 
 def sees_all(stage: Component) -> bool:
@@ -67,7 +79,7 @@ def _written(rows: Iterable[Placed], folder: Path) -> tuple[Dataset, Roles]:
             roles.append(role)
             yield row
 
-    dataset = Dataset.write(noted(), folder)
+    dataset = Dataset.write_shingled(noted(), folder)
     return dataset, np.frombuffer(roles, np.int8)
 
 
@@ -82,19 +94,29 @@ def _one_by_one(rows: Iterable[Placed], stage: Component, step: Step, ledger: Le
 
 def _all_together(
     dataset: Dataset, roles: Roles, stage: Component, step: Step, ledger: Ledger, emit: Emit
-) -> Iterator[Placed]:
+) -> Iterator[tuple[int, Row | None]]:
+    """The rows that do not stay as they are."""
+
     def seen(done: int) -> None:
         emit(Progressed(f"cleaning: {stage.name}", done, len(dataset)))
 
-    decided = iter(registry.component("stage", stage.name).decide(dataset, roles, stage.options, seen))
-    nobody: tuple[int, Any] = (-1, None)
-    at, outcome = next(decided, nobody)
+    decided = registry.component("stage", stage.name).decide(dataset, roles, stage.options, seen)
+    step.rows = len(dataset)
+    for number, outcome in decided:
+        row = dataset[number]
+        kept = settle(row, outcome, step, ledger)
+        if kept is not row:
+            yield number, kept
+
+
+def _placed(dataset: Dataset, roles: Roles, settled: Iterator[tuple[int, Row | None]]) -> Iterator[Placed]:
+    nobody: tuple[int, Row | None] = (-1, None)
+    at, settled_as = next(settled, nobody)
     for number, row in enumerate(dataset):
-        step.rows += 1
         kept: Row | None = row
         if number == at:
-            kept = settle(row, outcome, step, ledger)
-            at, outcome = next(decided, nobody)
+            kept = settled_as
+            at, settled_as = next(settled, nobody)
         if kept is not None:
             yield kept, int(roles[number])
 

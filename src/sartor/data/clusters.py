@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from sartor.data.dataset import Dataset, by_content
 from sartor.data.groups import Rows, count_up, first_equal, first_same, most_common, numbering
-from sartor.data.rows import Row
 from sartor.data.similarity import Forest, Pairs, Shingles, links, silent
-from sartor.data.wording import answered, asked
 
 LARGE_SHARE = 0.2
 """Rows that resemble each other are taken apart once they are more than this share of all different rows ..."""
@@ -65,18 +63,13 @@ class Clusters:
         }
 
 
-def similarity_text(row: Row) -> str:
-    """What near-duplicates are compared by: what is asked, and what is answered."""
-    return f"{asked(row)}\n{answered(row)}"
-
-
 def cluster(dataset: Dataset, near_duplicates: float, *, seen: Callable[[int], None] = silent) -> Clusters:
     """Find the clusters. `near_duplicates` is the Jaccard similarity from which two rows count as the same.
 
     The result is a function of the rows' content, whatever their order. `seen` is told how many rows have been read.
     """
     index = dataset.index
-    shingles = Shingles.of(map(similarity_text, dataset), dataset.folder, seen=seen)
+    shingles = dataset.shingles(seen)
     order = by_content(index.content).astype(numbering(len(dataset)))
     first = first_equal(index.text[order])
     speakers = order[first == count_up(len(order))]

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartor.data.columns import HELD, Columns, Kind, read_columns
+from sartor.data.groups import Rows
 from sartor.data.rows import Example, Origin, Row, row_from_json
-from sartor.data.wording import answered, asked, fingerprint64, normal
+from sartor.data.similarity import Gathering, Shingles, silent
+from sartor.data.wording import answered, asked, fingerprint64, normal, similarity_text
 
 ROWS, INDEX = "rows.jsonl", "index.columns"
 NONE = -1
@@ -25,6 +28,7 @@ NONE = -1
 BLOCK = 1 << 18
 """Bytes read at a time where all rows are looked at; a longer row comes alone."""
 _ID = '{"id": '
+_PARSE = json.JSONDecoder().decode
 
 
 class Index(NamedTuple):
@@ -95,6 +99,7 @@ class Dataset:
         self.strata, self.labels, self.kinds, self.files = (names[key] for key in _CODES)
         self._names, self._file = names, file
         self._begin, self._end = index.offset[:-1], index.offset[1:]
+        self._shingles: Shingles | None = None
 
     @classmethod
     def write(cls, rows: Iterable[Row], folder: Path) -> Self:
@@ -106,6 +111,58 @@ class Dataset:
                 file.write(writer.add(row))
             writer.write(folder / INDEX)
         return cls.open(folder)
+
+    @classmethod
+    def write_shingled(cls, rows: Iterable[Row], folder: Path) -> Self:
+        """The same, with what `shingles` tells worked out while the rows pass."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            (folder / ROWS).open("wb") as file,
+            tempfile.TemporaryFile(dir=folder) as spool,
+            tempfile.TemporaryFile(dir=folder) as flat,
+            tempfile.TemporaryFile(dir=folder) as ends,
+        ):
+            gathering = Gathering(flat, ends)
+            writer = _Writer(spool, gathering.add)
+            for row in rows:
+                file.write(writer.add(row))
+            writer.write(folder / INDEX)
+            written = cls.open(folder)
+            written._shingles = Shingles.gathered(gathering, folder)
+        return written
+
+    def revised(self, changes: Iterable[tuple[int, Row | None]], folder: Path) -> tuple[Dataset, Rows]:
+        """Write into `folder` these rows but for the changes: (number, the row in its place or None), ascending.
+
+        What stays is copied as it lies there. Also tells [m] which rows the new ones are or stand for.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        kept, changed = array("q"), False
+        nobody: tuple[int, Row | None] = (len(self), None)
+        coming = iter(changes)
+        at, row = next(coming, nobody)
+        with (folder / ROWS).open("wb") as file, tempfile.TemporaryFile(dir=folder) as spool:
+            writer = _Writer(spool)
+            for block in self.blocks():
+                begin, stop = block.first, block.first + len(block.bounds) - 1
+                while begin < stop:
+                    end = min(at, stop)
+                    file.write(block.data[block.bounds[begin - block.first] : block.bounds[end - block.first]])
+                    writer.keep(self, begin, end)
+                    kept.extend(range(begin, end))
+                    if end < stop:
+                        if row is not None:
+                            file.write(writer.add(row))
+                            kept.append(at)
+                            changed = True
+                        at, row = next(coming, nobody)
+                        end += 1
+                    begin = end
+            writer.write(folder / INDEX)
+        written, rows = Dataset.open(folder), np.frombuffer(kept, np.int64)
+        if self._shingles is not None and not changed:
+            written._shingles = self._shingles.subset(rows, folder)
+        return written, rows
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -122,14 +179,22 @@ class Dataset:
         view._begin, view._end = self._begin[chosen], self._end[chosen]
         return view
 
+    def shingles(self, seen: Callable[[int], None] = silent) -> Shingles:
+        """The shingle set of what each row asks and answers. `seen` is told how many rows have been read for it."""
+        if self._shingles is None:
+            self._shingles = Shingles.of(map(similarity_text, self), self.folder, seen=seen)
+        elif len(self):
+            seen(len(self))
+        return self._shingles
+
     def __len__(self) -> int:
         return len(self._begin)
 
     def __getitem__(self, i: int) -> Row:
-        return row_from_json(json.loads(self.line(i)))
+        return row_from_json(_PARSE(self.line(i).decode()))
 
     def __iter__(self) -> Iterator[Row]:
-        return (row_from_json(json.loads(line)) for block in self.blocks() for line in block.lines())
+        return (row_from_json(_PARSE(line.decode())) for block in self.blocks() for line in block.lines())
 
     def line(self, i: int) -> bytes:
         """The row as it lies on disk: one JSON object in UTF-8."""
@@ -206,7 +271,9 @@ class _File:
 class _Writer:
     """Turns rows into lines and gathers their index."""
 
-    def __init__(self, spool: BinaryIO) -> None:
+    def __init__(self, spool: BinaryIO, said: Callable[[str], None] | None = None) -> None:
+        self._said = said
+        """Told what each row asks and answers, in normal form."""
         self._columns = Columns(_TYPES, spool)
         self._columns.held["offset"].append(0)
         self._size = 0
@@ -229,7 +296,10 @@ class _Writer:
         tidy = normal(question)
         held["prompt"].append(fingerprint64(tidy) if tidy else 0)
         whole = tidy if prompt == question else normal(prompt)
-        held["text"].append(fingerprint64(f"{whole}\n{normal(answered(row))}"))
+        answer = normal(answered(row))
+        held["text"].append(fingerprint64(f"{whole}\n{answer}"))
+        if self._said is not None:
+            self._said(f"{tidy} {answer}" if tidy and answer else tidy or answer)
         held["group"].append(0 if row.group is None else fingerprint64(row.group))
         self._code("stratum", row.stratum)
         self._code("label", row.label if isinstance(row, Example) else None)
@@ -239,6 +309,22 @@ class _Writer:
         if len(held["line"]) >= HELD:
             self._columns.spool()
         return line
+
+    def keep(self, source: Dataset, begin: int, end: int) -> None:
+        """The rows begin..end-1 of another data set, whose lines follow as they lie there."""
+        index, held = source.index, self._columns.held
+        sizes = source._end[begin:end] - source._begin[begin:end]
+        held["offset"].frombytes((self._size + np.cumsum(sizes)).astype(np.int64).tobytes())
+        self._size += int(sizes.sum())
+        held["content"].frombytes(index.content[begin:end].astype(_TYPES["content"].held or "").tobytes())
+        for name in ("prompt", "text", "group", "line"):
+            held[name].frombytes(getattr(index, name)[begin:end].tobytes())
+        for name in _CODES:
+            known, names = self._known[name], source._names[name]
+            codes = getattr(index, name)[begin:end].tolist()
+            held[name].extend([NONE if code < 0 else known.setdefault(names[code], len(known)) for code in codes])
+        if len(held["line"]) >= HELD:
+            self._columns.spool()
 
     def write(self, path: Path) -> None:
         self._columns.write(path, {"names": {name: list(known) for name, known in self._known.items()}})

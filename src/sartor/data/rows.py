@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from operator import attrgetter, itemgetter
 from typing import Any, ClassVar, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -94,13 +95,15 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object from which `row_from_json` rebuilds the row. What the user wrote is shared, not copied."""
-        return {"kind": self.kind, **{name: _plain(getattr(self, name)) for name in _FIELDS[type(self)]}}
+        kind = type(self)
+        return {"kind": self.kind, **dict(zip(_FIELDS[kind], map(_plain, _VALUES[kind](self)), strict=True))}
 
 
 def _plain(value: Any) -> Any:
     """Origins and messages as objects; everything else is plain already."""
     if isinstance(value, Message | Origin):
-        return {name: getattr(value, name) for name in _FIELDS[type(value)]}
+        kind = type(value)
+        return dict(zip(_FIELDS[kind], _VALUES[kind](value), strict=True))
     if isinstance(value, tuple):
         return tuple([_plain(entry) for entry in value])
     return value
@@ -125,7 +128,10 @@ class Example(Row):
         return self.messages[self._last()]
 
     def _last(self) -> int:
-        return max(i for i, message in enumerate(self.messages) if message.role == "assistant")
+        for at in range(len(self.messages) - 1, -1, -1):
+            if self.messages[at].role == "assistant":
+                return at
+        raise ValueError("no assistant turn")
 
     def prompt_text(self) -> str:
         return "\n".join(message.content for message in self.prompt())
@@ -184,6 +190,10 @@ KINDS: dict[str, type[Row]] = {kind.kind: kind for kind in (Example, Text, Prefe
 _FIELDS: dict[type[Any], tuple[str, ...]] = {
     kind: tuple(each.name for each in fields(kind)) for kind in (Origin, Message, *KINDS.values())
 }
+_VALUES: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
+    kind: attrgetter(*names) for kind, names in _FIELDS.items()
+}
+_TURN = itemgetter(*_FIELDS[Message])
 _MESSAGE_FIELDS = ("messages", "prompt", "chosen", "rejected", "completion")
 
 
@@ -201,4 +211,5 @@ def row_from_json(body: Mapping[str, Any]) -> Row:
 
 
 def _message(body: Mapping[str, Any]) -> Message:
-    return Message(**{**body, "tool_calls": tuple(body["tool_calls"])})
+    role, content, reasoning, calls, call_id, name, weight = _TURN(body)
+    return Message(role, content, reasoning, tuple(calls), call_id, name, weight)

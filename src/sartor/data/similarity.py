@@ -99,15 +99,27 @@ class Shingles:
     def of(cls, texts: Iterable[str], folder: Path | None = None, *, seen: Callable[[int], None] = silent) -> Self:
         """Shingle every text. `seen` is told how many are done."""
 
-        def pieces() -> Iterator[tuple[Rows, NDArray[np.uint32]]]:
-            done = 0
-            for chunk in _chunks(texts):
-                owner, code = _shingle(chunk)
-                yield np.bincount(owner, minlength=len(chunk)), code
-                done += len(chunk)
-                seen(done)
+        with tempfile.TemporaryFile(dir=folder) as flat, tempfile.TemporaryFile(dir=folder) as ends:
+            gathering = Gathering(flat, ends, seen)
+            for text in texts:
+                gathering.add(normal(text))
+            return cls.gathered(gathering, folder)
 
-        return cls._spool(pieces(), folder)
+    @classmethod
+    def gathered(cls, gathering: Gathering, folder: Path | None = None) -> Self:
+        """The sets of the texts that were added."""
+        flat, ends = gathering.done()
+        return cls(_mapped(flat, np.dtype(np.uint32)), _mapped(ends, np.dtype(np.int64)), folder)
+
+    def subset(self, rows: Rows, folder: Path | None) -> Shingles:
+        """The sets of `rows`, in that order, lying in `folder`."""
+
+        def pieces() -> Iterator[tuple[Rows, NDArray[np.uint32]]]:
+            for begin, end in self._pieces(rows):
+                owner, code = self.gather(rows[begin:end])
+                yield np.bincount(owner, minlength=end - begin), code
+
+        return Shingles._spool(pieces(), folder)
 
     @classmethod
     def _spool(cls, pieces: Iterable[tuple[Rows, NDArray[np.uint32]]], folder: Path | None) -> Self:
@@ -271,18 +283,42 @@ class Forest:
             roots = above
 
 
-def _chunks(texts: Iterable[str]) -> Iterator[list[list[str]]]:
-    chunk: list[list[str]] = []
-    words = 0
-    for text in texts:
-        tidy = normal(text)
-        chunk.append(WORD.findall(tidy) or [tidy])
-        words += len(chunk[-1])
-        if words >= CHUNK_WORDS:
-            yield chunk
-            chunk, words = [], 0
-    if chunk:
-        yield chunk
+class Gathering:
+    """Shingles texts that come one by one.
+
+    Args:
+        flat, ends: empty files for the shingles, and for where those of each text end.
+        seen: told how many texts are done.
+    """
+
+    def __init__(self, flat: BinaryIO, ends: BinaryIO, seen: Callable[[int], None] = silent) -> None:
+        self._flat, self._ends, self._seen = flat, ends, seen
+        self._waiting: list[list[str]] = []
+        self._words = self._total = self._done = 0
+
+    def add(self, text: str) -> None:
+        """The next text, in normal form."""
+        words = WORD.findall(text) or [text]
+        self._waiting.append(words)
+        self._words += len(words)
+        if self._words >= CHUNK_WORDS:
+            self._spool()
+
+    def done(self) -> tuple[BinaryIO, BinaryIO]:
+        """The files, complete."""
+        if self._waiting:
+            self._spool()
+        return self._flat, self._ends
+
+    def _spool(self) -> None:
+        owner, code = _shingle(self._waiting)
+        sizes = np.bincount(owner, minlength=len(self._waiting))
+        self._ends.write((np.cumsum(sizes) + self._total).astype(np.int64).tobytes())
+        self._flat.write(code.tobytes())
+        self._total += len(code)
+        self._done += len(self._waiting)
+        self._waiting, self._words = [], 0
+        self._seen(self._done)
 
 
 def _shingle(rows: list[list[str]]) -> tuple[Rows, NDArray[np.uint32]]:

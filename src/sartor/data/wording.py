@@ -33,13 +33,23 @@ def answered(row: Row) -> str:
             return row.answer_text()
 
 
+def similarity_text(row: Row) -> str:
+    """What near-duplicates are compared by: what is asked, and what is answered."""
+    return f"{asked(row)}\n{answered(row)}"
+
+
 def _said(turn: Message) -> str:
+    if not turn.tool_calls:
+        return turn.content
     calls = (json.dumps(call, sort_keys=True, ensure_ascii=False) for call in turn.tool_calls)
     return "\n".join((turn.content, *calls))
 
 
 def normal(text: str) -> str:
-    """The text regardless of case, spacing and the form of its characters (NFKC)."""
+    """The text regardless of case, spacing and the form of its characters (NFKC).
+
+    The form of two texts with a line break between is that of one, a space, and that of the other.
+    """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

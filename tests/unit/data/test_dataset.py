@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+import tempfile
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sartor.data.dataset import Dataset, Index
 from sartor.data.rows import Example, Judged, Message, Origin, Preference, Row, Text
@@ -125,3 +129,50 @@ def test_a_block_knows_which_rows_hold_a_word(tmp_path: Path) -> None:
     assert block.having(b"key", b"@").tolist() == [i for i in range(40) if i % 4 or i % 5]
     assert block.having(b"nowhere").tolist() == []
     assert [block.line(i) for i in range(40)] == list(block.lines())
+
+
+def test_what_is_kept_is_copied_as_if_it_were_written_anew(tmp_path: Path) -> None:
+    rows = [
+        replace(
+            talk(f"Question {number} of café?", f"Answer {number}."),
+            origin=Origin(f"{number % 3}.jsonl", number),
+            stratum=f"s{number % 4}" if number % 4 else None,
+        )
+        for number in range(400)
+    ]
+    before = Dataset.write_shingled(rows, tmp_path / "before")
+    gone = {0, 1, 7, 100, 101, 399}
+    revised, kept = before.revised(((number, None) for number in sorted(gone)), tmp_path / "revised")
+    left = [row for number, row in enumerate(rows) if number not in gone]
+    anew = Dataset.write(left, tmp_path / "anew")
+    assert kept.tolist() == [number for number in range(400) if number not in gone]
+    for name in ("rows.jsonl", "index.columns"):
+        assert (revised.folder / name).read_bytes() == (anew.folder / name).read_bytes()
+    same_shingles(revised, anew)
+
+
+def test_a_changed_row_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    rows = [replace(talk(f"q{number}", "a"), origin=Origin("a.jsonl", number)) for number in range(9)]
+    new = replace(rows[4], messages=(Message("user", "other words"), Message("assistant", "b")))
+    before = Dataset.write_shingled(rows, tmp_path / "before")
+    revised, kept = before.revised([(3, None), (4, new), (8, None)], tmp_path / "revised")
+    anew = Dataset.write([*rows[:3], new, *rows[5:8]], tmp_path / "anew")
+    assert kept.tolist() == [0, 1, 2, 4, 5, 6, 7]
+    for name in ("rows.jsonl", "index.columns"):
+        assert (revised.folder / name).read_bytes() == (anew.folder / name).read_bytes()
+    same_shingles(revised, anew)
+
+
+@given(st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), min_size=1, max_size=5))
+def test_shingles_of_rows_that_pass_are_those_of_their_texts(pairs: list[tuple[str, str]]) -> None:
+    rows = [talk(*(text.encode("utf-8", "ignore").decode() for text in pair)) for pair in pairs]
+    with tempfile.TemporaryDirectory() as folder:
+        passed = Dataset.write_shingled(rows, Path(folder) / "passed")
+        same_shingles(passed, Dataset.write(rows, Path(folder) / "read"))
+
+
+def same_shingles(one: Dataset, other: Dataset) -> None:
+    """Both have the same shingles, worked out in their own ways."""
+    whole = np.arange(len(one))
+    for mine, theirs in zip(one.shingles().gather(whole), other.shingles().gather(whole), strict=True):
+        assert mine.tolist() == theirs.tolist()
