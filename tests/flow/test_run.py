@@ -61,6 +61,7 @@ FILES = (
     "data/manifest.json",
     "data/dropped.jsonl",
     "data/findings.json",
+    "data/report.html",
     "stages/0-sft/checkpoints/best",
     "predictions/base.jsonl",
     "predictions/few_shot.jsonl",

@@ -319,6 +319,10 @@ class _Session:
             self.emit(note)
         self.run.write_text("resolved.yaml", ready.prepared.resolution.to_yaml())
         ready.prepared.rows.write(data)
+        if not (data / DATA_REPORT).exists():
+            from sartor.flow.data_report import of_run
+
+            self.run.write_text(f"data/{DATA_REPORT}", of_run(ready.prepared))
         self.run.write_json(f"data/{VERSION}", ready.prepared.version.json())
         return ready.prepared, ready.tools
 

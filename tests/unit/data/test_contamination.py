@@ -111,6 +111,7 @@ def test_rows_given_for_training_that_leak_into_a_given_test(planted: Path) -> N
     held = [{"prompt": sentence(source), "completion": "x"} for _ in range(10)]
     held[0]["prompt"] = rows[30]["prompt"]
     rows[40]["completion"] = f"{sentence(source, 50)} {held[1]['prompt']} {sentence(source, 50)}"
+    rows[50]["prompt"] = held[2]["prompt"] = "Where is it?"
     write(planted / "train.jsonl", rows)
     write(planted / "test.jsonl", held)
     sources = (Source(path="train.jsonl", role="train"), Source(path="test.jsonl", role="test"))
@@ -121,8 +122,8 @@ def test_rows_given_for_training_that_leak_into_a_given_test(planted: Path) -> N
         ("D152", "test.jsonl:2"),
     }
     prepared = run(planted, Data(sources=sources, on_leak="drop"))
-    assert prepared.splits.left_out.tolist() == [30, 40]
-    assert prepared.splits.twins.tolist() == [60, 61]
+    assert prepared.splits.left_out.tolist() == [30, 40, 50]
+    assert prepared.splits.twins.tolist() == [60, 61, 62]
     assert "D157" in [problem.code for problem in prepared.findings.problems]
 
 
