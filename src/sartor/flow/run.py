@@ -285,6 +285,7 @@ class _Session:
         if any(problem.code == "F122" for problem in problems):
             if (self.run.folder / "predictions").exists():
                 remove(self.run.folder / "predictions")
+            (self.run.folder / "data" / DATA_REPORT).unlink(missing_ok=True)
             self.run.write_json(FINGERPRINT, self.fingerprint.json())
 
     @contextmanager
