@@ -166,8 +166,10 @@ def amounts(work: Work) -> dict[str, Any]:
 
 
 def summary(contenders: Sequence[Contender], work: Work, apart: float, load: Sequence[float]) -> dict[str, Any]:
-    """Everything as one JSON object."""
+    """Everything as one JSON object; `ratio_to_PEER` is that of tokens per second."""
+    compared = ratios({each.name: each.rounds for each in contenders})
     return {
+        **{f"ratio_to_{pair.partition('/')[2]}": entry["tokens_per_second"] for pair, entry in compared.items()},
         "shape": work.shape,
         "method": work.method,
         "device": work.device,
@@ -188,7 +190,7 @@ def summary(contenders: Sequence[Contender], work: Work, apart: float, load: Seq
             }
             for each in contenders
         },
-        "ratios": ratios({each.name: each.rounds for each in contenders}),
+        "ratios": compared,
         "load_average": {"before": load[0], "after": os.getloadavg()[0]},
         "machine": environment.facts(),
     }
