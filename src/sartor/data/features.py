@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 def words(text: str) -> list[str]:
     """The words of a text regardless of case; in scripts without spaces, its characters."""
-    return WORD.findall(normal(text))
+    return words_of(normal(text))
+
+
+def words_of(normal_text: str) -> list[str]:
+    """The words of a text that is in normal form."""
+    return WORD.findall(normal_text)
 
 
 def hashed(texts: Iterable[str], width: int) -> csr_array:

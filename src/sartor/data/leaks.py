@@ -16,8 +16,9 @@ from sartor.data.clusters import asking
 from sartor.data.dataset import Dataset
 from sartor.data.findings import Findings
 from sartor.data.groups import Rows
-from sartor.data.overlap import Grams
+from sartor.data.overlap import Grams, Search
 from sartor.data.split import PARTS, Splits
+from sartor.data.watching import Look, show
 from sartor.data.wording import asked
 from sartor.errors import Problem
 from sartor.events import Event, Progressed
@@ -52,20 +53,35 @@ def guard(
     return replace(splits, against={**found.json(), "dropped": len(found.matches) if drop else 0})
 
 
-def contained(dataset: Dataset, splits: Splits) -> Iterator[tuple[int, int, float]]:
-    """(row that is learnt, held-out row whose words stand in it, share of its n-grams), at most one for each row.
+class Containment:
+    """Sees every row, and finds those that hold the words of a held-out row.
 
-    Test rows are looked for in all other rows, validation rows in training rows. Rows with equal prompts are left to others.
+    Test rows are looked for in all other rows, validation rows in training rows.
     """
-    for part in (2, 1):
-        held = np.flatnonzero(splits.part == part)
-        learnt = np.flatnonzero((splits.part >= 0) & (splits.part < part))
-        if not len(held) or not len(learnt):
-            continue
-        items = [asked(row) for row in dataset.subset(held)]
-        found = Grams(items).held_by(map(contamination.whole, dataset.subset(learnt)))
-        for text, item, share in zip(found.text, found.item, found.share, strict=True):
-            yield int(learnt[text]), int(held[item]), float(share)
+
+    def __init__(self, dataset: Dataset, splits: Splits) -> None:
+        self._part = memoryview(np.ascontiguousarray(splits.part))
+        self._searches: dict[int, tuple[Rows, Rows, Search]] = {}
+        for part in (2, 1):
+            held = np.flatnonzero(splits.part == part)
+            learnt = np.flatnonzero((splits.part >= 0) & (splits.part < part))
+            if len(held) and len(learnt):
+                items = [asked(row) for row in dataset.subset(held)]
+                self._searches[part] = learnt, held, Search(Grams(items))
+
+    def see(self, at: int, look: Look) -> None:
+        """Row number `at`."""
+        own = self._part[at]
+        for part, (_, _, search) in self._searches.items():
+            if 0 <= own < part:
+                search.add(look.codes)
+
+    def found(self) -> Iterator[tuple[int, int, float]]:
+        """(row that is learnt, held-out row whose words stand in it, share of its n-grams), at most one for each row and part."""
+        for learnt, held, search in self._searches.values():
+            found = search.held()
+            for text, item, share in zip(found.text, found.item, found.share, strict=True):
+                yield int(learnt[text]), int(held[item]), float(share)
 
 
 def _unleaked(dataset: Dataset, splits: Splits, findings: Findings) -> Splits:
@@ -75,7 +91,9 @@ def _unleaked(dataset: Dataset, splits: Splits, findings: Findings) -> Splits:
     for part in (2, 1):
         for key in (asking(dataset.index.prompt), dataset.index.text, alike + alike.dtype.type(1)):
             twins = dict(_equal(key, splits.part, part)) | twins
-    for row, held, _ in contained(dataset, splits):
+    containment = Containment(dataset, splits)
+    show(dataset, containment)
+    for row, held, _ in containment.found():
         twins.setdefault(row, held)
     if not twins:
         return splits

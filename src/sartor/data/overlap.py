@@ -12,6 +12,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -44,11 +45,14 @@ class Held:
         return len(self.text)
 
 
+NOTHING = Held(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
+
 class Grams:
     """The n-grams of m items, ready to be looked for."""
 
     def __init__(self, items: Sequence[str]) -> None:
-        said = [words(item) for item in items]
+        said = [codes_of(words(item)) for item in items]
         lengths = np.array([len(own) for own in said], np.int64)
         self.n = int(np.clip(np.quantile(lengths, 0.05), LEAST, MOST)) if len(lengths) else LEAST
         """Words of an n-gram."""
@@ -66,13 +70,19 @@ class Grams:
 
     def held_by(self, texts: Iterable[str]) -> Held:
         """The texts that hold an item, each with the item it holds the most of, in the order of the texts."""
-        parts = [self._chunk(first, chunk) for first, chunk in _chunks(texts)] if len(self._code) else []
-        nothing = Held(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-        columns = [(part.text, part.item, part.share) for part in [nothing, *parts]]
-        text, item, share = (np.concatenate(column) for column in zip(*columns, strict=True))
-        return Held(text, item, share)
+        search = Search(self)
+        for text in texts if len(self) else ():
+            search.add(codes_of(words(text)))
+        return search.held()
 
-    def _chunk(self, first: int, chunk: Sequence[Sequence[str]]) -> Held:
+    def __len__(self) -> int:
+        """n-grams that are looked for."""
+        return len(self._code)
+
+    def held_in(self, first: int, chunk: Sequence[Sequence[int]]) -> Held:
+        """The same for texts given by the codes of their words, the first of them being number `first`."""
+        if not len(self):
+            return NOTHING
         met = []
         for _, owner, code in _grams(chunk, self.n):
             begin = np.searchsorted(self._code, code, "left")
@@ -90,24 +100,45 @@ class Grams:
         return Held(pair[best, 0] + first, pair[best, 1], share[best])
 
 
-def _chunks(texts: Iterable[str]) -> Iterator[tuple[int, list[list[str]]]]:
-    """(number of the first text, the words of some texts)."""
-    first, size = 0, 0
-    chunk: list[list[str]] = []
-    for text in texts:
-        chunk.append(words(text))
-        size += len(chunk[-1])
-        if size >= CHUNK_WORDS:
-            yield first, chunk
-            first, chunk, size = first + len(chunk), [], 0
-    if chunk:
-        yield first, chunk
+class Search:
+    """Looks for items in texts that come one by one."""
+
+    def __init__(self, grams: Grams) -> None:
+        self._grams = grams
+        self._chunk: list[Sequence[int]] = []
+        self._size = self._first = 0
+        self._found: list[Held] = []
+
+    def add(self, codes: Sequence[int]) -> None:
+        """The next text, as the codes of its words."""
+        self._chunk.append(codes)
+        self._size += len(codes)
+        if self._size >= CHUNK_WORDS:
+            self._look()
+
+    def held(self) -> Held:
+        """The texts that hold an item, each with the item it holds the most of, in the order of the texts."""
+        if self._chunk:
+            self._look()
+        columns = [(part.text, part.item, part.share) for part in (NOTHING, *self._found)]
+        text, item, share = (np.concatenate(column) for column in zip(*columns, strict=True))
+        return Held(text, item, share)
+
+    def _look(self) -> None:
+        self._found.append(self._grams.held_in(self._first, self._chunk))
+        self._first += len(self._chunk)
+        self._chunk, self._size = [], 0
 
 
-def _grams(said: Sequence[Sequence[str]], longest: int) -> Iterator[tuple[int, NDArray[Any], NDArray[np.uint64]]]:
+def codes_of(said: Iterable[str]) -> list[int]:
+    """32 bits for each word."""
+    return [zlib.crc32(word.encode()) for word in said]
+
+
+def _grams(said: Sequence[Sequence[int]], longest: int) -> Iterator[tuple[int, NDArray[Any], NDArray[np.uint64]]]:
     """(length, [k] number of the text, [k] hash) of all runs of `SHORTEST` to `longest` words."""
     owner = np.repeat(np.arange(len(said)), [len(own) for own in said])
-    word = np.fromiter((zlib.crc32(each.encode()) for own in said for each in own), np.uint64, len(owner))
+    word = np.fromiter(chain.from_iterable(said), np.uint64, len(owner))
     code = word = mixed(word, 3)
     for length in range(1, longest + 1):
         if length > 1:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartor import registry
+from sartor.data import watching
 from sartor.data.augmentation import Making, augment, tell
 from sartor.data.cleaning import Placed, Roles, spool
 from sartor.data.dataset import INDEX, ROWS, Dataset
@@ -342,10 +343,10 @@ def _note_left_out(dataset: Dataset, splits: Splits, findings: Findings) -> None
 
 def _check(dataset: Dataset, splits: Splits, findings: Findings, emit: Emit) -> None:
     names = registry.names("check")
-    for done, name in enumerate(names, 1):
-        for problem in registry.component("check", name).check(dataset, splits):
-            findings.add(problem)
-        emit(Progressed("checking", done, len(names)))
+    for problem in watching.findings(
+        names, dataset, splits, lambda done: emit(Progressed("checking", done, len(names)))
+    ):
+        findings.add(problem)
 
 
 def _manifest(prepared: Prepared) -> Iterator[str]:

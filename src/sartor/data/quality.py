@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from itertools import pairwise
 
 from sartor.data.features import words
@@ -59,7 +60,14 @@ def faults(text: str) -> list[str]:
 
 def repeats(text: str) -> bool:
     """Whether the text says the same again and again."""
-    said = words(text)
+    return repeated(words(text))
+
+
+def repeated(said: Sequence[str]) -> bool:
+    """The same of the words of a text."""
+    # Either way at least this many words stand where they stood before.
+    if len(said) - len(set(said)) < IN_A_ROW - 1:
+        return False
     if len(said) >= LONG_ENOUGH:
         runs = [tuple(said[at : at + RUN]) for at in range(len(said) - RUN + 1)]
         if len(set(runs)) <= (1 - REPEATED) * len(runs):
@@ -83,6 +91,8 @@ def mostly_signs(text: str) -> bool:
 
 def broken_encoding(text: str) -> bool:
     """Whether the text holds rests of a wrong decoding: replacement characters, mojibake, entities, escapes."""
+    if text.isascii() and not ("&" in text or "\\" in text or "\x1b" in text):
+        return False
     if "\ufffd" in text or BETWEEN.search(text) or MOJIBAKE.search(text):
         return True
     if ("&" in text or "\\" in text) and not MARKUP.search(ENTITY.sub("", text)) and not CODE.search(text):

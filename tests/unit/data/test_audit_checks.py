@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sartor import registry
 from sartor.data.dataset import Dataset
 from sartor.data.mislabels import judge, rank
 from sartor.data.quality import broken_encoding, ends, mostly_signs, repeats
 from sartor.data.rows import Example, Message, Origin, Row, Text
 from sartor.data.split import undivided
+from sartor.data.watching import findings
 from sartor.errors import Problem
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -57,7 +57,7 @@ def talk(prompt: str, answer: str, line: int, label: str | None = None) -> Examp
 def found(name: str, rows: Sequence[Row]) -> list[Problem]:
     with tempfile.TemporaryDirectory() as folder:
         dataset = Dataset.write(rows, Path(folder))
-        return list(registry.component("check", name).check(dataset, undivided(dataset, 0.8)))
+        return list(findings([name], dataset, undivided(dataset, 0.8)))
 
 
 def prose(source: random.Random, length: int = 16) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from sartor import registry
 from sartor.data.dataset import Dataset
 from sartor.data.rows import Example, Judged, Message, Origin, Preference, Row, Text
 from sartor.data.split import split, undivided
+from sartor.data.watching import findings
 from sartor.errors import Problem
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in ("n", "r", "s")]
@@ -40,7 +40,7 @@ def found(name: str, rows: Sequence[Row], roles: Sequence[str | None] | None = N
             splits = undivided(dataset, 0.8)
         else:
             splits = split(dataset, train=0.8, validation=0.1, test=0.1, near_duplicates=0.8, seed=7, fixed=roles)
-        return list(registry.component("check", name).check(dataset, splits))
+        return list(findings([name], dataset, splits))
 
 
 def test_duplicates_are_counted_and_the_first_is_named() -> None:

@@ -18,10 +18,11 @@ from sartor.data.checks._sightings import Sightings, percent
 from sartor.data.dataset import Dataset
 from sartor.data.rows import Example, Text
 from sartor.data.split import Splits
+from sartor.data.watching import Look, Watcher
 from sartor.errors import Problem
 from sartor.options import NoOptions as Options
 
-__all__ = ["Options", "check"]
+__all__ = ["Options", "watch"]
 
 NEARLY_ALL = 0.9
 ENOUGH = 20
@@ -37,6 +38,7 @@ NAMES: dict[type, str] = {
     float: "number",
     bool: "truth value",
 }
+DIGIT = re.compile(r"\d")
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*"
 DATES = {
     "2026-12-31": re.compile(r"(?<![\d-])\d{4}-\d\d-\d\d(?!-?\d)"),
@@ -72,27 +74,39 @@ class _Forms:
         return form if self.counts[form] >= NEARLY_ALL * self.whole else None
 
 
-def check(dataset: Dataset, splits: Splits) -> Iterator[Problem]:
+def watch(dataset: Dataset, splits: Splits) -> Watcher:
     """D165, D166 and D167, one for each file and deviation. Classes and raw texts have no form to keep."""
-    shapes, dates = _Forms(), _Forms()
-    keys: dict[str, _Forms] = {}
-    objects = 0
-    for at, row in enumerate(dataset):
+    return _Watcher(dataset)
+
+
+class _Watcher:
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._shapes, self._dates = _Forms(), _Forms()
+        self._keys: dict[str, _Forms] = {}
+        self._objects = 0
+
+    def see(self, at: int, look: Look) -> None:
+        row = look.row
         if isinstance(row, Text) or (isinstance(row, Example) and row.label is not None):
-            continue
-        answer = row.answer_text().strip()
+            return
+        answer = look.answer.strip()
         value = _parsed(answer)
-        shapes.add("plain text" if value is None else f"JSON {NAMES[type(value)]}", at)
+        self._shapes.add("plain text" if value is None else f"JSON {NAMES[type(value)]}", at)
         if isinstance(value, dict):
-            objects += 1
+            self._objects += 1
             for key, entry in value.items():
-                if key in keys or len(keys) < KEYS:
-                    keys.setdefault(key, _Forms()).add(NAMES.get(type(entry), "null"), at)
-        for form in {form for form, pattern in DATES.items() if pattern.search(answer)}:
-            dates.add(form, at)
-    yield from _shapes(dataset, shapes)
-    yield from _keys(dataset, keys, shapes.rows.get("JSON object", []), objects)
-    yield from _dates(dataset, dates)
+                if key in self._keys or len(self._keys) < KEYS:
+                    self._keys.setdefault(key, _Forms()).add(NAMES.get(type(entry), "null"), at)
+        if DIGIT.search(answer):
+            for form, pattern in DATES.items():
+                if pattern.search(answer):
+                    self._dates.add(form, at)
+
+    def problems(self) -> Iterator[Problem]:
+        yield from _shapes(self._dataset, self._shapes)
+        yield from _keys(self._dataset, self._keys, self._shapes.rows.get("JSON object", []), self._objects)
+        yield from _dates(self._dataset, self._dates)
 
 
 def _parsed(answer: str) -> Any:

@@ -11,21 +11,36 @@ import numpy as np
 
 from sartor.data.checks._sightings import further_lines, percent
 from sartor.data.dataset import Dataset
-from sartor.data.leaks import contained
+from sartor.data.leaks import Containment
 from sartor.data.split import PARTS, Splits
+from sartor.data.watching import Look, Watcher
 from sartor.errors import Problem
 from sartor.options import NoOptions as Options
 
-__all__ = ["Options", "check"]
+__all__ = ["Options", "watch"]
 
 
-def check(dataset: Dataset, splits: Splits) -> Iterator[Problem]:
+def watch(dataset: Dataset, splits: Splits) -> Watcher:
     """D152 for each part measured on: an error where the user gave its rows, a warning where we divided them."""
-    if not splits.divided:
-        return
+    return _Watcher(dataset, splits)
+
+
+class _Watcher:
+    def __init__(self, dataset: Dataset, splits: Splits) -> None:
+        self._dataset, self._splits = dataset, splits
+        self._containment = Containment(dataset, splits)
+
+    def see(self, at: int, look: Look) -> None:
+        self._containment.see(at, look)
+
+    def problems(self) -> Iterator[Problem]:
+        return _told(self._dataset, self._splits, self._containment)
+
+
+def _told(dataset: Dataset, splits: Splits, containment: Containment) -> Iterator[Problem]:
     alike, prompt = splits.clusters.alike, dataset.index.prompt
     found: dict[int, dict[int, tuple[int, float]]] = {}
-    for row, held, share in contained(dataset, splits):
+    for row, held, share in containment.found():
         told = prompt[row] == prompt[held] or alike[row] == alike[held]
         if not told:
             found.setdefault(int(splits.part[held]), {}).setdefault(held, (row, share))

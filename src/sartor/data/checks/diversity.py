@@ -13,11 +13,12 @@ from sartor.data.checks._sightings import further_lines, percent
 from sartor.data.dataset import Dataset
 from sartor.data.rows import Example, Text
 from sartor.data.split import Splits
-from sartor.data.wording import answered, fingerprint64, normal
+from sartor.data.watching import Look, Watcher
+from sartor.data.wording import fingerprint64
 from sartor.errors import Problem
 from sartor.options import NoOptions as Options
 
-__all__ = ["Options", "check"]
+__all__ = ["Options", "watch"]
 
 MANY = 0.2
 """Share of the rows with one answer from which it stands out ..."""
@@ -26,28 +27,37 @@ OPEN = 0.2
 ENOUGH = 50
 
 
-def check(dataset: Dataset, splits: Splits) -> Iterator[Problem]:
+def watch(dataset: Dataset, splits: Splits) -> Watcher:
     """D168, once, at the first row with the commonest answer; labelled rows and raw texts have none."""
-    rows: list[int] = []
-    said = np.zeros(len(dataset), np.uint64)
-    for at, row in enumerate(dataset):
+    return _Watcher(dataset)
+
+
+class _Watcher:
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._said = np.zeros(len(dataset), np.uint64)
+
+    def see(self, at: int, look: Look) -> None:
+        row = look.row
         if not isinstance(row, Text) and not (isinstance(row, Example) and row.label is not None):
-            rows.append(at)
-            said[at] = fingerprint64(normal(answered(row)))
-    if len(rows) < ENOUGH:
-        return
-    different, counts = np.unique(said[rows], return_counts=True)
-    most = int(counts.argmax())
-    if counts[most] < MANY * len(rows) or len(different) < OPEN * len(rows):
-        return
-    same = np.flatnonzero(said == different[most])
-    origin = dataset.origin(int(same[0]))
-    yield Problem(
-        "D168",
-        f"{percent(len(same), len(rows))} of {len(rows):,} answers are the same ({len(same):,} rows)",
-        file=origin.file,
-        line=origin.line,
-        fix="leave most of them out, unless the model should answer like this that often",
-        level="warning",
-        rows=further_lines(dataset, same, int(same[0])),
-    )
+            self._said[at] = fingerprint64(look.answered)
+
+    def problems(self) -> Iterator[Problem]:
+        dataset, said = self._dataset, self._said[self._said != 0]
+        if len(said) < ENOUGH:
+            return
+        different, counts = np.unique(said, return_counts=True)
+        most = int(counts.argmax())
+        if counts[most] < MANY * len(said) or len(different) < OPEN * len(said):
+            return
+        same = np.flatnonzero(self._said == different[most])
+        origin = dataset.origin(int(same[0]))
+        yield Problem(
+            "D168",
+            f"{percent(len(same), len(said))} of {len(said):,} answers are the same ({len(same):,} rows)",
+            file=origin.file,
+            line=origin.line,
+            fix="leave most of them out, unless the model should answer like this that often",
+            level="warning",
+            rows=further_lines(dataset, same, int(same[0])),
+        )

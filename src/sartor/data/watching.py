@@ -1,0 +1,89 @@
+"""One look at every row for all checks that judge rows one by one: a row is decoded once, and so are its texts worked out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Protocol
+
+from sartor import registry
+from sartor.data.dataset import Dataset
+from sartor.data.features import words_of
+from sartor.data.overlap import codes_of
+from sartor.data.rows import Row, Text
+from sartor.data.split import Splits
+from sartor.data.wording import answered, normal
+from sartor.errors import Problem
+
+
+class Look:
+    """A row, and what several checks ask of it."""
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+
+    @cached_property
+    def answer(self) -> str:
+        """What should come out: the answer, or the whole of a raw text."""
+        return self.row.text if isinstance(self.row, Text) else self.row.answer_text()
+
+    @cached_property
+    def answered(self) -> str:
+        """The answer with its tool calls, in normal form."""
+        return normal(self._answered)
+
+    @cached_property
+    def answer_words(self) -> list[str]:
+        """The words of `answer`."""
+        return self._answered_words if self.answer == self._answered else words_of(normal(self.answer))
+
+    @cached_property
+    def codes(self) -> list[int]:
+        """32 bits for each word of all that is asked and answered."""
+        said = words_of(normal(self.row.prompt_text())) + self._answered_words
+        return codes_of(said)
+
+    @cached_property
+    def _answered(self) -> str:
+        return answered(self.row)
+
+    @cached_property
+    def _answered_words(self) -> list[str]:
+        return words_of(self.answered)
+
+
+class Seeing(Protocol):
+    """What is shown every row."""
+
+    def see(self, at: int, look: Look) -> None:
+        """Row number `at` of the data set."""
+
+
+class Watcher(Seeing, Protocol):
+    """Sees every row once, in order, and then tells what it found."""
+
+    def problems(self) -> Iterator[Problem]:
+        """What was found in all of them."""
+
+
+def show(dataset: Dataset, *watchers: Seeing) -> None:
+    """Show every row to all watchers, in order."""
+    if watchers:
+        for at, row in enumerate(dataset):
+            look = Look(row)
+            for watcher in watchers:
+                watcher.see(at, look)
+
+
+def findings(
+    names: Sequence[str], dataset: Dataset, splits: Splits, done: Callable[[int], None] = lambda count: None
+) -> Iterator[Problem]:
+    """What the checks of these names find, in their order. `done` is told how many have finished."""
+    modules = {name: registry.component("check", name) for name in names}
+    watchers: dict[str, Watcher] = {
+        name: module.watch(dataset, splits) for name, module in modules.items() if hasattr(module, "watch")
+    }
+    show(dataset, *watchers.values())
+    for count, (name, module) in enumerate(modules.items(), 1):
+        yield from watchers[name].problems() if name in watchers else module.check(dataset, splits)
+        done(count)
