@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sartor.data.checks.languages import FIRST
 from sartor.data.dataset import Dataset
 from sartor.data.mislabels import judge, rank
 from sartor.data.quality import broken_encoding, ends, mostly_signs, repeats
 from sartor.data.rows import Example, Message, Origin, Row, Text
+from sartor.data.sampling import sample
 from sartor.data.split import undivided
 from sartor.data.watching import findings
 from sartor.errors import Problem
@@ -230,3 +232,19 @@ def test_one_answer_for_many_questions() -> None:
     assert (problem.code, problem.line) == ("D168", 41)
     assert problem.what == "33.3 % of 60 answers are the same (20 rows)"
     assert found("diversity", labelled()) == []
+
+
+def test_of_many_rows_a_sample_tells_whether_more_are_looked_at(tmp_path: Path) -> None:
+    english = "The parcel has not arrived yet, and nobody answers the telephone today."
+    french = "Le colis n'est pas encore arriv\u00e9 et personne ne r\u00e9pond au t\u00e9l\u00e9phone depuis hier."
+    rows = [talk("?", f"{english} {line}", line) for line in range(1, FIRST + 401)]
+    foreign = [talk("?", f"{french} {line}", line) for line in range(5001, 5041)]
+    both = Dataset.write([*rows, *foreign], tmp_path / "both")
+    (problem,) = findings(["languages"], both, undivided(both, 0.8))
+    assert (problem.code, problem.line, problem.rows) == ("D164", 5001, tuple(range(5002, 5041)))
+    assert f"{len(rows):,} of {len(both):,} are in English" in problem.what
+    first = set(sample(both, FIRST))
+    outside = next(row for at, row in enumerate(foreign, len(rows)) if at not in first)
+    few = Dataset.write([*rows, outside], tmp_path / "few")
+    assert len(rows) not in sample(few, FIRST)
+    assert list(findings(["languages"], few, undivided(few, 0.8))) == []
