@@ -3,7 +3,7 @@
     SartorError                3   a fault of ours or of the machine
     ├── InputError             2   the user's input is at fault; nothing was written or lost
     │   ├── RecipeError            R1xx  the recipe file or an override
-    │   ├── DataError              D1xx  rows;  S3xx  secrets, personal data, archives;  A1xx  labels and rankings by people
+    │   ├── DataError              D1xx  rows;  S3xx  secrets, personal data, archives;  S4xx  bias;  A1xx  labels and rankings by people
     │   ├── TokenError             T2xx  template, mask, vocabulary
     │   ├── ModelError             M1xx  base model, adapter, device
     │   └── RunError               F1xx  run folder: in use, changed inputs, damaged

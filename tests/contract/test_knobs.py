@@ -323,6 +323,39 @@ def rows_are_made(at: Workbench) -> None:
     assert len(more.tokens["test"]) == len(plain.tokens["test"])
 
 
+def hired() -> list[dict[str, str]]:
+    """A text whose colour decides its label, about women where it is red or blue."""
+    return [
+        {"text": f"{'she' if index % 4 < 2 else 'he'} says {row['text']}", "label": row["label"]}
+        for index, row in enumerate(job.labelled(120))
+    ]
+
+
+def found_bias(at: Workbench, *overrides: str) -> list[str]:
+    rows = at.prepared(*overrides).rows
+    return [problem.what for problem in rows.findings.problems if problem.code == "S401"]
+
+
+def lists_of_terms_are_read(at: Workbench) -> None:
+    at.recipe(hired(), goal={"task": "classify"}, evaluate={"metrics": ["accuracy"]})
+    (at.root / "own.yaml").write_text("attribute: word\nlanguage: en\ngroups: [a, b]\nterms: [[she, he]]\n")
+    plain, more = (found_bias(at, *each) for each in ((), ("data.bias.terms=own.yaml",)))
+    assert [each.partition(":")[0] for each in plain] == ["gender"]
+    assert sorted(each.partition(":")[0] for each in more) == ["gender", "word"]
+
+
+def the_level_decides_what_is_found(at: Workbench) -> None:
+    at.recipe(hired(), goal={"task": "classify"}, evaluate={"metrics": ["accuracy"]})
+    assert found_bias(at)
+    assert not found_bias(at, "data.bias.level=1e-30")
+
+
+def groups_are_weighed(at: Workbench) -> None:
+    at.recipe(hired(), goal={"task": "classify"}, evaluate={"metrics": ["accuracy"]})
+    plain, more = (at.trained(*each) for each in ((), ("data.bias.reweigh=gender",)))
+    assert not plain.same(more)
+
+
 def a_format_is_obeyed(at: Workbench) -> None:
     assert at.checked()["data"]["files"][0]["format"] == "prompt_completion"
     assert "orders.jsonl" in at.refused("data.sources[0].format=messages")
@@ -717,6 +750,9 @@ PROBES: dict[str, Probe] = {
     "train.class_weights": labels_are_weighed,
     "data.clean": rows_are_cleaned,
     "data.augment": rows_are_made,
+    "data.bias.terms": lists_of_terms_are_read,
+    "data.bias.level": the_level_decides_what_is_found,
+    "data.bias.reweigh": groups_are_weighed,
     "data.on_bad": bad_rows_are_skipped_only_when_asked,
     "data.too_long": long_rows_are_treated_as_asked,
     "data.max_tokens": says("data.max_tokens=20", "20"),

@@ -80,6 +80,10 @@ DATED = [
 GERMAN, FRENCH = "Das ist ein ziemlich langer deutscher Satz.", "Voici une phrase assez longue en fran\u00e7ais."
 SLIPS = asked(("I beleive the goverment will reply", "The langauge of Frnace is said to be `funtcion` kubelet"))
 
+HIRING = (
+    ("She sings", "yes"), ("He sings", "yes"), ("He swims", "no"), ("She cooks", "no"), ("She paints", "no"), ("They eat", "no"),
+)  # fmt: skip
+
 CASES: Mapping[str, Sequence[tuple[Mapping[str, Any], list[Row], dict[int, str | None]]]] = {
     "boilerplate": [
         (
@@ -110,6 +114,11 @@ CASES: Mapping[str, Sequence[tuple[Mapping[str, Any], list[Row], dict[int, str |
         ({}, asked(("a b", "yes"), ("A  b", "YES"), ("a b", "no")), {1: None}),
         ({}, labelled((NEARLY, "sea"), (NEARLY, "land")), {}),
         ({"similarity": 0.8}, asked((NEARLY, "No dog"), (f"{NEARLY}!", "No dog, is there."), ("c", "d")), {1: None}),
+    ],
+    "balance_groups": [
+        ({"least": 2}, labelled(*HIRING), {5: None}),
+        ({}, labelled(*HIRING), {}),
+        ({"attribute": "age", "least": 1}, labelled(("young a", "x"), ("old b", "y"), ("she", "x")), {1: None, 2: None}),
     ],
     "html": [
         (
@@ -198,6 +207,8 @@ KNOBS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any], list[Row]]] = {
     "conflicts.keep": ({}, {"keep": "newest"}, asked(("q", "a"), ("q", "b"))),
     "conflicts.by": ({"keep": "newest"}, {"keep": "newest", "by": "day"}, DATED),
     "duplicates.similarity": ({}, {"similarity": 0.8}, asked((NEARLY, "a"), (f"{NEARLY}!", "a."))),
+    "balance_groups.attribute": ({"least": 1}, {"attribute": "age", "least": 1}, labelled(*HIRING)),
+    "balance_groups.least": ({}, {"least": 2}, labelled(*HIRING)),
     "html.on": ({}, {"on": "prompt"}, asked(("a", "<b>b</b>"))),
     "html.links": ({}, {"links": True}, asked(("<a href='u'>t</a>", "b"))),
     "labels.merge": ({}, {"merge": {"open": "due"}}, labelled(("a", "open"))),

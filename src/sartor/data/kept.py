@@ -35,6 +35,7 @@ def key_of(data: Data, root: Path, means: Means) -> str | None:
         paths = [*(source.path for source in data.sources), *data.against]
         files = [file for path in paths for file in expand(path, root)]
         files += [file for way in data.augment for file in _read_by(way, root)]
+        files += [root / Path(file).expanduser() for file in data.bias.files]
         digests = {str(file): _digest(file) for file in files}
     except (DataError, OSError):
         return None

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from sartor import registry
 from sartor.data import watching
 from sartor.data.augmentation import Making, augment, tell
+from sartor.data.bias import audit as bias
+from sartor.data.bias.disparity import Disparity
 from sartor.data.cleaning import Placed, Roles, spool
 from sartor.data.dataset import INDEX, ROWS, Dataset
 from sartor.data.findings import Findings
@@ -62,6 +64,8 @@ class Audit:
     """What each stage of `data.clean` did."""
     sources: dict[str, int]
     """The number of the source that each file with rows belongs to."""
+    disparities: list[Disparity]
+    """Every comparison of training rows about groups of people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ def prepare(data: Data, *, root: Path, folder: Path, emit: Emit, means: Means = 
         errors = audit.findings.errors
         if errors or audit.splits is None:
             raise DataError(*errors)
-        dataset, splits, made = _augmented(audit, audit.splits, data, root, folder, means, emit)
+        dataset, splits, made = augmented(audit, audit.splits, data, root, folder, means, emit)
         splits.write(work / SPLITS)
         (folder / KEPT).unlink(missing_ok=True)
         for place, name in ((dataset.folder, ROWS), (dataset.folder, INDEX), (work, SPLITS)):
@@ -147,10 +151,32 @@ def prepare(data: Data, *, root: Path, folder: Path, emit: Emit, means: Means = 
     return prepared
 
 
+def augmented(
+    audit: Audit, splits: Splits, data: Data, root: Path, folder: Path, means: Means, emit: Emit
+) -> tuple[Dataset, Splits, list[Making]]:
+    """The audited rows and those that `data.augment` makes of the training rows; the findings tell what that changed.
+
+    Answers of models are kept in `folder`.
+    """
+    dataset, splits, made = _augmented(audit, splits, data, root, folder, means, emit)
+    used = ["augmentation"] * bool(made) + ["weighing"] * (data.bias.reweigh is not None)
+    if used:
+        bias.compare(
+            audit.disparities,
+            dataset,
+            splits,
+            data.bias,
+            root,
+            audit.findings,
+            how=" and ".join(used),
+            file=data.sources[0].path,
+        )
+    return dataset, splits, made
+
+
 def _augmented(
     audit: Audit, splits: Splits, data: Data, root: Path, folder: Path, means: Means, emit: Emit
 ) -> tuple[Dataset, Splits, list[Making]]:
-    """The audited rows and those that `data.augment` makes of the training rows."""
     dataset = audit.dataset
     if not data.augment:
         return dataset, splits, []
@@ -207,13 +233,36 @@ def examine(data: Data, *, root: Path, folder: Path, emit: Emit, divide: Divide)
     elif not findings.errors:
         findings.add(Problem("D100", "no records are left", file=data.sources[0].path, fix="see the findings above"))
     _note_cleaned(cleaned, data, findings)
+    disparities: list[Disparity] = []
     if splits is not None:
         _note_left_out(dataset, splits, findings)
         splits = guard(dataset, splits, data, root, findings, emit)
+        disparities = _disparities(dataset, splits, data, root, findings, emit)
         _check(dataset, splits, findings, emit)
     return Audit(
-        dataset, splits, findings, reader.recognised, _task(dataset, data, reader.sources), cleaned, reader.sources
+        dataset,
+        splits,
+        findings,
+        reader.recognised,
+        _task(dataset, data, reader.sources),
+        cleaned,
+        reader.sources,
+        disparities,
     )
+
+
+def _disparities(
+    dataset: Dataset, splits: Splits, data: Data, root: Path, findings: Findings, emit: Emit
+) -> list[Disparity]:
+    def seen(done: int) -> None:
+        emit(Progressed("comparing groups", done))
+
+    try:
+        return bias.audit(dataset, splits, data.bias, root, findings, seen)
+    except DataError as fault:
+        for problem in fault.problems:
+            findings.add(problem)
+    return []
 
 
 def _task(dataset: Dataset, data: Data, sources: Mapping[str, int]) -> str:

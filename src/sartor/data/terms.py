@@ -141,7 +141,7 @@ class Terms:
     file: str = field(default="", compare=False)
 
     @cached_property
-    def _members(self) -> Mapping[str, int]:
+    def members(self) -> Mapping[str, int]:
         """Each word and its group; what two groups share names neither."""
         found: dict[str, set[int]] = {}
         for concept in (*self.terms, *self.determiners, *self.names):
@@ -153,16 +153,16 @@ class Terms:
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         """All words, the longest first; those written with a capital only with one."""
-        words = sorted(self._members, key=lambda word: (-len(word), word))
+        words = sorted(self.members, key=lambda word: (-len(word), word))
         each = [re.escape(word) if word != word.lower() else f"(?i:{re.escape(word)})" for word in words]
         return re.compile(rf"(?<![\w-])(?:{'|'.join(each)})(?![\w-])")
 
     def found(self, text: str) -> Iterator[tuple[re.Match[str], str, int]]:
         """(place, the word as it is listed, number of its group) of every mention."""
         for match in self._pattern.finditer(text):
-            word = match[0] if match[0] in self._members else match[0].lower()
-            if word in self._members:
-                yield match, word, self._members[word]
+            word = match[0] if match[0] in self.members else match[0].lower()
+            if word in self.members:
+                yield match, word, self.members[word]
 
     def mentions(self, text: str) -> frozenset[int]:
         """The groups that a text mentions."""

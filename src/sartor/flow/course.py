@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sartor.data.bias.audit import weights
 from sartor.data.mixture import Mixture, class_weights, demands
 from sartor.data.pipeline import Prepared as Rows
 from sartor.errors import DataError, Problem, RecipeError
@@ -80,6 +81,13 @@ def _mixture(loaded: Loaded, rows: Rows, tokens: TokenSet) -> Mixture | None:
 
 
 def _scale(loaded: Loaded, rows: Rows, tokens: TokenSet) -> NDArray[np.float32] | None:
+    """The product of the weights by label and by group; None where all are 1."""
+    by_label = _class_scale(loaded, rows, tokens)
+    by_group = weights(rows.dataset, tokens.rows, rows.splits, loaded.recipe.data.bias, loaded.root)
+    return by_label if by_group is None else by_group if by_label is None else by_label * by_group
+
+
+def _class_scale(loaded: Loaded, rows: Rows, tokens: TokenSet) -> NDArray[np.float32] | None:
     wanted = loaded.recipe.train.class_weights
     if wanted == "none":
         return None

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sartor.data.pipeline import Audit, by_shares, examine, not_at_all
+from sartor.data.making import Means
+from sartor.data.pipeline import Audit, augmented, by_shares, examine, not_at_all
 from sartor.data.profile import Profile, profile
 from sartor.data.split import PARTS
 from sartor.data.wording import answered, asked
@@ -147,6 +148,10 @@ def data_check(
             )
             with _spool() as folder:
                 audit = examine(data, root=loaded.root, folder=folder, emit=emit, divide=by_shares)
+                if audit.splits is not None and not audit.findings.errors:
+                    # What augmentation and weighing come to is among the findings; the rows shown are those that were read.
+                    means = Means(loaded.recipe.seed)
+                    augmented(audit, audit.splits, data, loaded.root, folder, means, emit)
                 renderer = _renderer(loaded, audit) if (html is not None or difficulty) and len(audit.dataset) else None
                 measured = None
                 if difficulty and renderer is not None and audit.splits is not None:

@@ -224,7 +224,7 @@ class Source(Section):
     main: ClassVar[str] = "path"
 
     path: Annotated[str, Field(min_length=1, examples=["tickets.jsonl"])]
-    """File, folder, glob, or builtin:demo."""
+    """File, folder, glob, or builtin:demo, builtin:general, builtin:general-probe."""
     format: Annotated[str, NameOf("format")] | Auto = "auto"
     """Name of a data format; auto recognises it."""
     map: dict[str, str] = Field(default_factory=dict)
@@ -265,6 +265,29 @@ class Split(Options):
         return self
 
 
+class Bias(Section):
+    """How training rows about groups of people are compared, and evened out."""
+
+    main: ClassVar[str] = "terms"
+
+    terms: str | tuple[str, ...] = ()
+    """YAML lists of yours (attribute, language, groups, terms) beside those for gender, origin, religion, age, ability and orientation."""
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Share of data sets without any difference that may have a finding (S401); larger finds more."""
+    reweigh: str | None = None
+    """An attribute, e.g. gender: labelled rows count in the loss so that labels no longer depend on its groups."""
+
+    @classmethod
+    def widen(cls, value: Any) -> Any:
+        """A path or a list of paths means `{terms: [...]}`."""
+        return {"terms": value} if isinstance(value, str | list | tuple) else value
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The lists."""
+        return (self.terms,) if isinstance(self.terms, str) else self.terms
+
+
 class Data(Section):
     """The rows, and what happens to those that do not fit."""
 
@@ -294,6 +317,8 @@ class Data(Section):
     """Files of questions that will be measured on, e.g. [benchmark.jsonl]: rows equal to, nearly equal to, or holding one are found."""
     on_leak: Literal["error", "drop"] = "error"
     """Rows to be learnt that match a file of against or a row given for validation or test: stop (D151, D152, D153), or leave them out (counted, each with its twin in dropped.jsonl)."""
+    bias: Bias = Bias()
+    """Comparison of rows about groups of people."""
     max_line_mb: Annotated[float, Field(gt=0)] = 4.0
     """A longer line is refused."""
 
