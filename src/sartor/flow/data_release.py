@@ -55,7 +55,7 @@ class Released:
 def release(target: str, form: str, out: Path, emit: Emit) -> Released:
     """Write every part of the data of `target` (a run, snapshot, recipe or file) into the new folder `out`.
 
-    Raises DataError D194 where `out` exists or no row has this form, D119 where a library is missing.
+    Raises DataError D194 where `out` exists, D177 where no row has this form, D119 where a library is missing.
     """
     if out.exists():
         raise DataError(Problem("D194", "the folder exists already", file=str(out), fix="another --out"))
@@ -74,7 +74,7 @@ def release(target: str, form: str, out: Path, emit: Emit) -> Released:
                 files[name] = count
             if not any(files.values()):
                 what = f"no row can be written as {form}"
-                raise DataError(Problem("D194", what, file=target, fix="--as jsonl"))
+                raise DataError(Problem("D177", what, file=target, fix="--as jsonl"))
             if form == "hub":
                 names = {Path(name).name.partition("-")[0]: name for name in files}
                 counts = {part: files[name] for part, name in names.items()}

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sartor.data.cleaning import spool
 from sartor.data.dataset import INDEX, ROWS, Dataset
 from sartor.data.ledger import CHANGED, SUGGESTED, difference
-from sartor.data.pipeline import DROPPED, FINDINGS, MANIFEST, SPLITS, examine, not_at_all
+from sartor.data.making import Means
+from sartor.data.pipeline import DROPPED, FINDINGS, MANIFEST, SPLITS, Reader, not_at_all
 from sartor.data.pipeline import prepare as prepare_rows
 from sartor.data.split import PARTS, Splits
 from sartor.data.versions import SHORT, VERSION, Changes, Held, Version, changes, version_of
-from sartor.errors import DataError, Problem
+from sartor.errors import DataError, Problem, raise_errors
 from sartor.recipe.load import load
 from sartor.recipe.schema import Data, Source
 from sartor.store import atomic
@@ -26,6 +28,7 @@ from sartor.store import atomic
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sartor.data.augmentation import Making
     from sartor.flow.prepare import Emit
 
 RECIPES = (".yaml", ".yml")
@@ -50,7 +53,7 @@ class Opened:
 
 @contextmanager
 def opened(target: str, emit: Emit) -> Iterator[Opened]:
-    """The data of a run folder, a snapshot, a recipe or a file. Raises InputError where there is none."""
+    """The data of a run folder, a snapshot, a recipe or a file, read whatever a run would mind about it. Raises InputError."""
     path = Path(target).expanduser()
     for folder in (path / "data", path):
         if (folder / SPLITS).exists() and (folder / ROWS).exists():
@@ -67,16 +70,32 @@ def opened(target: str, emit: Emit) -> Iterator[Opened]:
         folder = Path(scratch)
         if path.suffix.lower() in RECIPES:
             loaded = load(path)
-            rows = prepare_rows(loaded.recipe.data, root=loaded.root, folder=folder, emit=emit)
+            means = Means(loaded.recipe.seed)
+            rows = prepare_rows(loaded.recipe.data, root=loaded.root, folder=folder, emit=emit, means=means)
+            _require_made(rows.augmented, target)
             held, data = Held(rows.dataset, rows.splits), loaded.recipe.data
         else:
             data = Data(sources=(Source(path=target),))
-            audit = examine(data, root=Path.cwd(), folder=folder, emit=emit, divide=not_at_all)
-            if audit.findings.errors or audit.splits is None:
-                raise DataError(*audit.findings.errors)
-            held = Held(audit.dataset, audit.splits)
-            audit.splits.write(folder / SPLITS)
+            held = _read(data, folder, emit)
+            held.splits.write(folder / SPLITS)
         yield Opened(target, held, version_of(*held, data), folder)
+
+
+def _read(data: Data, folder: Path, emit: Emit) -> Held:
+    """The rows of a file, sound or not: what a training run would mind is not asked. Raises DataError for what cannot be read."""
+    reader = Reader(data, Path.cwd(), emit)
+    dataset, roles, _ = spool(reader.rows(), (), folder, emit)
+    raise_errors(DataError, reader.findings.errors)
+    return Held(dataset, not_at_all(dataset, data, roles, lambda done: None))
+
+
+def _require_made(made: Sequence[Making], target: str) -> None:
+    """Raises DataError D178 where rows are missing that a run would have had a model make."""
+    for making in made:
+        if making.pending:
+            what = f"augment.{making.way} asks a model for rows, which only a run does"
+            fix = "name the folder of a run of this recipe in place of the recipe"
+            raise DataError(Problem("D178", what, file=target, fix=fix))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,13 @@ import job
 import pytest
 import yaml
 
+from sartor.data.making import Means
+from sartor.data.pipeline import prepare
 from sartor.errors import InputError
 from sartor.flow.data_check import data_check
 from sartor.flow.data_release import release
 from sartor.flow.data_versions import diff, opened, snapshot
+from sartor.recipe.load import load
 
 
 def quiet(event: object) -> None:
@@ -106,6 +109,31 @@ def test_openais_form_leaves_out_what_it_cannot_hold_and_says_so(folder: Path) -
     with pytest.raises(InputError, match="D194"):
         release("rows.jsonl", "openai", folder / "out", quiet)
     job.write_rows(folder / "texts.jsonl", job.texts(5))
-    with pytest.raises(InputError, match="D194"):
+    with pytest.raises(InputError, match="D177"):
         release("texts.jsonl", "openai", folder / "none", quiet)
     assert not (folder / "none").exists()
+
+
+def test_a_recipe_gives_the_rows_that_its_run_makes(folder: Path) -> None:
+    """Made rows depend on the seed of the recipe."""
+    job.write_rows(folder / "rows.jsonl", job.labelled())
+    recipe(folder, "r.yaml", augment=["random_edit"])
+    loaded = load("r.yaml")
+    prepare(loaded.recipe.data, root=folder, folder=folder / "run", emit=quiet, means=Means(loaded.recipe.seed))
+    found = diff("run", "r.yaml", quiet)
+    assert set(found.counts) > {"same", "added"}
+    assert found.counts["same"] == sum(count for count, _ in found.parts.values()) > 72
+
+    recipe(folder, "asks.yaml", augment=[{"paraphrase": {"model": "sartor/nano", "by": "chat"}}])
+    with pytest.raises(InputError, match=r"D178: augment\.paraphrase asks a model"):
+        snapshot("asks.yaml", folder / "kept", quiet)
+
+
+def test_a_file_is_compared_whatever_a_run_would_mind(folder: Path) -> None:
+    """Raw rows beside cleaned ones: that is when labels are misspelt."""
+    rows = [{**row, "label": f"{row['label']}_colour"} for row in job.labelled()]
+    job.write_rows(folder / "clean.jsonl", rows)
+    misspelt = {**rows[0], "label": rows[0]["label"][:-1]}
+    job.write_rows(folder / "raw.jsonl", [misspelt, *rows[1:]])
+    assert "D161" in {problem.code for problem in data_check(["raw.jsonl"], quiet).errors}
+    assert diff("raw.jsonl", "clean.jsonl", quiet).counts["changed"] == 1
