@@ -139,16 +139,16 @@ def write_first(
 
 
 def open_settings(folder: Path) -> Settings:
-    """How the folder was made. Raises DataError D198 for one that `sartor data clean` did not write."""
+    """How the folder was made. Raises DataError D189 for one that `sartor data clean` did not write."""
     try:
         return Settings.from_json(json.loads((folder / STATE / SETTINGS).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as fault:
         what = "this is no folder that sartor data clean wrote"
-        raise DataError(Problem("D198", what, file=str(folder), fix="name the folder given by --out")) from fault
+        raise DataError(Problem("D189", what, file=str(folder), fix="name the folder given by --out")) from fault
 
 
 def apply_rules(folder: Path, rules: Sequence[Rule], seen: Seen) -> Written:
-    """Write the folder anew with these rules after those given before. Raises DataError D198."""
+    """Write the folder anew with these rules after those given before. Raises DataError D189."""
     before = open_settings(folder)
     settings = replace(before, rules=(*before.rules, *rules))
     state = folder / STATE

@@ -139,12 +139,12 @@ def data_clean(targets: Sequence[str], *, stages: str | None, out: Path, emit: E
 
 
 def data_restore(folder: Path, *, stage: str | None, rows: Sequence[str], emit: Emit) -> DataCleaned:
-    """Take decisions of `sartor data clean` back: those of a stage, about some rows, or all. Raises DataError D198."""
+    """Take decisions of `sartor data clean` back: those of a stage, about some rows, or all. Raises DataError D185, D189."""
     return _ruled(folder, "restore", stage, rows, emit)
 
 
 def data_accept(folder: Path, *, stage: str, rows: Sequence[str], emit: Emit) -> DataCleaned:
-    """Do what a stage suggested, for all rows or for some. Raises DataError D198."""
+    """Do what a stage suggested, for all rows or for some. Raises DataError D185, D189."""
     return _ruled(folder, "accept", stage, rows, emit)
 
 
@@ -154,13 +154,13 @@ def _ruled(folder: Path, do: Any, stage: str | None, rows: Sequence[str], emit: 
     if stage is not None and stage not in names:
         near = nearest(stage, names)
         what = f'no stage "{stage}" was run' + (f'; did you mean "{near}"?' if near else "")
-        raise DataError(Problem("D198", what, file=str(folder), fix=f"stages: {', '.join(names)}"))
+        raise DataError(Problem("D185", what, file=str(folder), fix=f"stages: {', '.join(names)}"))
     if rows:
         known = {str(original.row.origin) for original in originals(folder)} & set(rows)
         for row in rows:
             if row not in known:
                 fix = "rows are named FILE:LINE, as in dropped.jsonl and changed.jsonl (its file and line)"
-                raise DataError(Problem("D198", f'there is no row "{row}"', file=str(folder), fix=fix))
+                raise DataError(Problem("D185", f'there is no row "{row}"', file=str(folder), fix=fix))
     rules = [Rule(do, stage, row) for row in rows] or [Rule(do, stage)]
     written = apply_rules(folder, rules, lambda done: emit(Progressed("writing", done)))
     return DataCleaned(folder, written, tuple(map(_shown, settings.stages)), proposed=False, verb=f"{do}d")
@@ -172,7 +172,7 @@ def _data(targets: Sequence[str]) -> tuple[Data, Path]:
         return Data(sources=tuple(Source(path=path) for path in targets), on_bad="skip"), Path.cwd()
     if len(targets) > 1:
         what = "a recipe is cleaned on its own, because its rows go to one folder"
-        raise DataError(Problem("D197", what, file=recipes[0], fix="one command for each recipe"))
+        raise DataError(Problem("D188", what, file=recipes[0], fix="one command for each recipe"))
     from sartor.recipe.load import load
 
     loaded = load(recipes[0])
@@ -261,14 +261,14 @@ def _require_different(data: Data, root: Path) -> None:
         for file in expand(source.path, root):
             if file.resolve() in seen:
                 what = "this file is named twice, so its rows could not be told apart"
-                raise DataError(Problem("D196", what, file=source.path, fix="name it once"))
+                raise DataError(Problem("D186", what, file=source.path, fix="name it once"))
             seen.add(file.resolve())
 
 
 def _require_free(out: Path) -> None:
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / STATE).is_dir())):
         what = "this holds something else than cleaned data"
-        raise DataError(Problem("D197", what, file=str(out), fix="give --out a folder that is not there yet"))
+        raise DataError(Problem("D187", what, file=str(out), fix="give --out a folder that is not there yet"))
 
 
 def _parent(out: Path) -> Path:

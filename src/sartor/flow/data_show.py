@@ -250,7 +250,7 @@ def _chosen(audit: Audit, target: str, rows: int, row: int | None, split: str | 
     if row not in known:
         where = f"the {split} part" if split else target
         what = f"there is no row {row} in {where}; it has {len(known):,} rows"
-        raise DataError(Problem("D158", what, file=target, fix="rows are counted from 0"))
+        raise DataError(Problem("D176", what, file=target, fix="rows are counted from 0"))
     return [row]
 
 

@@ -156,7 +156,7 @@ def test_label_typos_are_found(tmp_path: Path) -> None:
 
 
 def test_an_unknown_label_is_refused_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r'D193.*"neutrl", which no row has; did you mean "neutral"'):
+    with pytest.raises(DataError, match=r'D183.*"neutrl", which no row has; did you mean "neutral"'):
         clean("labels", labelled(("a", "neutral"), ("b", "good")), tmp_path, drop=["neutrl"])
 
 

@@ -58,7 +58,7 @@ def test_chooses_rows_and_parts(recipe):
     assert {shown.part for shown in test} == {"test"}
     assert 1 <= len(test) < 10
     outside = next(row for row in range(30) if row not in {shown.row for shown in test})
-    with pytest.raises(DataError, match="D158: there is no row"):
+    with pytest.raises(DataError, match="D176: there is no row"):
         show(recipe, row=outside, split="test")
     with pytest.raises(DataError, match="it has 30 rows"):
         show(recipe, row=30)

@@ -63,7 +63,7 @@ class _Said(NamedTuple):
 def decide(
     dataset: Dataset, roles: Roles, options: Options, seen: Callable[[int], None]
 ) -> Iterator[tuple[int, Outcome]]:
-    """Drops rows; changes none. Raises DataError D194 where rows to be compared have no or odd values in the column `by`."""
+    """Drops rows; changes none. Raises DataError D184 where rows to be compared have no or odd values in the column `by`."""
     prompt = dataset.index.prompt
     first = first_equal(prompt)
     again = first[(first != np.arange(len(first))) & (prompt != 0)]
@@ -127,5 +127,5 @@ def _newest(dataset: Dataset, said: list[_Said], options: Options) -> Any:
             origin = dataset.origin(each.row)
             what = f'clean.conflicts.by: "{options.by}" tells no age here (a number or a text needed, of one kind in all rows)'
             fix = "write the column in all rows, or leave `by` out: then the last row read is the newest"
-            raise DataError(Problem("D194", what, file=origin.file, line=origin.line, fix=fix))
+            raise DataError(Problem("D184", what, file=origin.file, line=origin.line, fix=fix))
     return max(each.age for each in said)

@@ -43,7 +43,7 @@ class Options(Settings):
 def decide(
     dataset: Dataset, roles: Roles, options: Options, seen: Callable[[int], None]
 ) -> Iterator[tuple[int, Outcome]]:
-    """Changes and drops labelled rows. Raises DataError D193 for a label in `merge` or `drop` that no row has."""
+    """Changes and drops labelled rows. Raises DataError D183 for a label in `merge` or `drop` that no row has."""
     codes, names = dataset.index.label, dataset.labels
     counted = np.bincount(codes[codes >= 0], minlength=len(names))
     counts: dict[str, int] = {}
@@ -100,4 +100,4 @@ def _require_known(options: Options, known: set[str]) -> None:
                 hint = f'; did you mean "{near}"?' if near else ""
                 what = f'clean.labels.{key} names the label "{label}", which no row has{hint}'
                 fix = "labels are told apart to the letter; `sartor data check` lists those of the data"
-                raise DataError(Problem("D193", what, fix=fix))
+                raise DataError(Problem("D183", what, fix=fix))
