@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import yaml
 from job import Done, finish
 
 from sartor.errors import DataError, InputError, Interrupted, ModelError, RecipeError, RunError
+from sartor.events import Noted
 from sartor.flow.check import check
 from sartor.flow.run import _fingerprint, run
 from sartor.recipe.load import load
@@ -94,6 +96,38 @@ class TestFolder:
         told = json.dumps(read(lora.folder / "environment.json"))
         for word in ("torch", "transformers", "sartor", "seeds", "processor", "python"):
             assert word in told.lower(), word
+
+    def test_report_and_card_count_every_row_that_was_left_out(self, model: Path, tmp_path: Path) -> None:
+        rows = job.labelled()
+        copies = [{**row, "text": f"  {row['text']}"} for row in rows[:5]]
+        job.write_rows(tmp_path / "bench.jsonl", [{"prompt": row["text"]} for row in rows[40:43]])
+        data = {
+            "sources": ["orders.jsonl"],
+            "clean": ["whitespace", {"duplicates": 1.0}],
+            "augment": ["random_edit"],
+            "against": ["bench.jsonl"],
+            "on_leak": "drop",
+        }
+        train = {"steps": 2, "class_weights": "balanced"}
+        body = job.recipe(
+            model, data=data, goal={"task": "classify"}, train=train, evaluate={"metrics": ["accuracy"], "rows": 4}
+        )
+        done = finish(tmp_path, body, rows=[*rows, *copies])
+        left_out = Counter(row["rule"] for row in lines(done.folder / "data/dropped.jsonl"))
+        assert (left_out["clean.duplicates"], left_out["leak"]) == (5, 2), "one of the three is a test row"
+        card = (done.folder / "model_card.md").read_text(encoding="utf-8")
+        assert f"Left out, {left_out.total()} rows in all:" in card
+        assert "- 5 rows, clean.duplicates: says the same as a row that is kept" in card
+        assert "- 2 rows, leak: asks the same as bench.jsonl" in card
+        assert "whitespace 5." in card
+        assert re.search(r"[1-9]\d* by random_edit from ", card)
+        report = (done.folder / "report.html").read_text(encoding="utf-8")
+        assert f"{left_out.total()} in all" in report
+        for told in ("clean.duplicates", "leak", "whitespace", "random_edit"):
+            assert f"<code>{told}</code>" in report
+        assert len(lines(done.folder / "data/changed.jsonl")) == 5
+        told = [event.message for event in done.events if isinstance(event, Noted) and event.code == "N414"]
+        assert [f"; {left_out.total()} left out" in message for message in told] == [True]
 
     def test_the_manifest_gives_every_row_a_hash_and_a_part(self, lora: Done) -> None:
         rows = read(lora.folder / "data/manifest.json")["rows"]

@@ -41,15 +41,40 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What one stage of `data.clean` did."""
+
+    stage: str
+    rows: int
+    """Rows that came in."""
+    changed: int
+    dropped: int
+    suggested: int
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What one way of `data.augment` added to the training rows."""
+
+    way: str
+    rows: int
+    parents: int
+    """Rows they were made from."""
+
+
+@dataclass(frozen=True, slots=True)
 class DataFacts:
     """What the model was trained and tested on."""
 
     files: Sequence[DataFile] = ()
     rows: int = 0
-    """Rows kept."""
+    """Rows kept, those that were made among them."""
     parts: Mapping[str, int] = field(default_factory=dict)
     """train, validation, test -> rows"""
     dropped: Sequence[Dropped] = ()
+    """By every rule: bad records, cleaning, leaks, made rows that were not taken, rows too long for the model."""
+    cleaned: Sequence[Cleaned] = ()
+    made: Sequence[Made] = ()
     residual: Mapping[str, float] = field(default_factory=dict)
     """Similarity left between the parts after splitting, 0 to 1: max and quantiles."""
     findings: Sequence[Mapping[str, Any]] = ()

@@ -75,13 +75,23 @@ def _data(facts: ReportFacts) -> Iterator[str]:
     yield f"{data.rows:,} rows{f': {parts}' if parts else ''}. Near copies of a row always stay in the same part."
     if data.files:
         lines = [_table_row(text(f.path), text(f.format), f"{f.records:,}", f"{f.skipped:,}") for f in data.files]
-        yield "\n".join(["| file | read as | records | left out |", "|---|---|---:|---:|", *lines])
+        yield "\n".join(["| file | read as | records | bad |", "|---|---|---:|---:|", *lines])
+    changed = [f"{text(step.stage)} {step.changed:,}" for step in data.cleaned if step.changed]
+    if changed:
+        yield f"Cleaned before training, rows changed by each stage: {', '.join(changed)}."
     if data.dropped:
-        yield "Left out:"
-        yield "\n".join(f"- {entry.rows:,} rows, {text(entry.rule)}: {text(entry.reason)}" for entry in data.dropped)
+        yield f"Left out, {_rows(sum(entry.rows for entry in data.dropped))} in all:"
+        yield "\n".join(f"- {_rows(entry.rows)}, {text(entry.rule)}: {text(entry.reason)}" for entry in data.dropped)
+    if data.made:
+        ways = ", ".join(f"{made.rows:,} by {text(made.way)} from {made.parents:,}" for made in data.made)
+        yield f"Rows made from training rows, and trained on beside them: {ways}."
     if data.residual:
         told = ", ".join(f"{text(name)} {score_text(value, False)}" for name, value in data.residual.items())
         yield f"Similarity left between the parts, where 1 is a copy: {told}."
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def _evaluation(facts: ReportFacts) -> Iterator[str]:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sartor.console import size
-from sartor.evaluate.facts import Curve, DataFacts, DataFile, Dropped, Foreseen, ReportFacts, Sample, Setting
+from sartor.data.ledger import entries
+from sartor.data.pipeline import DROPPED
+from sartor.evaluate.facts import (
+    Cleaned,
+    Curve,
+    DataFacts,
+    DataFile,
+    Dropped,
+    Foreseen,
+    Made,
+    ReportFacts,
+    Sample,
+    Setting,
+)
 from sartor.flow.forecast import measuring_seconds
 from sartor.flow.measure import accesses
 
@@ -23,6 +38,12 @@ if TYPE_CHECKING:
     from sartor.store.run import Run
 
 SAMPLES = 3
+TABLES = ("D190", "D196")
+"""Findings that the report shows as tables: what cleaning did, what augmentation made."""
+REASONS = 30
+"""Reasons to leave rows out that are listed."""
+PLACE = re.compile(r"(?<=\S):\d+$")
+"""The line in `belongs with the held-out row test.jsonl:17`."""
 
 
 def report_facts(
@@ -47,7 +68,7 @@ def report_facts(
         method=prepared.settings.method.name,
         created=time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
         curve=_curve(events, finished),
-        data=_data(prepared),
+        data=_data(prepared, run.folder / "data" / DROPPED),
         settings=[Setting(key, entry["value"], entry["why"]) for key, entry in prepared.resolution.json().items()],
         environment=run.read_json("environment.json") or {},
         timing=timing,
@@ -97,21 +118,41 @@ def _curve(events: list[dict[str, Any]], finished: Finished) -> Curve:
     )
 
 
-def _data(prepared: Prepared) -> DataFacts:
+def _data(prepared: Prepared, dropped: Path) -> DataFacts:
     rows = prepared.rows
     found = rows.findings.json()
-    dropped = Counter((drop.rule, drop.reason) for drop in rows.findings.dropped)
     residual = rows.splits.residual.json() if rows.splits.residual else {}
+    parts = {part: len(np.unique(tokens.rows)) for part, tokens in prepared.tokens.items()}
     return DataFacts(
         files=[
             DataFile(file["path"], file["format"] or "", file["records"], file["skipped"]) for file in found["files"]
         ],
-        rows=len(rows.dataset),
-        parts={part: len(np.unique(tokens.rows)) for part, tokens in prepared.tokens.items()},
-        dropped=[Dropped(rule, reason, count) for (rule, reason), count in dropped.most_common()],
+        rows=sum(parts.values()),
+        parts=parts,
+        dropped=_dropped(dropped),
+        cleaned=[Cleaned(step.stage, step.rows, step.changed, step.dropped, step.suggested) for step in rows.cleaned],
+        made=[Made(making.way, making.made, making.parents) for making in rows.augmented],
         residual={key: value for key, value in residual.items() if key in ("median", "p95", "p99", "max")},
-        findings=found["findings"],
+        findings=[finding for finding in found["findings"] if finding["code"] not in TABLES],
     )
+
+
+def rows_told(prepared: Prepared, dropped: Path) -> str:
+    """One line: the rows of each part, those that were made, and those that were left out."""
+    facts = _data(prepared, dropped)
+    made, out = sum(way.rows for way in facts.made), sum(entry.rows for entry in facts.dropped)
+    parts = ", ".join(f"{count:,} {part}" for part, count in facts.parts.items())
+    told = f"{facts.rows:,} rows: {parts}"
+    told += f"; {made:,} of the training rows were made from others" if made else ""
+    return told + (f"; {out:,} left out, each named in data/{DROPPED}" if out else "")
+
+
+def _dropped(file: Path) -> list[Dropped]:
+    """Rows left out by rule and reason, the most frequent first; which row each of them resembles is in the file alone."""
+    counts = Counter((entry["rule"], PLACE.sub("", entry["reason"])) for entry in entries(file))
+    frequent = [Dropped(rule, reason, count) for (rule, reason), count in counts.most_common(REASONS)]
+    rest = counts.total() - sum(entry.rows for entry in frequent)
+    return [*frequent, Dropped("others", f"{len(counts) - REASONS:,} more reasons", rest)] if rest else frequent
 
 
 def _samples(prepared: Prepared) -> Iterator[Sample]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sartor.advise.parallel import Processes
+from sartor.data.pipeline import DROPPED
 from sartor.data.versions import VERSION
 from sartor.engine.trackers import jsonl
 from sartor.errors import Interrupted, Problem, RunError, SartorError, raise_errors
@@ -319,7 +320,10 @@ class _Session:
         for note in ready.notes:
             self.emit(note)
         self.run.write_text("resolved.yaml", ready.prepared.resolution.to_yaml())
+        from sartor.flow.facts import rows_told
+
         ready.prepared.rows.write(data)
+        self.emit(Noted("info", "N414", rows_told(ready.prepared, data / DROPPED)))
         if not (data / DATA_REPORT).exists():
             from sartor.flow.data_report import of_run
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sartor import registry
 from sartor.evaluate.compare import Comparison, compare
-from sartor.evaluate.facts import Curve, DataFacts, DataFile, Dropped, Foreseen, ReportFacts, Sample, Setting
+from sartor.evaluate.facts import Cleaned, Curve, DataFacts, DataFile, Dropped, Foreseen, Made, ReportFacts, Sample, Setting
 from sartor.evaluate.verdict import judge
 from sartor.protocols import Outcome
 from sartor.recipe.schema import Gate
@@ -81,7 +81,9 @@ def facts(**changes: Any) -> ReportFacts:
             files=[DataFile("data/tickets.jsonl", "messages", 1204, 3), DataFile("data/old/archive.csv.gz", "prompt_completion", 96)],
             rows=1117,
             parts={"train": 893, "validation": 112, "test": 112},
-            dropped=[Dropped("D120", "empty answer", 9), Dropped("too_long", "more than 2,048 tokens", 3)],
+            dropped=[Dropped("D120", "empty answer", 9), Dropped("clean.duplicates", "says the same as a row that is kept", 96), Dropped("too_long", "more than 2,048 tokens", 1)],
+            cleaned=[Cleaned("unicode", 1300, 12, 0, 0), Cleaned("duplicates", 1300, 0, 96, 0)],
+            made=[Made("synonyms", 240, 201)],
             residual={"max": 0.74, "99 %": 0.51, "median": 0.08},
             findings=[
                 {"code": "D150", "level": "warning", "file": "data/tickets.jsonl", "line": 15, "message": "same as data/tickets.jsonl:3 (14 exact, 61 near duplicates)", "fix": "they stay in one part"},

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from sartor.evaluate import curves
-from sartor.evaluate.facts import Curve, DataFacts, DataFile, Dropped, ReportFacts, Sample, Setting
+from sartor.evaluate.facts import Cleaned, Curve, DataFacts, DataFile, Dropped, Made, ReportFacts, Sample, Setting
 from sartor.evaluate.report import LONGEST, report, sentence, short, spread
 
 example = runpy.run_path(str(Path(__file__).with_name("example.py")))
@@ -131,7 +131,14 @@ def hostile() -> ReportFacts:
         created=HOSTILE,
         curve=Curve([(1, 1.0)], [(1, 1.0)], 1, 1, HOSTILE),
         data=DataFacts(
-            [DataFile(HOSTILE, HOSTILE, 1)], 1, {HOSTILE: 1}, [Dropped(HOSTILE, HOSTILE, 1)], {HOSTILE: 0.5}, [finding]
+            [DataFile(HOSTILE, HOSTILE, 1)],
+            1,
+            {HOSTILE: 1},
+            [Dropped(HOSTILE, HOSTILE, 1)],
+            [Cleaned(HOSTILE, 1, 1, 1, 1)],
+            [Made(HOSTILE, 1, 1)],
+            {HOSTILE: 0.5},
+            [finding],
         ),
         settings=[Setting(HOSTILE, [HOSTILE], HOSTILE)],
         environment={HOSTILE: {"x": HOSTILE}},

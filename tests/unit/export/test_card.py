@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from sartor.evaluate.facts import DataFacts, DataFile, Dropped, ReportFacts
+from sartor.evaluate.facts import Cleaned, DataFacts, DataFile, Dropped, Made, ReportFacts
 from sartor.export.card import model_card, text
 
 example = runpy.run_path(str(Path(__file__).parents[1] / "evaluate" / "example.py"))
@@ -40,7 +40,12 @@ def test_tells_purpose_data_scores_and_failed_gates() -> None:
         "| field_f1 ↑ | 0.176 [0.125 to 0.229]",
         "| perplexity ↓ |",
         "- **failed**: exact_match at least 0.8",
+        "rows changed by each stage: unicode 12.",
+        "Left out, 106 rows in all:",
         "- 9 rows, D120: empty answer",
+        "- 96 rows, clean.duplicates: says the same",
+        "- 1 row, too_long",
+        "240 by synonyms from 201.",
         "AutoPeftModelForCausalLM.from_pretrained(folder)",
         "| train.epochs | 3 |",
         "weights kept from step | 100",
@@ -65,7 +70,14 @@ def test_no_text_of_the_user_breaks_out() -> None:
             title=evil,
             statement=evil,
             base=evil,
-            data=DataFacts([DataFile(evil, evil, 1)], 1, {"train": 1}, [Dropped(evil, evil, 1)]),
+            data=DataFacts(
+                [DataFile(evil, evil, 1)],
+                1,
+                {"train": 1},
+                [Dropped(evil, evil, 1)],
+                [Cleaned(evil, 1, 1, 1, 1)],
+                [Made(evil, 1, 1)],
+            ),
             environment={evil: evil},
         )
     )
