@@ -233,7 +233,8 @@ class Lines:
             case Stage():
                 self._print(f"{event.name}: {printable(event.detail)}" if event.detail else event.name, now)
             case Validated():
-                losses = f"train {event.train_loss:.4g}   validation {self.progress.validation[-1]:.4g}"
+                trained = f"train {event.train_loss:.4g}   " if event.step else ""
+                losses = f"{trained}validation {self.progress.validation[-1]:.4g}"
                 best = "   best" if self.progress.best == event.step else ""
                 self._print(f"{self.progress.numbers(now)}   {losses}{best}", now)
             case Noted():

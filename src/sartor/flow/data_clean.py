@@ -28,7 +28,7 @@ from sartor.data.cleaned import (
 )
 from sartor.data.cleaning import Placed, spool
 from sartor.data.formats._fields import nearest
-from sartor.data.ledger import FILES, Step
+from sartor.data.ledger import FILES, SUGGESTED, Step, entries
 from sartor.data.paths import expand
 from sartor.data.pipeline import Reader
 from sartor.data.reading import records
@@ -38,6 +38,7 @@ from sartor.data.sources._record import Record
 from sartor.errors import DataError, Problem, raise_errors
 from sartor.events import Event, Progressed
 from sartor.recipe.schema import Component, Data, Source
+from sartor.store.atomic import coded, make_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,7 +127,8 @@ def data_clean(targets: Sequence[str], *, stages: str | None, out: Path, emit: E
     _require_different(data, root)
     given = _stages(stages) if stages is not None else data.clean
     chosen = given or _proposal(data, root)
-    work = Path(tempfile.mkdtemp(prefix=f".tmp-{out.name}-", dir=_parent(out)))
+    with coded(out):
+        work = Path(tempfile.mkdtemp(prefix=f".tmp-{out.name}-", dir=_parent(out)))
     try:
         written = _cleaned(data, root, chosen, work, emit)
         if out.exists():
@@ -161,9 +163,19 @@ def _ruled(folder: Path, do: Any, stage: str | None, rows: Sequence[str], emit: 
             if row not in known:
                 fix = "rows are named FILE:LINE, as in dropped.jsonl and changed.jsonl (its file and line)"
                 raise DataError(Problem("D185", f'there is no row "{row}"', file=str(folder), fix=fix))
+    if do == "accept":
+        _require_suggested(folder, stage)
     rules = [Rule(do, stage, row) for row in rows] or [Rule(do, stage)]
     written = apply_rules(folder, rules, lambda done: emit(Progressed("writing", done)))
     return DataCleaned(folder, written, tuple(map(_shown, settings.stages)), proposed=False, verb=f"{do}d")
+
+
+def _require_suggested(folder: Path, stage: str | None) -> None:
+    """Raises DataError D185 where there is nothing that could be accepted."""
+    suggesting = dict.fromkeys(entry["stage"] for entry in entries(folder / STATE / RECORDED / SUGGESTED))
+    if stage not in suggesting:
+        fix = f"suggested by {', '.join(suggesting)}" if suggesting else "nothing needs doing"
+        raise DataError(Problem("D185", f"{stage} suggested nothing", file=str(folder), fix=fix))
 
 
 def _data(targets: Sequence[str]) -> tuple[Data, Path]:
@@ -272,8 +284,6 @@ def _require_free(out: Path) -> None:
 
 
 def _parent(out: Path) -> Path:
-    from sartor.store.atomic import make_folder
-
     make_folder(out.absolute().parent)
     return out.absolute().parent
 

@@ -17,6 +17,7 @@ from sartor.data.split import PARTS
 from sartor.data.versions import SHORT
 from sartor.errors import DataError, Problem
 from sartor.flow.data_versions import opened
+from sartor.store.atomic import coded
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +62,9 @@ def release(target: str, form: str, out: Path, emit: Emit) -> Released:
         raise DataError(Problem("D194", "the folder exists already", file=str(out), fix="another --out"))
     with opened(target, emit) as found:
         work = out.with_name(f".tmp-{out.name}")
-        work.mkdir(parents=True)
+        shutil.rmtree(work, ignore_errors=True)
+        with coded(out):
+            work.mkdir(parents=True)
         files: dict[str, int] = {}
         skipped: list[str] = []
         columns: dict[str, None] = {}

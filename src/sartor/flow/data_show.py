@@ -74,6 +74,8 @@ class DataShown:
     template: str
     rows: tuple[Shown, ...]
     page: Path | None = None
+    faults: int = 0
+    """Errors in the data, for which a run would be refused."""
 
     @property
     def exit_code(self) -> int:
@@ -81,13 +83,14 @@ class DataShown:
         return 2 if any(shown.problem for shown in self.rows) else 0
 
     def json(self) -> dict[str, Any]:
-        """``{"model", "template", "rows": [{row, file, line, part, tokens, supervised, pieces, problem}], "page"}``."""
+        """``{"model", "template", "rows": [{row, file, line, part, tokens, supervised, pieces, problem}], "page", "faults"}``."""
         rows = [asdict(shown) for shown in self.rows]
         return {
             "model": self.model,
             "template": self.template,
             "rows": rows,
             "page": str(self.page) if self.page else None,
+            "faults": self.faults,
         }
 
     def render(self, console: Console) -> None:
@@ -97,6 +100,9 @@ class DataShown:
         from sartor.console import printable
 
         console.print(f" {self.model}   {self.template}", soft_wrap=True)
+        if self.faults:
+            what = f" a run would be refused for {self.faults:,} error{'' if self.faults == 1 else 's'} in these data; sartor data check names them"
+            console.print(what, style="yellow", soft_wrap=True)
         if self.page is not None:
             console.print(f" wrote {self.page}", soft_wrap=True)
             return
@@ -148,7 +154,7 @@ def data_show(
         shown = tuple(
             view for index in _chosen(audit, target, rows, row, split) for view in _views(audit, renderer, index)
         )
-    result = DataShown(model, renderer.template.label, shown, html)
+    result = DataShown(model, renderer.template.label, shown, html, len(audit.findings.errors))
     if html is not None:
         from sartor.store.atomic import write_text
 
@@ -224,8 +230,7 @@ def _open(target: str, folder: Path, emit: Callable[[Event], None]) -> tuple[Aud
         data, root, divide = loaded.recipe.data, loaded.root, by_shares
         model, template = loaded.recipe.base.model, loaded.recipe.base.template
     audit = examine(data, root=root, folder=folder, emit=emit, divide=divide)
-    raise_errors(DataError, audit.findings.fatal)
-    if not len(audit.dataset):
+    if audit.splits is None:
         raise_errors(DataError, audit.findings.errors)
     revision = None if model == NANO else loaded.recipe.base.revision
     renderer = renderer_for(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sartor.data.masks import read_keys, unredacted_lines
 from sartor.data.opening import unreadable
 from sartor.data.personal import PLACEHOLDER
-from sartor.errors import DataError
+from sartor.errors import DataError, Problem
+from sartor.store.atomic import coded
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,21 +41,31 @@ class DataUnredacted:
 
 
 def data_unredact(file: Path, key: Path, out: Path) -> DataUnredacted:
-    """Write `file` to `out`, readable by its owner alone, with every known placeholder replaced. Raises DataError."""
+    """Write `file` to `out`, readable by its owner alone, with every known placeholder replaced.
+
+    Raises DataError for what cannot be read and D187 where `out` is one of the two files, SartorError F131 for what cannot
+    be written.
+    """
     values = read_keys(key).values
+    if out.exists() and (out.samefile(key) or (file.exists() and out.samefile(file))):
+        raise DataError(
+            Problem("D187", "this file is read here; it is not overwritten", file=str(out), fix="another --out")
+        )
     lines = restored = unknown = 0
     temporary = out.with_name(f".tmp-{out.name}")
     try:
         with file.open(encoding="utf-8", newline="") as read:
-            temporary.unlink(missing_ok=True)
-            number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with coded(out):
+                temporary.unlink(missing_ok=True)
+                number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(number, "w", encoding="utf-8", newline="") as written:
                 for line in read:
                     found = PLACEHOLDER.findall(line)
                     known = sum(placeholder in values for placeholder in found)
                     lines, restored, unknown = lines + 1, restored + known, unknown + len(found) - known
                     written.writelines(unredacted_lines([line], values))
-        os.replace(temporary, out)
+        with coded(out):
+            os.replace(temporary, out)
     except (OSError, ValueError) as fault:
         temporary.unlink(missing_ok=True)
         raise DataError(unreadable(fault, str(file))) from fault

@@ -127,7 +127,7 @@ def snapshot(target: str, store: Path, emit: Emit) -> Kept:
                 what = f"the snapshot is damaged: {problems[0]}"
                 raise DataError(Problem("D193", what, file=str(folder), fix="remove the folder and take it again"))
             return Kept(folder, found.version, new=False)
-        store.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(store)
         files = [found.folder / name for name in KEPT if (found.folder / name).exists()]
         body = json.dumps(found.version.json(), ensure_ascii=False, indent=1) + "\n"
         writers = {file.name: partial(shutil.copyfile, file) for file in files}

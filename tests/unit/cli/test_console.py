@@ -69,6 +69,14 @@ def play(screen: Lines | Panel, clock: Clock) -> None:
             screen.see(event)
 
 
+def test_before_the_first_step_there_is_no_training_loss() -> None:
+    stream = io.StringIO()
+    with Lines(stream, Clock()) as screen:
+        screen.see(Started(0, 189, 3.0, 10, 100))
+        screen.see(Validated(0, 0.0, {"loss": 1.51}, float("nan")))
+    assert stream.getvalue() == " step 0/189   validation 1.51   best\n"
+
+
 def test_log_lines_are_throttled_and_say_what_matters() -> None:
     clock, stream = Clock(), io.StringIO()
     play(Lines(stream, clock), clock)

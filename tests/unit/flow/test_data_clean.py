@@ -203,3 +203,27 @@ def test_a_row_or_stage_that_is_not_there_is_named(folder: Path, capsys: pytest.
     ):
         assert run(["data", "restore", "out", *arguments]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_what_suggested_nothing_cannot_be_accepted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cleaned(capsys, "--stages", "whitespace,labels")
+    assert run(["data", "accept", "out", "--stage", "whitespace"]) == 2
+    assert "D185: whitespace suggested nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("clean", "a.jsonl"), ("export", "a.jsonl", "--as", "jsonl")])
+def test_a_place_that_cannot_be_written_is_a_fault_of_the_machine(
+    words: tuple[str, ...], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", *words, "--out", "a.jsonl/below"]) == 3
+    assert "F131" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["a.jsonl"]
+
+
+def test_the_file_with_the_placeholders_is_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cleaned(capsys, "--stages", "redact={what: [email], key_file: k.json}")
+    for out, code, told in (("out/rows.jsonl", 2, "D187"), ("k.json", 2, "D187"), ("a.jsonl/below", 3, "F131")):
+        before = (folder / "k.json").read_bytes(), (folder / "out/rows.jsonl").read_bytes()
+        assert run(["data", "unredact", "out/rows.jsonl", "--key", "k.json", "--out", out]) == code
+        assert told in capsys.readouterr().err
+        assert ((folder / "k.json").read_bytes(), (folder / "out/rows.jsonl").read_bytes()) == before

@@ -107,3 +107,15 @@ def test_a_row_that_breaks_the_contract_is_shown_with_its_fault(recipe, tmp_path
 )
 def test_whitespace_is_visible(text, shown):
     assert visible(text) == shown
+
+
+def test_rows_are_shown_though_a_run_would_be_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"text": f"text number {i}", "label": "positive" if i % 2 else "negative"} for i in range(40)]
+    rows[3]["label"] = "positve"
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = show("rows.jsonl", row=3)
+    assert result.rows[0].pieces[-3].text == "positve"
+    assert "refused for 1 error in" in printed(result)
+    with pytest.raises(DataError, match="D113"):
+        show("gone.jsonl")
