@@ -373,7 +373,7 @@ def _note_cleaned(cleaned: list[Step], data: Data, findings: Findings) -> None:
         told = [f"{count:,} {what}" for count, what, _ in done if count]
         if told:
             what = f"clean.{step.stage}: of {step.rows:,} rows {', '.join(told)}"
-            fix = f"nothing needs doing; {' and '.join(name for count, _, name in done if count)} hold each row"
+            fix = f"nothing needs doing; a run names each row in {' and '.join(name for count, _, name in done if count)}"
             findings.add(Problem("D190", what, file=data.sources[0].path, fix=fix, level="info"))
 
 

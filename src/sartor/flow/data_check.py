@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sartor.data.ledger import Step
 from sartor.data.making import Means
 from sartor.data.pipeline import Audit, augmented, by_shares, examine, not_at_all
 from sartor.data.profile import Profile, profile
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 RECIPES = (".yaml", ".yml")
 SHOWN = 20
 WIDTH = 60
+CLEANED = "D190"
+"""What the table of the stages says."""
+DID = ("changed", "dropped", "suggested")
+"""What is counted of each stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class DataChecked:
     """For each recipe, how alike held-out rows are to training rows."""
     profiles: tuple[Profile, ...]
     """What the rows of each audit are like."""
+    cleaned: tuple[Step, ...] = ()
+    """What each stage of the recipes' `data.clean` did."""
     page: Path | None = None
     """The report, where one was asked for."""
 
@@ -63,19 +70,23 @@ class DataChecked:
         return 2 if self.errors else 0
 
     def json(self) -> dict[str, Any]:
-        """``{"files": [...], "findings": [...], "splits": [...], "profile": {...}, "report"}``; a list of profiles for several."""
+        """``{"files": [...], "findings": [...], "splits": [...], "profile": {...}, "cleaned": [...], "report"}``; a list of profiles for several."""
         profiles = [profile.json() for profile in self.profiles]
         return {
             "files": list(self.files),
             "findings": [problem.json() for problem in self.findings],
             "splits": list(self.splits),
             "profile": profiles[0] if len(profiles) == 1 else profiles,
+            "cleaned": [
+                {"stage": step.stage, "rows": step.rows, **{name: getattr(step, name) for name in DID}}
+                for step in self.cleaned
+            ],
             "report": str(self.page) if self.page else None,
         }
 
     def render(self, console: Console) -> None:
         """Print files, parts and warnings; the errors are raised by the command."""
-        from sartor.console import printable
+        from sartor.console import printable, table
 
         for file, (question, answer) in zip(self.files, self.samples, strict=True):
             skipped = f"   {file['skipped']:,} bad" if file["skipped"] else ""
@@ -87,6 +98,12 @@ class DataChecked:
             if file["unused"]:
                 unused = ", ".join(file["unused"])
                 console.print(f"   not used by the format  {printable(unused)}", style="dim", soft_wrap=True)
+        if self.cleaned:
+            rows = [
+                (f" clean.{step.stage}", *(f"{getattr(step, name):,}" for name in ("rows", *DID)))
+                for step in self.cleaned
+            ]
+            table(console, (" cleaning", "rows in", "changed", "left out", "suggested"), rows)
         for split, likeness in zip(self.splits, self.likeness, strict=True):
             console.print(f" split  {_parts(split)}", soft_wrap=True)
             console.print(f" leak   {likeness}", soft_wrap=True)
@@ -94,7 +111,7 @@ class DataChecked:
                 console.print(f"        {line}", soft_wrap=True)
         for told in self.profiles:
             render_profile(console, told)
-        others = [problem for problem in self.findings if problem.level != "error"]
+        others = [problem for problem in self.findings if problem.level != "error" and problem.code != CLEANED]
         for problem in others[:SHOWN]:
             style = "yellow" if problem.level == "warning" else "cyan"
             console.print(f" {printable(str(problem))}", style=style, soft_wrap=True)
@@ -165,6 +182,7 @@ def data_check(
         findings=tuple(problem for audit in audits for problem in audit.part.findings),
         splits=tuple(audit.split for audit in audits if audit.split is not None),
         likeness=tuple(audit.likeness for audit in audits if audit.likeness is not None),
+        cleaned=tuple(step for audit in audits for step in audit.cleaned),
         profiles=tuple(audit.part.profile for audit in audits if audit.part.profile is not None),
         page=html,
     )
@@ -202,6 +220,7 @@ class _Told:
     samples: tuple[tuple[str, str], ...]
     split: dict[str, Any] | None
     likeness: str | None
+    cleaned: tuple[Step, ...]
     part: Part
 
 
@@ -224,6 +243,7 @@ def _told(audit: Audit, renderer: Renderer | None, measured: Mapping[str, Any] |
         samples=samples,
         split=splits.json() if splits is not None and told else None,
         likeness=str(splits.residual or "nothing to compare") if splits is not None and told else None,
+        cleaned=tuple(audit.cleaned),
         part=part(audit.dataset, splits, tuple(audit.findings.problems), files, made, renderer),
     )
 

@@ -117,3 +117,18 @@ def test_questions_that_will_be_measured_on_are_looked_for(tmp_path: Path, capsy
         assert "against bench.jsonl (1 item): 1 rows the same" in said.out
     assert run(["data", "check", "a.jsonl", "--difficulty"]) == 2
     assert "R151" in capsys.readouterr().err
+
+
+def test_what_cleaning_did_is_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "a.jsonl", [*GOOD, GOOD[3], {**GOOD[4], "prompt": "a  question   with blanks"}])
+    recipe = "base: sartor/nano\ndata: {sources: [a.jsonl], clean: [whitespace, duplicates]}\n"
+    (tmp_path / "r.yaml").write_text(recipe, encoding="utf-8")
+    assert run(["data", "check", "r.yaml"]) == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines() if line.startswith(" clean.")]
+    assert rows == [["clean.whitespace", "22", "1", "0", "0"], ["clean.duplicates", "22", "0", "1", "0"]]
+    assert "D190" not in out, "it would say the same again"
+    assert run(["data", "check", "r.yaml", "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["cleaned"][1] == {"stage": "duplicates", "rows": 22, "changed": 0, "dropped": 1, "suggested": 0}
+    assert [finding["code"] for finding in body["findings"]] == ["D190", "D190"]
