@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +26,25 @@ Roles = NDArray[np.int8]
 """[n] the number of the part that the user gave each row, -1 for none."""
 Placed = tuple[Row, int]
 """A row and its role."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Rows that have been read and have passed the first stages elsewhere (`data/pieces.py`)."""
+
+    folder: Path
+    """A sealed data set, and what of the ledger there is to tell."""
+    role: int
+    """That of all of them."""
+    steps: Sequence[Mapping[str, Any]]
+    """What each of those stages did to them."""
+
+
+Flow = Iterable[Placed | Ready]
 EMPTIED = "nothing is left of a text that the model should learn"
 
 
-def spool(
-    rows: Iterable[Placed], stages: Sequence[Component], folder: Path, emit: Emit
-) -> tuple[Dataset, Roles, list[Step]]:
+def spool(rows: Flow, stages: Sequence[Component], folder: Path, emit: Emit) -> tuple[Dataset, Roles, list[Step]]:
     """Clean the rows and write them into `folder`, beside the record of what was done.
 
     Stages that see one row at a time run one behind the other while the rows pass; before a stage that needs all rows, and
@@ -38,7 +54,7 @@ def spool(
     with Ledger(folder, [stage.name for stage in stages]) as ledger:
         waiting = list(zip(stages, ledger.steps, strict=True))
         place = _place(folder, 0, waiting)
-        dataset, roles = _written(_passed(rows, waiting, ledger), place)
+        dataset, roles = _written(passed(rows, waiting, ledger), place, ledger)
         number = 0
         while waiting:
             number, before = number + 1, place
@@ -46,7 +62,7 @@ def spool(
             place = _place(folder, number, waiting)
             if waiting and not sees_all(waiting[0][0]):
                 flow = _placed(dataset, roles, settled)
-                dataset, roles = _written(_passed(flow, waiting, ledger), place)
+                dataset, roles = _written(passed(flow, waiting, ledger), place, ledger)
             else:
                 dataset, kept = dataset.revised(settled, place)
                 roles = roles[kept]
@@ -59,7 +75,12 @@ def _place(folder: Path, number: int, waiting: Sequence[tuple[Component, Step]])
     return folder / f"clean-{number}" if any(sees_all(stage) for stage, _ in waiting) else folder
 
 
-def _passed(rows: Iterable[Placed], waiting: list[tuple[Component, Step]], ledger: Ledger) -> Iterable[Placed]:
+def leading(stages: Sequence[Component]) -> list[Component]:
+    """The first stages, as far as they see one row at a time."""
+    return list(takewhile(lambda stage: not sees_all(stage), stages))
+
+
+def passed(rows: Flow, waiting: list[tuple[Component, Step]], ledger: Ledger) -> Flow:
     """The rows after the next stages that see one at a time, which wait no more."""
     while waiting and not sees_all(waiting[0][0]):
         rows = _one_by_one(rows, *waiting.pop(0), ledger)
@@ -71,21 +92,33 @@ def sees_all(stage: Component) -> bool:
     return hasattr(registry.component("stage", stage.name), "decide")
 
 
-def _written(rows: Iterable[Placed], folder: Path) -> tuple[Dataset, Roles]:
+def _written(rows: Flow, folder: Path, ledger: Ledger) -> tuple[Dataset, Roles]:
     roles = array("b")
 
-    def noted() -> Iterator[Row]:
-        for row, role in rows:
-            roles.append(role)
-            yield row
+    def noted() -> Iterator[Row | Dataset]:
+        for item in rows:
+            if isinstance(item, Ready):
+                part = Dataset.open_shingled(item.folder)
+                ledger.take(item.folder, item.steps)
+                roles.extend([item.role] * len(part))
+                yield part
+                shutil.rmtree(item.folder)
+            else:
+                row, role = item
+                roles.append(role)
+                yield row
 
     dataset = Dataset.write_shingled(noted(), folder)
     return dataset, np.frombuffer(roles, np.int8)
 
 
-def _one_by_one(rows: Iterable[Placed], stage: Component, step: Step, ledger: Ledger) -> Iterator[Placed]:
+def _one_by_one(rows: Flow, stage: Component, step: Step, ledger: Ledger) -> Iterator[Placed | Ready]:
     clean = registry.component("stage", stage.name).cleaner(stage.options)
-    for row, role in rows:
+    for item in rows:
+        if isinstance(item, Ready):
+            yield item
+            continue
+        row, role = item
         step.rows += 1
         kept = settle(row, clean(row), step, ledger)
         if kept is not None:

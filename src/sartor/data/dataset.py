@@ -22,7 +22,7 @@ from sartor.data.rows import Example, Origin, Row, row_from_json
 from sartor.data.similarity import Gathering, Shingles, silent
 from sartor.data.wording import answered, asked, fingerprint64, normal, similarity_text
 
-ROWS, INDEX = "rows.jsonl", "index.columns"
+ROWS, INDEX, SHINGLES = "rows.jsonl", "index.columns", "shingles.columns"
 NONE = -1
 """Code of a row without a label or stratum."""
 BLOCK = 1 << 18
@@ -113,8 +113,8 @@ class Dataset:
         return cls.open(folder)
 
     @classmethod
-    def write_shingled(cls, rows: Iterable[Row], folder: Path) -> Self:
-        """The same, with what `shingles` tells worked out while the rows pass."""
+    def write_shingled(cls, rows: Iterable[Row | Dataset], folder: Path) -> Self:
+        """The same, with what `shingles` tells worked out while the rows pass; many of them may come as a data set."""
         folder.mkdir(parents=True, exist_ok=True)
         with (
             (folder / ROWS).open("wb") as file,
@@ -125,11 +125,28 @@ class Dataset:
             gathering = Gathering(flat, ends)
             writer = _Writer(spool, gathering.add)
             for row in rows:
-                file.write(writer.add(row))
+                if isinstance(row, Dataset):
+                    gathering.keep(row.shingles())
+                    for block in row.blocks():
+                        file.write(block.data)
+                        writer.keep(row, block.first, block.first + len(block.bounds) - 1)
+                else:
+                    file.write(writer.add(row))
             writer.write(folder / INDEX)
             written = cls.open(folder)
             written._shingles = Shingles.gathered(gathering, folder)
         return written
+
+    def seal(self) -> None:
+        """Write the shingles beside the rows, so that `open_shingled` finds them."""
+        self.shingles().write(self.folder / SHINGLES)
+
+    @classmethod
+    def open_shingled(cls, folder: Path) -> Self:
+        """A sealed data set."""
+        dataset = cls.open(folder)
+        dataset._shingles = Shingles.open(folder / SHINGLES)
+        return dataset
 
     def revised(self, changes: Iterable[tuple[int, Row | None]], folder: Path) -> tuple[Dataset, Rows]:
         """Write into `folder` these rows but for the changes: (number, the row in its place or None), ascending.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import groupby
@@ -60,7 +61,7 @@ class Containment:
     """
 
     def __init__(self, dataset: Dataset, splits: Splits) -> None:
-        self._part = memoryview(np.ascontiguousarray(splits.part))
+        self._part = array("b", splits.part.tobytes())
         self._searches: dict[int, tuple[Rows, Rows, Search]] = {}
         for part in (2, 1):
             held = np.flatnonzero(splits.part == part)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -86,6 +87,22 @@ class Ledger:
             step.examples.append({"row": str(row.origin), "before": old, "after": new})
         self._write(SUGGESTED, row, step, what=outcome.what, before=old, after=new)
 
+    def take(self, folder: Path, steps: Sequence[Mapping[str, Any]]) -> None:
+        """What other ledgers of the same stages, closed, have noted in `folder`; `steps` are theirs as objects."""
+        for mine, other in zip(self.steps, (Step(**each) for each in steps), strict=False):
+            mine.rows += other.rows
+            mine.changed += other.changed
+            mine.dropped += other.dropped
+            mine.suggested += other.suggested
+            for counts, more in ((mine.reasons, other.reasons), (mine.remarks, other.remarks)):
+                for what, count in more.items():
+                    counts[what] = counts.get(what, 0) + count
+            mine.examples += other.examples[: SHOWN - len(mine.examples)]
+        for name in FILES:
+            if (folder / name).exists():
+                with (folder / name).open(encoding="utf-8") as file:
+                    shutil.copyfileobj(file, self._file(name))
+
     @staticmethod
     def remark(step: Step, outcome: Remark) -> None:
         """A row stayed, with something to say about it."""
@@ -94,9 +111,12 @@ class Ledger:
     def _write(self, name: str, row: Row, step: Step, **facts: Any) -> None:
         head = {"row": row.id or str(row.origin), "file": row.origin.file, "line": row.origin.line}
         entry = {**head, "step": step.number, "stage": step.stage, **facts}
+        self._file(name).write(json.dumps(entry, ensure_ascii=False, default=vars) + "\n")
+
+    def _file(self, name: str) -> TextIO:
         if name not in self._files:
             self._files[name] = (self._folder / name).open("w", encoding="utf-8")
-        self._files[name].write(json.dumps(entry, ensure_ascii=False, default=vars) + "\n")
+        return self._files[name]
 
 
 def difference(before: Row, after: Row) -> tuple[dict[str, Any], dict[str, Any]]:

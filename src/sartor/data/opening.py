@@ -7,6 +7,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, cast
 
@@ -133,15 +134,60 @@ def lines(path: Path, *, max_line_bytes: int) -> Iterator[tuple[int, bytes] | Pr
     """
     with opened(path) as stream:
         yield from skip_mark(stream)
-        number = 0
-        while line := stream.readline(max_line_bytes + 1):
-            number += 1
-            if len(line) > max_line_bytes and not line.endswith(b"\n"):
-                while line and not line.endswith(b"\n"):
-                    line = stream.readline(1 << 20)
-                yield too_long(number, max_line_bytes)
-            else:
-                yield number, line
+        yield from _numbered(stream, 1, max_line_bytes)
+
+
+def _numbered(stream: io.BufferedReader, first: int, max_line_bytes: int) -> Iterator[tuple[int, bytes] | Problem]:
+    number = first - 1
+    while line := stream.readline(max_line_bytes + 1):
+        number += 1
+        if len(line) > max_line_bytes and not line.endswith(b"\n"):
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(1 << 20)
+            yield too_long(number, max_line_bytes)
+        else:
+            yield number, line
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some whole lines of a file."""
+
+    begin: int
+    end: int
+    """Bytes begin..end-1 of the file."""
+    first: int
+    """1-based number of the first line."""
+    count: int
+    """Lines."""
+
+
+def lines_of(path: Path, part: Part, *, max_line_bytes: int) -> Iterator[tuple[int, bytes] | Problem]:
+    """What `lines` yields for a part of a file that is not packed."""
+    coming = lines(path, max_line_bytes=max_line_bytes) if not part.begin else _lines_from(path, part, max_line_bytes)
+    last = part.first + part.count - 1
+    for item in coming:
+        number = item[0] if isinstance(item, tuple) else item.line
+        if number is not None and number > last:
+            return
+        yield item
+
+
+def _lines_from(path: Path, part: Part, max_line_bytes: int) -> Iterator[tuple[int, bytes] | Problem]:
+    with opened(path) as stream:
+        stream.seek(part.begin)
+        yield from _numbered(stream, part.first, max_line_bytes)
+
+
+def parts(path: Path, size: int) -> Iterator[Part]:
+    """A file that is not packed in parts of about `size` bytes, each of whole lines. Raises DataError D113."""
+    with opened(path) as stream:
+        begin, first = 0, 1
+        while data := stream.read(size):
+            rest = stream.readline()
+            count = data.count(b"\n") + (bool(rest) or not data.endswith(b"\n"))
+            yield Part(begin, begin + len(data) + len(rest), first, count)
+            begin, first = begin + len(data) + len(rest), first + count
 
 
 def skip_mark(stream: io.BufferedReader) -> Iterator[Problem]:

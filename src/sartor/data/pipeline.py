@@ -19,7 +19,7 @@ from sartor.data import watching
 from sartor.data.augmentation import Making, augment, tell
 from sartor.data.bias import audit as bias
 from sartor.data.bias.disparity import Disparity
-from sartor.data.cleaning import Placed, Roles, spool
+from sartor.data.cleaning import Placed, Ready, Roles, spool
 from sartor.data.dataset import INDEX, ROWS, Dataset
 from sartor.data.findings import Findings
 from sartor.data.groups import Rows
@@ -28,6 +28,7 @@ from sartor.data.leaks import guard
 from sartor.data.ledger import CHANGED, REMOVED, SUGGESTED, Step
 from sartor.data.ledger import FILES as LEDGER
 from sartor.data.making import Means
+from sartor.data.pieces import Workshop
 from sartor.data.reading import Recognised, expand, read, recognise
 from sartor.data.split import OUT, PARTS, Splits, split, undivided
 from sartor.errors import DataError, Problem
@@ -223,7 +224,8 @@ def not_at_all(dataset: Dataset, data: Data, roles: Roles, seen: Callable[[int],
 def examine(data: Data, *, root: Path, folder: Path, emit: Emit, divide: Divide) -> Audit:
     """Read, divide and check. Problems go to the findings, never to an exception; rows are spooled into `folder`."""
     reader = Reader(data, root, emit)
-    dataset, roles, cleaned = spool(reader.rows(), data.clean, folder, emit)
+    with Workshop(data.clean, folder / "pieces") as workshop:
+        dataset, roles, cleaned = spool(reader.flow(workshop), data.clean, folder, emit)
     findings = reader.findings
     if data.on_bad == "skip":
         findings.forgive()
@@ -287,6 +289,26 @@ class Reader:
         self._read = 0
 
     def rows(self) -> Iterator[Placed]:
+        """Every good row."""
+        for source, file, label in self._files():
+            yield from self._rows(source, file, label)
+
+    def flow(self, workshop: Workshop) -> Iterator[Placed | Ready]:
+        """The same, those of large files in parts that are made in other processes."""
+        for source, file, label in self._files():
+            role, limit = _role(source), self._limit
+            parts = workshop.parts(file, source, label, role, limit, self.findings)
+            if parts is None:
+                yield from self._rows(source, file, label)
+                continue
+            before = self._read
+            for part in parts:
+                self._read += part.rows
+                self._emit(Progressed("reading", self._read))
+                yield part.ready
+            self._recognise(source, file, label, before)
+
+    def _files(self) -> Iterator[tuple[Source, Path, str]]:
         for number, source in enumerate(self._data.sources):
             try:
                 files = expand(source.path, self._root)
@@ -297,21 +319,24 @@ class Reader:
             for file in files:
                 label = source.path if len(files) == 1 else _shown(file, self._root)
                 self.sources[label], self.files[label] = number, file
-                yield from self._file(source, file, label)
+                yield source, file, label
         if self._read:
             self._emit(Progressed("reading", self._read, self._read))
 
-    def _file(self, source: Source, file: Path, label: str) -> Iterator[Placed]:
-        role = OUT if source.role == "split" else PARTS.index("train" if source.role == "replay" else source.role)
-        limit = int(self._data.max_line_mb * (1 << 20))
-        before = self._read
+    @property
+    def _limit(self) -> int:
+        """Bytes of a line."""
+        return int(self._data.max_line_mb * (1 << 20))
+
+    def _rows(self, source: Source, file: Path, label: str) -> Iterator[Placed]:
+        role, before = _role(source), self._read
         for row in read(
             file,
             format=source.format,
             map=source.map,
             group=source.group,
             id=source.id,
-            max_line_bytes=limit,
+            max_line_bytes=self._limit,
             findings=self.findings,
             label=label,
         ):
@@ -319,10 +344,18 @@ class Reader:
             if self._read % EVERY == 0:
                 self._emit(Progressed("reading", self._read))
             yield row, role
+        self._recognise(source, file, label, before)
+
+    def _recognise(self, source: Source, file: Path, label: str, before: int) -> None:
         if self._read > before and len(self.recognised) < RECOGNISED:
             self.recognised.append(
-                recognise(file, format=source.format, map=source.map, max_line_bytes=limit, label=label)
+                recognise(file, format=source.format, map=source.map, max_line_bytes=self._limit, label=label)
             )
+
+
+def _role(source: Source) -> int:
+    """The number of the part that its rows are given to; -1 where they are ours to divide."""
+    return OUT if source.role == "split" else PARTS.index("train" if source.role == "replay" else source.role)
 
 
 def _shown(file: Path, root: Path) -> str:
@@ -373,7 +406,9 @@ def _note_cleaned(cleaned: list[Step], data: Data, findings: Findings) -> None:
         told = [f"{count:,} {what}" for count, what, _ in done if count]
         if told:
             what = f"clean.{step.stage}: of {step.rows:,} rows {', '.join(told)}"
-            fix = f"nothing needs doing; a run names each row in {' and '.join(name for count, _, name in done if count)}"
+            fix = (
+                f"nothing needs doing; a run names each row in {' and '.join(name for count, _, name in done if count)}"
+            )
             findings.add(Problem("D190", what, file=data.sources[0].path, fix=fix, level="info"))
 
 

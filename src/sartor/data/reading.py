@@ -12,10 +12,11 @@ from typing import Any
 from sartor import registry
 from sartor.data.findings import Findings
 from sartor.data.formats._fields import BadRow, kind, nearest
-from sartor.data.opening import extension, sniff
+from sartor.data.opening import PACKED, Part, extension, parts, sniff
 from sartor.data.paths import expand, missing
 from sartor.data.recognition import shape
 from sartor.data.rows import Origin, Row
+from sartor.data.sources import jsonl
 from sartor.data.sources._record import Record, visible
 from sartor.errors import DataError, Problem
 
@@ -50,16 +51,17 @@ def read(
     max_line_bytes: int = 4 << 20,
     findings: Findings,
     label: str | None = None,
+    part: Part | None = None,
 ) -> Iterator[Row]:
     """Streams the rows of a file in constant memory; what is wrong goes to `findings`, never to an exception.
 
     `format` names a format, or a source (`lines`, `csv`, ...) whose format is then recognised. `map` is our field -> the
     file's column; `group` and `id` are the file's columns. A bad record is rejected and skipped; a fault of the whole file
-    ends it. `label` is the file's name in messages. `findings.formats` and `findings.unused` say how the file was read.
+    ends it. `label` is the file's name in messages; `part` is one of `divided`. `findings.formats` and `findings.unused` say how the file was read.
     """
     reading = _Reading(label or str(path), findings)
     try:
-        for record, row in reading.rows(path, format, map, max_line_bytes):
+        for record, row in reading.rows(path, format, map, max_line_bytes, part):
             try:
                 named = row if group is None else replace(row, group=_identity(record.value, group))
                 if id is not None:
@@ -73,6 +75,25 @@ def read(
     except DataError as fault:
         for problem in fault.problems:
             findings.add(reading.located(problem))
+
+
+def divided(
+    path: Path, *, format: str, map: Mapping[str, str], max_line_bytes: int, size: int
+) -> Iterator[Part] | None:
+    """Parts of about `size` bytes that can be read apart; None for a file that is to be read as a whole.
+
+    Only JSON lines can, more than `size` bytes of them, and none in whose first records there is a fault of the whole file.
+    """
+    trial = _Reading(str(path), Findings())
+    try:
+        source, _ = _source(path, format)
+        if source != "jsonl" or path.suffix.lower() in PACKED or path.stat().st_size <= size:
+            return None
+        head = trial.head(path, max_line_bytes)
+        shape(_source(path, format)[1], map, head, table=False)
+    except (DataError, OSError):
+        return None
+    return parts(path, size) if len(head) == _HEAD and head[-1].line < next(parts(path, size)).count else None
 
 
 def recognise(
@@ -117,12 +138,25 @@ class _Reading:
         findings.records[file] += 0
 
     def rows(
-        self, path: Path, format: str, columns: Mapping[str, str], max_line_bytes: int
+        self,
+        path: Path,
+        format: str,
+        columns: Mapping[str, str],
+        max_line_bytes: int,
+        part: Part | None = None,
     ) -> Iterator[tuple[Record, Row]]:
         """Each good record with its row. Raises DataError for faults of the whole file."""
         self.source, form_name = _source(path, format)
-        records = self._records(registry.component("source", self.source).records(path, max_line_bytes=max_line_bytes))
-        head, rest = _head(records)
+        if part is None:
+            source = registry.component("source", self.source)
+            head, rest = _head(self._records(source.records(path, max_line_bytes=max_line_bytes)))
+            coming = chain(head, rest)
+        elif part.begin:
+            head = _Reading(self.file, Findings()).head(path, max_line_bytes)
+            coming = chain((), self._records(jsonl.records_of(path, part, max_line_bytes=max_line_bytes)))
+        else:
+            head, rest = _head(self._records(jsonl.records_of(path, part, max_line_bytes=max_line_bytes)))
+            coming = chain(head, rest)
         if not head:
             if not self._findings.records[self.file]:
                 raise DataError(Problem("D100", "no records", fix="give a file with at least one row"))
@@ -132,7 +166,7 @@ class _Reading:
         self._findings.formats[self.file] = form.name
         unused = dict.fromkeys(column for column in self.columns if column not in form.taken)
         self._findings.unused[self.file] = tuple(unused)
-        for record in chain(head, rest):
+        for record in coming:
             try:
                 row = form.row(record.value, Origin(self.file, record.line))
             except BadRow as bad:
@@ -145,6 +179,11 @@ class _Reading:
                     unused.update(dict.fromkeys(others))
                     self._findings.unused[self.file] = tuple(unused)
             yield record, row
+
+    def head(self, path: Path, max_line_bytes: int) -> list[Record]:
+        """The first records of a file of JSON lines. Raises DataError for faults of the whole file."""
+        head, _ = _head(self._records(jsonl.records(path, max_line_bytes=max_line_bytes)))
+        return head
 
     def reject(self, bad: BadRow, record: Record) -> None:
         """Note that a record is left out."""

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sartor.data.columns import read_columns, write_columns
 from sartor.data.groups import Rows, count_up, distinct, is_among, numbering
 from sartor.data.wording import normal
 
@@ -104,6 +105,16 @@ class Shingles:
             for text in texts:
                 gathering.add(normal(text))
             return cls.gathered(gathering, folder)
+
+    def write(self, path: Path) -> None:
+        """Write them to a file that `open` reads."""
+        write_columns(path, {"flat": self._flat, "ends": self._ends}, {})
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """What was written to a file."""
+        columns, _ = read_columns(path)
+        return cls(columns["flat"], columns["ends"], path.parent)
 
     @classmethod
     def gathered(cls, gathering: Gathering, folder: Path | None = None) -> Self:
@@ -304,6 +315,13 @@ class Gathering:
         if self._words >= CHUNK_WORDS:
             self._spool()
 
+    def keep(self, shingles: Shingles) -> None:
+        """The sets of the next texts, which were shingled before."""
+        if self._waiting:
+            self._spool()
+        for _, owner, code in shingles.chunks(count_up(len(shingles))):
+            self._write(np.bincount(owner), code)
+
     def done(self) -> tuple[BinaryIO, BinaryIO]:
         """The files, complete."""
         if self._waiting:
@@ -312,12 +330,14 @@ class Gathering:
 
     def _spool(self) -> None:
         owner, code = _shingle(self._waiting)
-        sizes = np.bincount(owner, minlength=len(self._waiting))
+        self._write(np.bincount(owner, minlength=len(self._waiting)), code)
+        self._waiting, self._words = [], 0
+
+    def _write(self, sizes: Rows, code: NDArray[np.uint32]) -> None:
         self._ends.write((np.cumsum(sizes) + self._total).astype(np.int64).tobytes())
         self._flat.write(code.tobytes())
         self._total += len(code)
-        self._done += len(self._waiting)
-        self._waiting, self._words = [], 0
+        self._done += len(sizes)
         self._seen(self._done)
 
 

@@ -10,20 +10,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from sartor.data.opening import lines, not_utf8
+from sartor.data.opening import Part, lines, lines_of, not_utf8
 from sartor.data.sources._json import Malformed, parse
 from sartor.data.sources._record import Record, shorten
 from sartor.errors import Problem
 from sartor.options import NoOptions as Options
 
-__all__ = ["EXTENSIONS", "Options", "records"]
+__all__ = ["EXTENSIONS", "Options", "records", "records_of"]
 
 EXTENSIONS: tuple[str, ...] = (".jsonl", ".ndjson")
 
 
 def records(path: Path, *, max_line_bytes: int) -> Iterator[Record | Problem]:
     """One record or problem per line that is not blank. Raises DataError for faults of the whole file."""
-    for item in lines(path, max_line_bytes=max_line_bytes):
+    return _parsed(lines(path, max_line_bytes=max_line_bytes))
+
+
+def records_of(path: Path, part: Part, *, max_line_bytes: int) -> Iterator[Record | Problem]:
+    """The same for a part of the file."""
+    return _parsed(lines_of(path, part, max_line_bytes=max_line_bytes))
+
+
+def _parsed(items: Iterator[tuple[int, bytes] | Problem]) -> Iterator[Record | Problem]:
+    for item in items:
         if isinstance(item, Problem):
             yield item
             continue
