@@ -120,7 +120,7 @@ def test_questions_that_will_be_measured_on_are_looked_for(tmp_path: Path, capsy
 
 
 def test_what_cleaning_did_is_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(tmp_path / "a.jsonl", [*GOOD, GOOD[3], {**GOOD[4], "prompt": "a  question   with blanks"}])
+    write(tmp_path / "a.jsonl", [*GOOD, GOOD[3], {**GOOD[4], "prompt": "  a question with blanks "}])
     recipe = "base: sartor/nano\ndata: {sources: [a.jsonl], clean: [whitespace, duplicates]}\n"
     (tmp_path / "r.yaml").write_text(recipe, encoding="utf-8")
     assert run(["data", "check", "r.yaml"]) == 0
