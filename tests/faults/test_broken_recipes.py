@@ -140,7 +140,7 @@ BROKEN: dict[str, tuple[str, list[tuple[str, int, int, str]]]] = {
     "gate without a rule": (GOOD + "goal: {success: [{metric: bleu}]}\n", [("R106", 3, 19, "exactly one of")]),
     "vague goal": (GOOD + "goal: do better\n", [("R106", 3, 7, "too vague")]),
     "planned section": (GOOD + "export: [merged]\n", [("R107", 3, 1, "not available in this version")]),
-    "planned key": (GOOD[:18] + "data: {sources: [a], augment: []}\n", [("R107", 2, 22, '"augment" in data')]),
+    "planned key": (GOOD[:18] + "data: {sources: [a], checks: []}\n", [("R107", 2, 22, '"checks" in data')]),
     "planned method": (GOOD + "method: dora\n", [("R107", 3, 9, 'method "dora"')]),
     "planned objective": (GOOD + "train: {objective: {dpo: {beta: 0.1}}}\n", [("R107", 3, 21, 'objective "dpo"')]),
     "planned task": (GOOD + "goal: {task: regress}\n", [("R107", 3, 14, "regress")]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 KEYS = frozenset(
     {
         *("export", "serve", "watch", "tune", "track"),
-        *("checks", "weight", "quantize"),
+        *("checks", "quantize"),
         *("slices", "general", "safety", "judge", "human"),
     }
 )
@@ -23,7 +23,6 @@ NAMES: dict[str, frozenset[str]] = {
 
 VALUES: dict[str, frozenset[str]] = {
     "goal.task": frozenset({"regress", "prefer", "embed"}),
-    "data.sources[].role": frozenset({"replay"}),
 }
 
 ELSEWHERE: dict[str, str] = {
