@@ -99,9 +99,7 @@ class RemoteWriter:
         return text
 
     def _fault(self, what: str) -> ModelError:
-        fix = (
-            "check the endpoint, the model's name and the key; what was answered is kept, so run the same command again"
-        )
+        fix = "check the endpoint, the model's name and the key, then run the same command again"
         return ModelError(Problem("M171", what, file=self._url, fix=fix))
 
 

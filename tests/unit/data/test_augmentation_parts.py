@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from sartor.data import terms
 from sartor.data.answers import FILE, Answers, NotAsked
 from sartor.data.augment.keyboard import neighbours
-from sartor.data.augment.write import rouge_l
+from sartor.data.augment.write import NOT_AS_SHOWN, NOT_JSON, OTHER_KEYS, UNKNOWN_LABEL, _row, rouge_l
+from sartor.data.making import Seeded
 from sartor.data.protected import Guard, like, replaced
+from sartor.data.rows import Example, Message, Origin
 from sartor.data.thesaurus import alternatives, own, wordnet
 from sartor.errors import DataError
 from sartor.protocols import Speaker
@@ -222,3 +224,36 @@ def test_keys_lie_side_by_side() -> None:
     assert set(near["g"]) == set("tyfhvb")
     assert all(key in near[other] for key, others in near.items() for other in others)
     assert json.dumps(neighbours("qwertz")["z"]) != json.dumps(near["z"])
+
+
+def seeds(answer: str, label: str | None = None) -> list[Seeded]:
+    turns = (Message("system", "Be brief."), Message("user", "Where is it?"), Message("assistant", label or answer))
+    return [Seeded(Example(origin=Origin("a", 1), messages=turns, label=label, stratum=label), random.Random(1), 0)]
+
+
+@pytest.mark.parametrize(
+    ("line", "shown", "label", "fault"),
+    [
+        ('{"prompt": "a b", "answer": "c"}', "d", None, None),
+        ("1. A question", "d", None, NOT_JSON),
+        ('["prompt"]', "d", None, NOT_JSON),
+        ('{"prompt": "a b"}', "d", None, OTHER_KEYS),
+        ('{"prompt": "a b", "answer": "c", "more": "d"}', "d", None, OTHER_KEYS),
+        ('{"prompt": "a b", "answer": 3}', "d", None, OTHER_KEYS),
+        ('{"prompt": " ", "answer": "c"}', "d", None, OTHER_KEYS),
+        ('{"text": "a b", "label": "paid"}', "", "paid", None),
+        ('{"text": "a b", "label": "Paid!"}', "", "paid", UNKNOWN_LABEL),
+        ('{"prompt": "a b", "answer": "{\\"k\\": 2}"}', '{"k": 1}', None, None),
+        ('{"prompt": "a b", "answer": "{\\"j\\": 2}"}', '{"k": 1}', None, NOT_AS_SHOWN),
+        ('{"prompt": "a b", "answer": "no JSON"}', '{"k": 1}', None, NOT_AS_SHOWN),
+    ],
+)
+def test_what_a_model_writes_is_read_strictly(line: str, shown: str, label: str | None, fault: str | None) -> None:
+    row = _row(line, seeds(shown, label), ["paid", "open"])
+    if fault is not None:
+        assert row == fault
+        return
+    assert isinstance(row, Example)
+    assert [turn.role for turn in row.messages] == ["system", "user", "assistant"]
+    assert (row.messages[0].content, row.messages[1].content) == ("Be brief.", "a b")
+    assert row.label == row.stratum == label

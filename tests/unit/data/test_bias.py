@@ -264,3 +264,11 @@ def test_sentiment() -> None:
 def test_what_is_compared_has_a_key() -> None:
     found: list[Disparity] = disparities(table(1))
     assert len({each.key for each in found}) == len(found)
+
+
+def test_small_differences_are_not_told() -> None:
+    """3 points between 4,000 rows each are sure, and too small to matter."""
+    shares = [0] * 2120 + [1] * 1880 + [0] * 2000 + [1] * 2000
+    (found,) = disparities(one(shares, [0] * 4000 + [1] * 4000))
+    assert found.q < 0.05
+    assert not found.flagged

@@ -7,10 +7,12 @@ from pathlib import Path
 import job
 import numpy as np
 import pytest
+import yaml
 from rich.console import Console
 from scipy.stats import bootstrap
 
 from sartor.errors import DataError, RecipeError
+from sartor.events import Event, Started
 from sartor.flow.augment_gain import Gain, _compared
 from sartor.flow.data_augment import ROWS, compared, data_augment
 from sartor.flow.data_check import data_check
@@ -62,16 +64,21 @@ def test_what_differs_is_marked() -> None:
 
 
 def test_the_gain_is_measured_on_the_same_rows_with_the_same_steps(recipe: Path, tmp_path: Path) -> None:
-    overrides = ["train.steps=2"]
-    result = data_augment(recipe, tmp_path, overrides, quiet, measure=True, seeds=2)
+    body = yaml.safe_load(recipe.read_text())
+    del body["train"]["steps"]
+    body["train"] |= {"epochs": 0.3}
+    recipe = job.write(recipe.parent / "epochs", body, ROWS_IN)
+    events: list[Event] = []
+    result = data_augment(recipe, tmp_path, [], events.append, measure=True, seeds=2)
     gain = result.gain
     assert gain is not None
+    assert [event.steps for event in events if isinstance(event, Started)] == [2] * 4
     assert (gain.rows, gain.seeds, gain.steps) == (15, 2, 2)
     assert gain.difference == pytest.approx(gain.with_ - gain.without)
     assert gain.low <= gain.difference <= gain.high
-    again = data_augment(recipe, tmp_path, overrides, quiet, measure=True, seeds=2)
+    again = data_augment(recipe, tmp_path, [], quiet, measure=True, seeds=2)
     assert again.gain == gain
-    few = ["data.split={train: 0.8, validation: 0.1, test: 0.1}", "train.steps=2"]
+    few = ["data.split={train: 0.8, validation: 0.1, test: 0.1}"]
     with pytest.raises(DataError, match="D116"):
         data_augment(recipe, tmp_path / "few", few, quiet, measure=True)
 
