@@ -38,7 +38,8 @@ def check(dataset: Dataset, splits: Splits) -> Iterator[Problem]:
         times = {1: "once", 2: "twice"}.get(int(counts[code]), f"{counts[code]:,} times")
         if counts[code] <= RARE and near is not None:
             what = f'label "{names[code]}" is used {times}; did you mean "{names[near]}" ({counts[near]:,})?'
-            fix, level = "correct the label; if it is meant, give it more rows", "error"
+            fix = "correct the label, or   data: {clean: [{labels: {repair: true}}]}   ; if it is meant, give it more rows"
+            level = "error"
         elif alike and counts[alike[0]] > counts[code]:
             what = f'label "{names[code]}" is used {times}, "{names[alike[0]]}" {counts[alike[0]]:,} times: two classes that differ in case, spaces or signs only'
             fix, level = "write them alike", "warning"
