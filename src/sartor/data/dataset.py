@@ -302,9 +302,10 @@ class _Writer:
         body = row.to_json()
         origin, identity, parent = body.pop("origin"), body.pop("id"), body.pop("parent")
         content = self._sorted(body)
-        made = {} if parent is None else {"parent": parent}
-        head = self._plain({"id": identity or str(row.origin), "origin": origin, **made})
-        line = f"{head[:-1]}, {content[1:]}\n".encode()
+        where, line_number = self._plain(origin["file"]), origin["line"]
+        named = self._plain(identity or str(row.origin))
+        made = "" if parent is None else f', "parent": {self._plain(parent)}'
+        line = f'{{"id": {named}, "origin": {{"file": {where}, "line": {line_number}}}{made}, {content[1:]}\n'.encode()
         self._size += len(line)
         held = self._columns.held
         held["offset"].append(self._size)

@@ -444,17 +444,13 @@ def _manifest(prepared: Prepared) -> Iterator[str]:
         "split": splits.json(),
     }
     yield json.dumps(facts, ensure_ascii=False)[:-1] + ',\n"rows": [\n'
+    plain = json.JSONEncoder(ensure_ascii=False).encode
     names, read = dict(enumerate(PARTS)) | {-1: "left out"}, prepared.originals
     for row, identity in enumerate(dataset.identities()):
-        entry = {
-            "id": identity,
-            "origin": str(dataset.origin(row)),
-            "hash": dataset.content_hash(row),
-            "part": names[int(splits.part[row])],
-        }
-        if not read[row]:
-            entry["parent"] = str(dataset[row].parent)
-        yield json.dumps(entry, ensure_ascii=False) + (",\n" if row < len(dataset) - 1 else "\n")
+        origin, digest, part = plain(str(dataset.origin(row))), dataset.content_hash(row), names[int(splits.part[row])]
+        parent = "" if read[row] else f', "parent": {plain(str(dataset[row].parent))}'
+        end = ",\n" if row < len(dataset) - 1 else "\n"
+        yield f'{{"id": {plain(identity)}, "origin": {origin}, "hash": "{digest}", "part": "{part}"{parent}}}{end}'
     yield "]}\n"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from typing import Protocol
 
 from sartor import registry
@@ -21,35 +20,22 @@ class Look:
 
     def __init__(self, row: Row) -> None:
         self.row = row
-
-    @cached_property
-    def answer(self) -> str:
+        said = answered(row)
+        self.answer: str = row.text if isinstance(row, Text) else row.answer_text()
         """What should come out: the answer, or the whole of a raw text."""
-        return self.row.text if isinstance(self.row, Text) else self.row.answer_text()
-
-    @cached_property
-    def answered(self) -> str:
+        self.answered = normal(said)
         """The answer with its tool calls, in normal form."""
-        return normal(self._answered)
-
-    @cached_property
-    def answer_words(self) -> list[str]:
+        self._answered_words = words_of(self.answered)
+        self.answer_words = self._answered_words if self.answer == said else words_of(normal(self.answer))
         """The words of `answer`."""
-        return self._answered_words if self.answer == self._answered else words_of(normal(self.answer))
+        self._codes: list[int] | None = None
 
-    @cached_property
+    @property
     def codes(self) -> list[int]:
         """32 bits for each word of all that is asked and answered."""
-        said = words_of(normal(self.row.prompt_text())) + self._answered_words
-        return codes_of(said)
-
-    @cached_property
-    def _answered(self) -> str:
-        return answered(self.row)
-
-    @cached_property
-    def _answered_words(self) -> list[str]:
-        return words_of(self.answered)
+        if self._codes is None:
+            self._codes = codes_of(words_of(normal(self.row.prompt_text())) + self._answered_words)
+        return self._codes
 
 
 class Seeing(Protocol):

@@ -141,7 +141,7 @@ def test_answers_come_in_order_from_several_processes() -> None:
 
 
 def test_a_worker_that_dies_is_named_and_no_other_is_left() -> None:
-    processes = []
+    processes: list[int] = []
 
     def work() -> None:
         with Crew(2) as crew:

@@ -104,18 +104,20 @@ def gather(
     count = len(rows)
     group = np.full((len(finder.attributes), count), -1, np.int16)
     refused, feeling, length = np.zeros(count, np.bool_), np.zeros(count), np.zeros(count)
-    for place, number in enumerate(rows.tolist()):
-        row = dataset[number]
+    for place, row in enumerate(dataset.subset(rows)):
         for attribute, named in enumerate(finder.mentions(asked(row))):
             if len(named) == 1:
                 (group[attribute, place],) = named
+        if place % 5000 == 0:
+            seen(place)
+        if (group[:, place] < 0).all():
+            # No comparison asks what became of it.
+            continue
         labelled = isinstance(row, Example) and row.label is not None
         said = asked(row) if labelled or isinstance(row, Text) else answered(row)
         feeling[place] = sentiment(said)
         if not labelled and not isinstance(row, Text):
             refused[place], length[place] = refuses(said), np.log1p(len(WORD.findall(said)))
-        if place % 5000 == 0:
-            seen(place)
     seen(count)
     return Table(
         tuple(finder.attributes),

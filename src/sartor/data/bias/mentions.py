@@ -42,6 +42,9 @@ class Finder:
 
     def mentions(self, text: str) -> list[frozenset[int]]:
         """For each of `attributes`, the groups that are named."""
+        plain = text.isascii() and "'" not in text
+        if plain and self._starts.keys().isdisjoint(TOKEN.findall(text.lower())):
+            return [frozenset()] * len(self.attributes)
         found: list[set[int]] = [set() for _ in self.attributes]
         words = TOKEN.findall(text)
         busy = [0] * len(self._number)
