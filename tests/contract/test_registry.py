@@ -19,7 +19,7 @@ FUNCTIONS = {
     "format": ["detects", "parse"],
     "stage": [],
     "augmentation": ["make"],
-    "check": ["check"],
+    "check": [],
     "metric": [],
     "method": ["attach"],
     "objective": ["loss"],
@@ -28,7 +28,7 @@ FUNCTIONS = {
     "watcher": ["build"],
     "tracker": ["build"],
 }
-"""What a file of each room must offer beside `Options`."""
+"""What a file of each room must offer beside `Options`; stages and checks offer one of two (test_stages.py, test_checks.py)."""
 
 ATTRIBUTES = {
     "source": ["EXTENSIONS"],
