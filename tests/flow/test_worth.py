@@ -9,7 +9,9 @@ from typing import Any
 import job
 import pytest
 
-from sartor.errors import InputError, RunError
+from sartor.errors import InputError, Problem, RunError
+from sartor.flow.data_augment import data_augment
+from sartor.flow.job import begun
 from sartor.flow.learning_curve import Curve, learning_curve
 from sartor.flow.value import Valued, value
 
@@ -73,3 +75,30 @@ def test_what_cannot_be_measured_is_refused(recipe: Path, tmp_path: Path) -> Non
     for options, code in (({"sizes": (1.0,)}, "R106"), ({"metric": "bleu"}, "R105"), ({"sizes": (0.01, 0.5)}, "D115")):
         with pytest.raises(InputError, match=code):
             curve(recipe, tmp_path / "out", **options)
+
+
+def test_a_folder_with_other_things_is_left_alone(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "verdict.json").write_text("{}")
+    overrides = ["data.augment=[keyboard]"]
+    for go in (valued, curve, lambda recipe, out: data_augment(recipe, out, overrides, quiet)):
+        with pytest.raises(RunError, match="F102: this folder holds something else"):
+            go(recipe, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["verdict.json"]
+
+
+def test_refused_input_leaves_no_folder(recipe: Path, tmp_path: Path) -> None:
+    for overrides in (["data.sources=[gone.jsonl]"], ["base=gone"]):
+        with pytest.raises(InputError, match=r"D113|M100"):
+            valued(recipe, tmp_path / "out", *overrides)
+    with pytest.raises(InputError, match="D113"):
+        data_augment(recipe, tmp_path / "out", ["data.augment=[keyboard]", "data.sources=[gone.jsonl]"], quiet)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_models_have_answered_is_kept_when_the_input_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError), begun(tmp_path / "out"):
+        (tmp_path / "out" / "answers.jsonl").write_text("{}\n")
+        raise RunError(Problem("F102", "refused"))
+    with begun(tmp_path / "out"):
+        assert (tmp_path / "out" / "answers.jsonl").exists()

@@ -16,6 +16,7 @@ from sartor.data.pipeline import Prepared, prepare
 from sartor.data.release import plain
 from sartor.errors import RecipeError
 from sartor.events import Event
+from sartor.flow.job import begun
 from sartor.flow.writers import opener
 from sartor.recipe.load import Loaded, load
 
@@ -94,16 +95,16 @@ def data_augment(
     loaded = load(path, overrides)
     _require_ways(loaded)
     models = opener(loaded.root)
-    out.mkdir(parents=True, exist_ok=True)
-    if measure:
-        from sartor.flow.augment_gain import gain
+    with begun(out):
+        if measure:
+            from sartor.flow.augment_gain import gain
 
-        found, rows = gain(loaded, load(path, [*overrides, "data.augment=[]"]), out, models, emit, seeds=seeds)
-    else:
-        means = Means(loaded.recipe.seed, models)
-        (out / "data").mkdir(exist_ok=True)
-        rows = prepare(loaded.recipe.data, root=loaded.root, folder=out / "data", emit=emit, means=means)
-        found = None
+            found, rows = gain(loaded, load(path, [*overrides, "data.augment=[]"]), out, models, emit, seeds=seeds)
+        else:
+            means = Means(loaded.recipe.seed, models)
+            (out / "data").mkdir(exist_ok=True)
+            rows = prepare(loaded.recipe.data, root=loaded.root, folder=out / "data", emit=emit, means=means)
+            found = None
     temporary = out / f".tmp-{ROWS}"
     with temporary.open("w", encoding="utf-8") as file:
         file.writelines(_lines(rows))

@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sartor.errors import Problem, RunError
+from sartor.data.answers import FILE as ANSWERS
+from sartor.errors import InputError, Problem, RunError
+from sartor.store.atomic import coded, make_folder, remove
 
 FILE = "job.json"
+BEGUN = ".begun"
+"""There from the first moment on, so that an interrupted job is known again."""
+
+
+@contextmanager
+def begun(folder: Path) -> Iterator[None]:
+    """Make `folder`, or go on in it; where the input is refused within, a new one goes again,
+    unless models have answered already.
+
+    Raises RunError F102 where it holds something else, a run perhaps, and SartorError F131 where it cannot be made.
+    """
+    new = not folder.is_dir() or not any(folder.iterdir())
+    if not new and not (folder / BEGUN).exists():
+        what = "this folder holds something else"
+        raise RunError(Problem("F102", what, file=str(folder), fix="give --out a folder that is not there yet"))
+    make_folder(folder)
+    with coded(folder):
+        (folder / BEGUN).touch()
+    try:
+        yield
+    except InputError:
+        if new and not any(folder.rglob(ANSWERS)):
+            remove(folder)
+        raise
 
 
 def claim(folder: Path, job: Mapping[str, Any]) -> None:

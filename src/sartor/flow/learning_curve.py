@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sartor.data.similarity import mixed
 from sartor.errors import DataError, Problem, RecipeError
 from sartor.events import Event, Stage
-from sartor.flow.job import claim
+from sartor.flow.job import begun, claim
 from sartor.flow.measure import Bench, bench
 from sartor.flow.prepare import Prepared, prepare
 from sartor.flow.signals import Stop
@@ -138,8 +138,8 @@ def learning_curve(
         raise RecipeError(
             Problem("R106", f"{SIZES} different sizes from 0 to 1 are needed", fix="--sizes 0.125,0.25,0.5,1")
         )
-    out.mkdir(parents=True, exist_ok=True)
-    prepared = prepare(loaded, out / "data", emit)
+    with begun(out):
+        prepared = prepare(loaded, out / "data", emit)
     tools = _on_validation(prepared, bench(prepared, emit))
     chosen = _metric(tools, metric)
     tokens = prepared.tokens["train"]

@@ -16,7 +16,7 @@ from sartor.data.wording import answered, asked
 from sartor.data.worth import KINDS, Dynamics, folds, ranked, summary
 from sartor.errors import Problem, RecipeError
 from sartor.events import Event, Finished, Stage
-from sartor.flow.job import claim
+from sartor.flow.job import begun, claim
 from sartor.flow.prepare import Prepared, prepare
 from sartor.flow.signals import Stop
 from sartor.recipe.load import load
@@ -87,8 +87,8 @@ def value(path: Path, out: Path, overrides: Sequence[str], emit: Emit, *, count:
     The same command goes on where it was stopped. Raises InputError for faulty input, Interrupted when stopped.
     """
     loaded = load(path, overrides)
-    out.mkdir(parents=True, exist_ok=True)
-    prepared = prepare(loaded, out / "data", emit)
+    with begun(out):
+        prepared = prepare(loaded, out / "data", emit)
     tokens, dataset = prepared.tokens["train"], prepared.rows.dataset
     if len(tokens) < max(LEAST, 2 * count):
         what = f"{len(tokens)} training rows are too few to judge any of them"
