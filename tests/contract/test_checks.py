@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from sartor import registry
+from sartor.data.crew import Crew
 from sartor.data.dataset import Dataset
 from sartor.data.rows import Example, Judged, Message, Origin, Preference, Row, Text
 from sartor.data.split import undivided
-from sartor.data.watching import findings
+from sartor.data.watching import begin, findings
 from sartor.errors import Problem
 from sartor.options import Options
 
@@ -68,3 +69,19 @@ def test_findings_are_coded_located_and_mendable(name: str, dataset: Dataset) ->
         assert problem.line not in problem.rows or len(dataset) == 5
         assert "EXAMPLE" not in str(problem)
     assert found == list(findings([name], dataset, splits))
+
+
+def test_several_processes_find_the_same(tmp_path: Path) -> None:
+    rows = [replace(row, origin=Origin("a.jsonl", line)) for line, row in enumerate((kinds()[-1] * 30), 1)]
+    dataset = Dataset.write(rows, tmp_path)
+    parts = undivided(dataset, 0.8).part.copy()
+    parts[::5], parts[1::7] = 1, 2
+    splits = replace(undivided(dataset, 0.8), part=parts)
+    together = list(findings(NAMES, dataset, splits))
+    assert together == [problem for name in NAMES for problem in findings([name], dataset, splits)]
+    done: list[int] = []
+    with Crew(2) as crew:
+        assert list(begin(crew, NAMES, dataset, splits, done.append)()) == together
+    assert done[-1] == len(NAMES)
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "index.columns"}
+    assert len({problem.code for problem in together}) > 4

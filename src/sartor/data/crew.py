@@ -40,9 +40,10 @@ def hands() -> int:
 
 
 class Crew:
-    """`count` workers. Use it in a `with`; whatever happens, none outlives it."""
+    """`count` processes. Use it in a `with`; whatever happens, none outlives it."""
 
     def __init__(self, count: int) -> None:
+        self.count = count
         self._free: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
         self._all = [_hired() for _ in range(count)]
         for worker in self._all:
@@ -76,16 +77,22 @@ class Crew:
     ) -> Iterator[dict[str, Any]]:
         """The answers, in order, to (what it is, in words; what it is given), a few of them ahead of time.
 
-        Raises SartorError P130 for a worker that ended, naming it and what it was at.
+        Raises SartorError P132 for a worker that ended, naming it and what it was at.
         """
-        do = f"{work.__module__}:{work.__qualname__}"
         waiting: deque[Future[dict[str, Any]]] = deque()
         for what, each in given:
-            waiting.append(self._threads.submit(self._ask, what, json.dumps({"do": do, "given": each})))
+            waiting.append(self.ask(work, what, each))
             if len(waiting) > 2 * len(self._all):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+    def ask(
+        self, work: Callable[[Mapping[str, Any]], Mapping[str, Any]], what: str, given: Mapping[str, Any]
+    ) -> Future[dict[str, Any]]:
+        """Have one thing done, as soon as somebody is free."""
+        question = json.dumps({"do": f"{work.__module__}:{work.__qualname__}", "given": given})
+        return self._threads.submit(self._ask, what, question)
 
     def _ask(self, what: str, question: str) -> dict[str, Any]:
         worker = self._free.get()
@@ -107,7 +114,7 @@ class Crew:
             code = worker.wait()
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
             fix = "see what it printed above; run the command again, with more memory if the system ended it"
-            raise SartorError(Problem("P130", f"worker process {worker.pid} {how} at {what}", fix=fix))
+            raise SartorError(Problem("P132", f"worker process {worker.pid} {how} at {what}", fix=fix))
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -28,8 +28,10 @@ from sartor.data.rows import Row
 from sartor.errors import Problem
 from sartor.recipe.schema import Component, Source
 
-SIZE = 4 << 20
-"""Bytes of a part; a file that is not larger is read in one process."""
+SIZE = 1 << 20
+"""Bytes of a part; a file that is not three times as large is read in one process."""
+MANY = 10_000
+"""Rows from which on checks run in several processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,19 @@ class Workshop:
         self, file: Path, source: Source, label: str, role: int, limit: int, findings: Findings
     ) -> Iterator[Read] | None:
         """The parts of a file, in order, what is wrong with them told to `findings`; None for a file to be read here."""
-        if self._processes < 2 or source.id is not None:
+        if self._processes < 2 or source.id is not None or not _is_large(file, 3 * self._size):
             return None
         found = divided(file, format=source.format, map=source.map, max_line_bytes=limit, size=self._size)
         return None if found is None else self._made(found, file, source, label, role, limit, findings)
+
+    def checkers(self, dataset: Dataset) -> Crew | None:
+        """Who can check the data set side by side; None where that is not worth it."""
+        return None if self._processes < 2 or len(dataset) < MANY else self._workers()
+
+    def _workers(self) -> Crew:
+        if self._crew is None:
+            self._crew = self._open.enter_context(Crew(self._processes))
+        return self._crew
 
     def _made(
         self,
@@ -88,8 +99,7 @@ class Workshop:
         limit: int,
         findings: Findings,
     ) -> Iterator[Read]:
-        if self._crew is None:
-            self._crew = self._open.enter_context(Crew(self._processes))
+        crew = self._workers()
         folders: list[Path] = []
 
         def given() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -111,7 +121,7 @@ class Workshop:
                     },
                 )
 
-        for number, told in enumerate(self._crew.each(make, given())):
+        for number, told in enumerate(crew.each(make, given())):
             for note, rejected in told["notes"]:
                 problem = Problem(**{**note, "rows": tuple(note["rows"])})
                 (findings.reject if rejected else findings.add)(problem)
@@ -119,6 +129,13 @@ class Workshop:
             findings.formats[label] = told["format"]
             findings.unused[label] = tuple(dict.fromkeys((*findings.unused.get(label, ()), *told["unused"])))
             yield Read(told["rows"], Ready(folders[number], role, told["steps"]))
+
+
+def _is_large(file: Path, size: int) -> bool:
+    try:
+        return file.stat().st_size > size
+    except OSError:
+        return False
 
 
 class _Noting(Findings):

@@ -224,23 +224,24 @@ def not_at_all(dataset: Dataset, data: Data, roles: Roles, seen: Callable[[int],
 def examine(data: Data, *, root: Path, folder: Path, emit: Emit, divide: Divide) -> Audit:
     """Read, divide and check. Problems go to the findings, never to an exception; rows are spooled into `folder`."""
     reader = Reader(data, root, emit)
+    findings, splits, disparities = reader.findings, None, list[Disparity]()
     with Workshop(data.clean, folder / "pieces") as workshop:
         dataset, roles, cleaned = spool(reader.flow(workshop), data.clean, folder, emit)
-    findings = reader.findings
-    if data.on_bad == "skip":
-        findings.forgive()
-    splits = None
-    if len(dataset):
-        splits = _divided(dataset, data, roles, findings, emit, divide)
-    elif not findings.errors:
-        findings.add(Problem("D100", "no records are left", file=data.sources[0].path, fix="see the findings above"))
-    _note_cleaned(cleaned, data, findings)
-    disparities: list[Disparity] = []
-    if splits is not None:
-        _note_left_out(dataset, splits, findings)
-        splits = guard(dataset, splits, data, root, findings, emit)
-        disparities = _disparities(dataset, splits, data, root, findings, emit)
-        _check(dataset, splits, findings, emit)
+        if data.on_bad == "skip":
+            findings.forgive()
+        if len(dataset):
+            splits = _divided(dataset, data, roles, findings, emit, divide)
+        elif not findings.errors:
+            fix = "see the findings above"
+            findings.add(Problem("D100", "no records are left", file=data.sources[0].path, fix=fix))
+        _note_cleaned(cleaned, data, findings)
+        if splits is not None:
+            _note_left_out(dataset, splits, findings)
+            splits = guard(dataset, splits, data, root, findings, emit)
+            checks = _checks(dataset, splits, workshop, emit)
+            disparities = _disparities(dataset, splits, data, root, findings, emit)
+            for problem in checks():
+                findings.add(problem)
     return Audit(
         dataset,
         splits,
@@ -425,12 +426,17 @@ def _note_left_out(dataset: Dataset, splits: Splits, findings: Findings) -> None
         findings.add(Problem("D157", what, file=file, line=lines[0], rows=tuple(lines[1:1000]), fix=fix, level="info"))
 
 
-def _check(dataset: Dataset, splits: Splits, findings: Findings, emit: Emit) -> None:
+def _checks(dataset: Dataset, splits: Splits, workshop: Workshop, emit: Emit) -> Callable[[], Iterator[Problem]]:
+    """What all checks find, once it is asked for; where rows are many, others have begun to look."""
     names = registry.names("check")
-    for problem in watching.findings(
-        names, dataset, splits, lambda done: emit(Progressed("checking", done, len(names)))
-    ):
-        findings.add(problem)
+
+    def done(count: int) -> None:
+        emit(Progressed("checking", count, len(names)))
+
+    crew = workshop.checkers(dataset)
+    if crew is None:
+        return lambda: watching.findings(names, dataset, splits, done)
+    return watching.begin(crew, names, dataset, splits, done)
 
 
 def _manifest(prepared: Prepared) -> Iterator[str]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
 
 from sartor import registry
+from sartor.data.crew import Crew
 from sartor.data.dataset import Dataset
 from sartor.data.features import words_of
 from sartor.data.overlap import codes_of
 from sartor.data.rows import Row, Text
+from sartor.data.similarity import silent
 from sartor.data.split import Splits
 from sartor.data.wording import answered, normal
 from sartor.errors import Problem
+
+SPLITS = "splits.columns"
 
 
 class Look:
@@ -62,14 +69,60 @@ def show(dataset: Dataset, *watchers: Seeing) -> None:
 
 
 def findings(
-    names: Sequence[str], dataset: Dataset, splits: Splits, done: Callable[[int], None] = lambda count: None
+    names: Sequence[str], dataset: Dataset, splits: Splits, done: Callable[[int], None] = silent
 ) -> Iterator[Problem]:
     """What the checks of these names find, in their order. `done` is told how many have finished."""
+    for count, problems in enumerate(_by_name(names, dataset, splits), 1):
+        yield from problems
+        done(count)
+
+
+def begin(
+    crew: Crew, names: Sequence[str], dataset: Dataset, splits: Splits, done: Callable[[int], None] = silent
+) -> Callable[[], Iterator[Problem]]:
+    """Have several processes find the same, the checks that read every row in as many groups; call the result to wait for it.
+
+    The data set must be one that lies in its folder as a whole.
+    """
+    reading = [name for name in names if hasattr(registry.component("check", name), "watch")]
+    groups = [group for first in range(crew.count) if (group := reading[first :: crew.count])]
+    groups += [[name] for name in names if name not in reading]
+    scratch = tempfile.TemporaryDirectory(dir=dataset.folder)
+    splits.write(Path(scratch.name) / SPLITS)
+    coming = [
+        crew.ask(
+            check,
+            f"checking ({', '.join(group)})",
+            {"names": group, "dataset": str(dataset.folder), "splits": scratch.name},
+        )
+        for group in groups
+    ]
+
+    def found() -> Iterator[Problem]:
+        told: dict[str, list[Problem]] = {}
+        with scratch:
+            for future in coming:
+                for name, problems in future.result().items():
+                    told[name] = [Problem(**{**each, "rows": tuple(each["rows"])}) for each in problems]
+                done(len(told))
+        for name in names:
+            yield from told[name]
+
+    return found
+
+
+def check(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the checks of a group find: what a worker does."""
+    names, dataset = given["names"], Dataset.open(Path(given["dataset"]))
+    found = _by_name(names, dataset, Splits.open(Path(given["splits"]) / SPLITS))
+    return {name: [asdict(problem) for problem in problems] for name, problems in zip(names, found, strict=True)}
+
+
+def _by_name(names: Sequence[str], dataset: Dataset, splits: Splits) -> Iterator[Iterator[Problem]]:
     modules = {name: registry.component("check", name) for name in names}
     watchers: dict[str, Watcher] = {
         name: module.watch(dataset, splits) for name, module in modules.items() if hasattr(module, "watch")
     }
     show(dataset, *watchers.values())
-    for count, (name, module) in enumerate(modules.items(), 1):
-        yield from watchers[name].problems() if name in watchers else module.check(dataset, splits)
-        done(count)
+    for name, module in modules.items():
+        yield watchers[name].problems() if name in watchers else module.check(dataset, splits)
