@@ -126,6 +126,8 @@ class TestFolder:
         for told in ("clean.duplicates", "leak", "whitespace", "random_edit"):
             assert f"<code>{told}</code>" in report
         assert len(lines(done.folder / "data/changed.jsonl")) == 5
+        page = (done.folder / "data/report.html").read_text(encoding="utf-8")
+        assert '"copies":{"rows":0,' in page, "made rows are no copies"
         told = [event.message for event in done.events if isinstance(event, Noted) and event.code == "N414"]
         assert [f"; {left_out.total()} left out" in message for message in told] == [True]
 

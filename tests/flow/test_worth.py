@@ -96,9 +96,15 @@ def test_refused_input_leaves_no_folder(recipe: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_what_models_have_answered_is_kept_when_the_input_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError), begun(tmp_path / "out"):
-        (tmp_path / "out" / "answers.jsonl").write_text("{}\n")
+def refused(folder: Path) -> None:
+    """A job whose input is refused after a model has answered."""
+    with begun(folder):
+        (folder / "answers.jsonl").write_text("{}\n")
         raise RunError(Problem("F102", "refused"))
+
+
+def test_what_models_have_answered_is_kept_when_the_input_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError):
+        refused(tmp_path / "out")
     with begun(tmp_path / "out"):
         assert (tmp_path / "out" / "answers.jsonl").exists()

@@ -144,7 +144,7 @@ profiles.forEach((profile, at) => {
     cards.push(histogram("Difficulty (IFD)", told.histogram));
     if (told.hardest.length) cards.push(card("Where the prompt helps least", told.hardest.slice(0, 6).map((row) => h("p", { class: "small" }, h("b", {}, row.ifd.toFixed(2) + " "), row.text, h("br", {}), h("span", { class: "where" }, row.where)))));
   }
-  section("distributions" + (at || ""), "Distributions" + suffix, h("div", { class: "grid" }, cards), h("p", { class: "soft small" }, `Lengths, labels and faults of all ${number(profile.rows)} rows; the rest of ${profile.sampled < profile.rows ? "a fixed sample of " : ""}${number(profile.sampled)} rows.`));
+  section("distributions" + (at || ""), "Distributions" + suffix, h("div", { class: "grid" }, cards), h("p", { class: "soft small" }, profile.sampled < profile.rows ? `Lengths, labels and faults of all ${number(profile.rows)} rows; the rest of a fixed sample of ${number(profile.sampled)} rows.` : `Of all ${number(profile.rows)} rows.`));
   if (profile.topics.length) {
     section("topics" + (at || ""), "Topics" + suffix, h("div", { class: "grid" }, profile.topics.map((topic) => h("div", { class: "card" },
       h("div", { class: "spread" }, h("h3", {}, topic.words.join(" · ")), h("span", { class: "soft small" }, percent(topic.rows, profile.sampled))),

@@ -113,8 +113,11 @@ class Profile:
         return self if made is None else replace(self, lengths={**self.lengths, name: made})
 
 
-def profile(dataset: Dataset, splits: Splits) -> Profile:
-    """Look at all rows once, and at a sample more closely."""
+def profile(dataset: Dataset, splits: Splits, *, originals: NDArray[np.bool_] | None = None) -> Profile:
+    """Look at all rows once, and at a sample more closely.
+
+    `originals` [n] says which rows were read; copies are counted among these, because made rows resemble what they were made from.
+    """
     asks, answers, texts = array("i"), array("i"), array("i")
     quality: Counter[str] = Counter(dict.fromkeys(("repetition", "signs", "encoding", "boilerplate", "no end"), 0))
     for row in dataset:
@@ -147,7 +150,9 @@ def profile(dataset: Dataset, splits: Splits) -> Profile:
         languages=_languages(read),
         topics=_topics(chosen, read),
         variety=_variety(answer_of(row) for row in read),
-        copies=_copies(dataset, splits),
+        copies=_copies(
+            dataset, splits.clusters.alike, np.ones(len(dataset), np.bool_) if originals is None else originals
+        ),
         quality={name: count for name, count in quality.items() if count},
         suspects=() if judged is None else tuple(_suspects(dataset, judged)),
         label_accuracy=None if judged is None else round(judged.accuracy, 4),
@@ -207,14 +212,13 @@ def _variety(texts: Iterable[str]) -> dict[str, float]:
     return {f"distinct_{n}": round(len(seen[n]) / whole[n], 4) for n in seen if whole[n]}
 
 
-def _copies(dataset: Dataset, splits: Splits) -> dict[str, Any]:
-    alike = splits.clusters.alike
-    sizes = np.bincount(alike) if len(alike) else np.zeros(0, np.int64)
+def _copies(dataset: Dataset, alike: NDArray[Any], read: NDArray[np.bool_]) -> dict[str, Any]:
+    sizes = np.bincount(alike[read]) if read.any() else np.zeros(0, np.int64)
     several = np.flatnonzero(sizes > 1)
     largest = several[np.argsort(-sizes[several], kind="stable")[:CLUSTERS]]
     groups = []
     for number in largest:
-        members = np.flatnonzero(alike == number)
+        members = np.flatnonzero((alike == number) & read)
         rows = [{**_where(dataset, int(row)), "text": short(whole_of(dataset[int(row)]))} for row in members[:MEMBERS]]
         groups.append({"size": len(members), "rows": rows})
     return {"rows": int((sizes[several] - 1).sum()), "groups": len(several), "largest": groups}

@@ -72,7 +72,7 @@ def part(
 def of_run(prepared: Prepared) -> str:
     """The page of the data of a run, rows as the model sees them, and how long they are in tokens."""
     rows = prepared.rows
-    made = profile(rows.dataset, rows.splits)
+    made = profile(rows.dataset, rows.splits, originals=rows.originals)
     tokens = [prepared.tokens[name].lengths for name in ("train", "validation")]
     made = made.with_lengths("tokens", np.concatenate(tokens).astype(np.int64), "tokens")
     files = rows.findings.json()["files"]
