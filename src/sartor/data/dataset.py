@@ -221,15 +221,18 @@ class Dataset:
 
     def blocks(self) -> Iterator[Block]:
         """All rows in order, many at a time."""
-        first = 0
-        while first < len(self):
+        for first in range(0, len(self), HELD):
             begin, end = self._begin[first : first + HELD], self._end[first : first + HELD]
-            broken = np.flatnonzero(begin[1:] != end[:-1])
-            together = int(broken[0]) + 1 if len(broken) else len(begin)
-            count = max(1, int(np.searchsorted(end[:together] - begin[0], BLOCK, "right")))
-            bounds = np.append(begin[:count], end[count - 1]) - begin[0]
-            yield Block(first, bounds, _read(self._file.number, int(begin[0]), int(bounds[-1])))
-            first += count
+            gaps = np.flatnonzero(begin[1:] != end[:-1]) + 1
+            for start, stop in pairwise((0, *gaps.tolist(), len(begin))):
+                at = start
+                while at < stop:
+                    count = stop - at
+                    if end[stop - 1] - begin[at] > BLOCK:
+                        count = max(1, int(np.searchsorted(end[at:stop] - begin[at], BLOCK, "right")))
+                    bounds = np.append(begin[at : at + count], end[at + count - 1]) - begin[at]
+                    yield Block(first + at, bounds, _read(self._file.number, int(begin[at]), int(bounds[-1])))
+                    at += count
 
     def identities(self) -> Iterator[str]:
         """The id of each row."""
