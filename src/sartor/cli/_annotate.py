@@ -132,6 +132,7 @@ def label(
       sartor data label --out labels --export labelled.jsonl
     """
     from sartor.console import display
+    from sartor.data.annotate.log import named
     from sartor.flow import data_label as flow
 
     given = tuple(name.strip() for name in labels.split(",")) if labels is not None else None
@@ -142,6 +143,7 @@ def label(
         from sartor.flow.data_export import export_labels
 
         return show(export_labels(folder, exported, form=form, majority=majority), as_json)
+    named(annotator)
     workspace = flow.begin(file, folder, settings=settings, guidelines=guidelines)
     known: Probabilities = {}
     if suggest is not None:
@@ -225,6 +227,7 @@ def rank(
       sartor data rank --out rankings --export preferences.jsonl
     """
     from sartor.console import display
+    from sartor.data.annotate.log import named
     from sartor.flow import data_label, data_rank
 
     settings = data_label.Settings(overlap=overlap, seed=seed)
@@ -234,6 +237,7 @@ def rank(
         from sartor.flow.data_export import export_rankings
 
         return show(export_rankings(folder, exported, form=form), as_json)
+    named(annotator)
     with display() as screen:
         workspace = data_rank.begin(
             file,

@@ -307,6 +307,10 @@ def test_refusals_name_the_way_out(tmp_path: Path, labelled: Path, capsys: pytes
         (["data", "rank", "--out", labelled, "--export", tmp_path / "x"], "A107"),
         (["data", "label", tmp_path / "rows.jsonl", "--labels", "a", "--out", nothing], "A101"),
         (["data", "label", "--out", labelled, "--annotator", "../x"], "A105"),
+        (
+            ["data", "label", tmp_path / "rows.jsonl", "--labels", "a,b", "--out", nothing, "--annotator", "../x"],
+            "A105",
+        ),
         (["data", "label", "--out", labelled, "--overlap", "0.5"], "A103"),
         (
             ["data", "rank", tmp_path / "rows.jsonl", "--model", "sartor/nano", "--samples", "1", "--out", nothing],
