@@ -9,7 +9,18 @@ from typing import Any
 
 from sartor import registry
 from sartor.evaluate.compare import Comparison, compare
-from sartor.evaluate.facts import Cleaned, Curve, DataFacts, DataFile, Dropped, Foreseen, Made, ReportFacts, Sample, Setting
+from sartor.evaluate.facts import (
+    Cleaned,
+    Curve,
+    DataFacts,
+    DataFile,
+    Dropped,
+    Foreseen,
+    Made,
+    ReportFacts,
+    Sample,
+    Setting,
+)
 from sartor.evaluate.verdict import judge
 from sartor.protocols import Outcome
 from sartor.recipe.schema import Gate
