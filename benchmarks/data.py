@@ -80,6 +80,7 @@ def judged(found: dict[str, Any], pairs: list[tuple[int, int]], others: set[int]
     gone = sum(not {one, two} <= kept for one, two in pairs)
     return {
         "seconds": found["seconds"],
+        "cpu_seconds": found["cpu_seconds"],
         "peak_bytes": found["peak_bytes"],
         "found": gone / max(1, len(pairs)),
         "wrong": len(others - kept) / max(1, len(others)),
@@ -141,6 +142,8 @@ def main() -> int:
         faster = [theirs["seconds"] / ours["seconds"] for ours, theirs in both]
         ratios = {
             "times_faster_than_datasets_datasketch": median(faster),
+            "cpu_seconds_to_datasets_datasketch": medians["sartor"]["cpu_seconds"]
+            / medians["datasets_datasketch"]["cpu_seconds"],
             "memory_to_datasets_datasketch": medians["sartor"]["peak_bytes"]
             / medians["datasets_datasketch"]["peak_bytes"],
         }
@@ -153,7 +156,7 @@ def main() -> int:
     )
     for name, entry in medians.items():
         print(
-            f"{name:>20} {entry['seconds']:9.1f} s {asked.rows / entry['seconds']:10,.0f} rows/s {entry['peak_bytes'] / 2**20:8,.0f} MiB"
+            f"{name:>20} {entry['seconds']:9.1f} s {entry['cpu_seconds']:9.1f} CPU s {asked.rows / entry['seconds']:10,.0f} rows/s {entry['peak_bytes'] / 2**20:8,.0f} MiB"
             f"   found {entry['found']:.2%}   wrong {entry['wrong']:.2%}"
         )
     for name, ratio in ratios.items():

@@ -23,6 +23,8 @@ from typing import IO, Any, Self
 from sartor.errors import Problem, SartorError
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
+AHEAD = 8
+"""Answers for each worker that may wait until it is their turn."""
 PATIENCE = 5
 """Seconds that a worker has to end by itself."""
 
@@ -40,7 +42,7 @@ def hands() -> int:
 
 
 class Crew:
-    """`count` processes. Use it in a `with`; whatever happens, none outlives it."""
+    """`count` processes beside this one. Use it in a `with`; whatever happens, none outlives it."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -77,12 +79,18 @@ class Crew:
     ) -> Iterator[dict[str, Any]]:
         """The answers, in order, to (what it is, in words; what it is given), a few of them ahead of time.
 
-        Raises SartorError P132 for a worker that ended, naming it and what it was at.
+        What the workers have no hand for is done in this process. Raises SartorError P132 for a worker that ended, naming it
+        and what it was at.
         """
         waiting: deque[Future[dict[str, Any]]] = deque()
         for what, each in given:
-            waiting.append(self.ask(work, what, each))
-            if len(waiting) > 2 * len(self._all):
+            if sum(not future.done() for future in waiting) < 2 * self.count:
+                waiting.append(self.ask(work, what, each))
+            else:
+                own: Future[dict[str, Any]] = Future()
+                own.set_result(dict(work(each)))
+                waiting.append(own)
+            while waiting and (waiting[0].done() or len(waiting) > AHEAD * self.count):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

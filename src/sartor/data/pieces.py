@@ -28,9 +28,11 @@ from sartor.data.rows import Row
 from sartor.errors import Problem
 from sartor.recipe.schema import Component, Source
 
-SIZE = 1 << 20
-"""Bytes of a part; a file that is not three times as large is read in one process."""
-MANY = 10_000
+SIZE = 2 << 20
+"""Bytes of a part ..."""
+PARTS = 4
+"""... of which a file must have more than this many to be read in parts; starting a process costs as much as reading half of one."""
+MANY = 40_000
 """Rows from which on checks run in several processes."""
 
 
@@ -49,7 +51,7 @@ class Workshop:
     Args:
         stages: the recipe's, of which those that see one row at a time and come first are done on the way.
         folder: parts lie there until they are copied.
-        processes: how many; `hands()` where it is left out.
+        processes: how many, this one included; `hands()` where it is left out.
         size: bytes of a part.
     """
 
@@ -75,7 +77,7 @@ class Workshop:
         self, file: Path, source: Source, label: str, role: int, limit: int, findings: Findings
     ) -> Iterator[Read] | None:
         """The parts of a file, in order, what is wrong with them told to `findings`; None for a file to be read here."""
-        if self._processes < 2 or source.id is not None or not _is_large(file, 3 * self._size):
+        if self._processes < 2 or source.id is not None or not _is_large(file, PARTS * self._size):
             return None
         found = divided(file, format=source.format, map=source.map, max_line_bytes=limit, size=self._size)
         return None if found is None else self._made(found, file, source, label, role, limit, findings)
@@ -86,7 +88,7 @@ class Workshop:
 
     def _workers(self) -> Crew:
         if self._crew is None:
-            self._crew = self._open.enter_context(Crew(self._processes))
+            self._crew = self._open.enter_context(Crew(self._processes - 1))
         return self._crew
 
     def _made(

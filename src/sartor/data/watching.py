@@ -80,13 +80,15 @@ def findings(
 def begin(
     crew: Crew, names: Sequence[str], dataset: Dataset, splits: Splits, done: Callable[[int], None] = silent
 ) -> Callable[[], Iterator[Problem]]:
-    """Have several processes find the same, the checks that read every row in as many groups; call the result to wait for it.
+    """Have several processes find the same, the checks that read every row in as many groups.
 
-    The data set must be one that lies in its folder as a whole.
+    Call the result for what they found, and for the part of it that is left to this process. The data set must be one that lies
+    in its folder as a whole.
     """
     reading = [name for name in names if hasattr(registry.component("check", name), "watch")]
-    groups = [group for first in range(crew.count) if (group := reading[first :: crew.count])]
-    groups += [[name] for name in names if name not in reading]
+    groups = [group for first in range(crew.count) if (group := reading[first + 1 :: crew.count + 1])]
+    theirs = {name for group in groups for name in group}
+    ours = [name for name in names if name not in theirs]
     scratch = tempfile.TemporaryDirectory(dir=dataset.folder)
     splits.write(Path(scratch.name) / SPLITS)
     coming = [
@@ -99,8 +101,9 @@ def begin(
     ]
 
     def found() -> Iterator[Problem]:
-        told: dict[str, list[Problem]] = {}
         with scratch:
+            told = dict(zip(ours, map(list, _by_name(ours, dataset, splits)), strict=True))
+            done(len(told))
             for future in coming:
                 for name, problems in future.result().items():
                     told[name] = [Problem(**{**each, "rows": tuple(each["rows"])}) for each in problems]
