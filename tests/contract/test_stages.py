@@ -118,7 +118,11 @@ CASES: Mapping[str, Sequence[tuple[Mapping[str, Any], list[Row], dict[int, str |
     "balance_groups": [
         ({"least": 2}, labelled(*HIRING), {5: None}),
         ({}, labelled(*HIRING), {}),
-        ({"attribute": "age", "least": 1}, labelled(("young a", "x"), ("old b", "y"), ("she", "x")), {1: None, 2: None}),
+        (
+            {"attribute": "age", "least": 1},
+            labelled(("young a", "x"), ("old b", "y"), ("she", "x")),
+            {1: None, 2: None},
+        ),
     ],
     "html": [
         (

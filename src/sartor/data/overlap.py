@@ -67,6 +67,11 @@ class Grams:
         own = shared <= max(FRAME, FRAME_SHARE * len(items))
         self._code, self._item = self._code[own], self._item[own]
         self._size = np.bincount(self._item, minlength=len(items))
+        bits = min(max(len(self._code) * 8, 1).bit_length(), 24)
+        self._shift = np.uint64(64 - bits)
+        self._may = np.zeros(1 << bits, np.bool_)
+        """By the first bits of a code, whether any begins with them: most n-grams of most texts need no search."""
+        self._may[self._code >> self._shift] = True
 
     def held_by(self, texts: Iterable[str]) -> Held:
         """The texts that hold an item, each with the item it holds the most of, in the order of the texts."""
@@ -85,6 +90,8 @@ class Grams:
             return NOTHING
         met = []
         for _, owner, code in _grams(chunk, self.n):
+            likely = self._may[code >> self._shift]
+            owner, code = owner[likely], code[likely]
             begin = np.searchsorted(self._code, code, "left")
             known = self._code[np.minimum(begin, len(self._code) - 1)] == code
             begin, owner = begin[known], owner[known]

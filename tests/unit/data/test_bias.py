@@ -108,6 +108,7 @@ def table(seed: int, gap: float = 0.0, groups: int = 5, rows: int = 600) -> Tabl
     )
 
 
+@pytest.mark.slow
 def test_false_alarms_on_balanced_data_are_as_rare_as_stated() -> None:
     """The level is 5 %. Of these 200 data sets without any difference 11 have a finding (5.5 %), of 2,000 others 4.95 %.
 

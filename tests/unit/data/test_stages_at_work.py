@@ -160,6 +160,7 @@ def test_an_unknown_label_is_refused_with_the_nearest(tmp_path: Path) -> None:
         clean("labels", labelled(("a", "neutral"), ("b", "good")), tmp_path, drop=["neutrl"])
 
 
+@pytest.mark.slow
 def test_spelling_finds_most_slips_and_touches_few_right_words(tmp_path: Path) -> None:
     pytest.importorskip("symspellpy")
     draw = random.Random(5)

@@ -42,7 +42,9 @@ def test_a_course_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_scale_weighs_the_rows_of_a_step(tmp_path: Path) -> None:
-    rows = TokenSet.write((Rendered(np.arange(4), np.array([0, 1, 1, 0.5], np.float32), row) for row in range(6)), tmp_path)
+    rows = TokenSet.write(
+        (Rendered(np.arange(4), np.array([0, 1, 1, 0.5], np.float32), row) for row in range(6)), tmp_path
+    )
     scale = np.arange(6, dtype=np.float32)
     source = TokenSource(rows, size=StepSize(examples=6), micro_tokens=100, seed=1, course=Course(scale=scale))
     (batch,) = source.take().batches
