@@ -49,7 +49,9 @@ class Finder:
         words = TOKEN.findall(text)
         busy = [0] * len(self._number)
         for place, word in enumerate(words):
-            entries = self._starts.get(word.lower()) or self._starts.get(OWNER.sub("", word).lower(), [])
+            entries = self._starts.get(word.lower(), [])
+            if not entries and ("'" in word or "’" in word):
+                entries = self._starts.get(OWNER.sub("", word).lower(), [])
             for tokens, cased, number, group in entries:
                 if place >= busy[number] and _same(words[place : place + len(tokens)], tokens, cased):
                     found[self._number[number]].add(group)
