@@ -67,7 +67,7 @@ class Containment:
             held = np.flatnonzero(splits.part == part)
             learnt = np.flatnonzero((splits.part >= 0) & (splits.part < part))
             if len(held) and len(learnt):
-                items = [asked(row) for row in dataset.subset(held)]
+                items = [asked(row) for row in dataset.those(held)]
                 self._searches[part] = learnt, held, Search(Grams(items))
 
     def see(self, at: int, look: Look) -> None:

@@ -104,7 +104,7 @@ def gather(
     count = len(rows)
     group = np.full((len(finder.attributes), count), -1, np.int16)
     refused, feeling, length = np.zeros(count, np.bool_), np.zeros(count), np.zeros(count)
-    for place, row in enumerate(dataset.subset(rows)):
+    for place, row in enumerate(dataset.those(rows)):
         for attribute, named in enumerate(finder.mentions(asked(row))):
             if len(named) == 1:
                 (group[attribute, place],) = named
