@@ -19,7 +19,7 @@ from sartor.data import watching
 from sartor.data.augmentation import Making, augment, tell
 from sartor.data.bias import audit as bias
 from sartor.data.bias.disparity import Disparity
-from sartor.data.cleaning import Placed, Ready, Roles, spool
+from sartor.data.cleaning import Roles, spool
 from sartor.data.dataset import INDEX, ROWS, Dataset
 from sartor.data.findings import Findings
 from sartor.data.groups import Rows
@@ -29,11 +29,12 @@ from sartor.data.ledger import CHANGED, REMOVED, SUGGESTED, Step
 from sartor.data.ledger import FILES as LEDGER
 from sartor.data.making import Means
 from sartor.data.pieces import Workshop
-from sartor.data.reading import Recognised, expand, read, recognise
-from sartor.data.split import OUT, PARTS, Splits, split, undivided
+from sartor.data.reader import Reader
+from sartor.data.reading import Recognised
+from sartor.data.split import PARTS, Splits, split, undivided
 from sartor.errors import DataError, Problem
 from sartor.events import Event, Progressed
-from sartor.recipe.schema import Data, Source
+from sartor.recipe.schema import Data
 
 Emit = Callable[[Event], None]
 Divide = Callable[[Dataset, Data, Roles, Callable[[int], None]], Splits]
@@ -41,10 +42,6 @@ Divide = Callable[[Dataset, Data, Roles, Callable[[int], None]], Splits]
 MANIFEST, DROPPED, FINDINGS = "manifest.json", "dropped.jsonl", "findings.json"
 SPLITS, KEPT = "splits.columns", "prepared.json"
 WORK = ".preparing"
-RECOGNISED = 100
-"""Files whose form is looked up and kept; a folder may hold any number."""
-EVERY = 5000
-"""Rows between two progress events."""
 ALONE = Means()
 """Nobody is asked."""
 
@@ -275,92 +272,6 @@ def _task(dataset: Dataset, data: Data, sources: Mapping[str, int]) -> str:
     ours = [data.sources[sources[file]].role != "replay" for file in dataset.files]
     labels = dataset.index.label[np.array(ours, np.bool_)[dataset.index.file]]
     return "classify" if len(labels) and bool((labels >= 0).all()) else "chat"
-
-
-class Reader:
-    """Streams the rows of all sources and remembers the role of each."""
-
-    def __init__(self, data: Data, root: Path, emit: Emit) -> None:
-        self.findings = Findings()
-        self.files: dict[str, Path] = {}
-        """Where each file lies whose rows have come."""
-        self.recognised: list[Recognised] = []
-        self._data, self._root, self._emit = data, root, emit
-        self.sources: dict[str, int] = {}
-        self._read = 0
-
-    def rows(self) -> Iterator[Placed]:
-        """Every good row."""
-        for source, file, label in self._files():
-            yield from self._rows(source, file, label)
-
-    def flow(self, workshop: Workshop) -> Iterator[Placed | Ready]:
-        """The same, those of large files in parts that are made in other processes."""
-        for source, file, label in self._files():
-            role, limit = _role(source), self._limit
-            parts = workshop.parts(file, source, label, role, limit, self.findings)
-            if parts is None:
-                yield from self._rows(source, file, label)
-                continue
-            before = self._read
-            for part in parts:
-                self._read += part.rows
-                self._emit(Progressed("reading", self._read))
-                yield part.ready
-            self._recognise(source, file, label, before)
-
-    def _files(self) -> Iterator[tuple[Source, Path, str]]:
-        for number, source in enumerate(self._data.sources):
-            try:
-                files = expand(source.path, self._root)
-            except DataError as fault:
-                for problem in fault.problems:
-                    self.findings.add(problem)
-                continue
-            for file in files:
-                label = source.path if len(files) == 1 else _shown(file, self._root)
-                self.sources[label], self.files[label] = number, file
-                yield source, file, label
-        if self._read:
-            self._emit(Progressed("reading", self._read, self._read))
-
-    @property
-    def _limit(self) -> int:
-        """Bytes of a line."""
-        return int(self._data.max_line_mb * (1 << 20))
-
-    def _rows(self, source: Source, file: Path, label: str) -> Iterator[Placed]:
-        role, before = _role(source), self._read
-        for row in read(
-            file,
-            format=source.format,
-            map=source.map,
-            group=source.group,
-            id=source.id,
-            max_line_bytes=self._limit,
-            findings=self.findings,
-            label=label,
-        ):
-            self._read += 1
-            if self._read % EVERY == 0:
-                self._emit(Progressed("reading", self._read))
-            yield row, role
-        self._recognise(source, file, label, before)
-
-    def _recognise(self, source: Source, file: Path, label: str, before: int) -> None:
-        if self._read > before and len(self.recognised) < RECOGNISED:
-            self.recognised.append(
-                recognise(file, format=source.format, map=source.map, max_line_bytes=self._limit, label=label)
-            )
-
-
-def _role(source: Source) -> int:
-    """The number of the part that its rows are given to; -1 where they are ours to divide."""
-    return OUT if source.role == "split" else PARTS.index("train" if source.role == "replay" else source.role)
-
-
-def _shown(file: Path, root: Path) -> str:
-    return str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
 
 
 def _column(data: Data) -> str | None:

@@ -30,7 +30,7 @@ from sartor.data.cleaning import Placed, spool
 from sartor.data.formats._fields import nearest
 from sartor.data.ledger import FILES, SUGGESTED, Step, entries
 from sartor.data.paths import expand
-from sartor.data.pipeline import Reader
+from sartor.data.reader import Reader
 from sartor.data.reading import records
 from sartor.data.replay import Rule
 from sartor.data.rows import Example, Row

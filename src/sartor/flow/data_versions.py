@@ -16,8 +16,9 @@ from sartor.data.cleaning import spool
 from sartor.data.dataset import INDEX, ROWS, Dataset
 from sartor.data.ledger import CHANGED, SUGGESTED, difference
 from sartor.data.making import Means
-from sartor.data.pipeline import DROPPED, FINDINGS, MANIFEST, SPLITS, Reader, not_at_all
+from sartor.data.pipeline import DROPPED, FINDINGS, MANIFEST, SPLITS, not_at_all
 from sartor.data.pipeline import prepare as prepare_rows
+from sartor.data.reader import Reader
 from sartor.data.split import PARTS, Splits
 from sartor.data.versions import SHORT, VERSION, Changes, Held, Version, changes, version_of
 from sartor.errors import DataError, Problem, raise_errors

@@ -18,7 +18,7 @@ from sartor.data.cleaning import spool
 from sartor.data.crew import Crew
 from sartor.data.opening import lines, lines_of, parts
 from sartor.data.pieces import Workshop
-from sartor.data.pipeline import Reader
+from sartor.data.reader import Reader
 from sartor.errors import SartorError
 from sartor.recipe.schema import Data
 
