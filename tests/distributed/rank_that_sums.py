@@ -10,7 +10,7 @@ import torch
 
 from sartor.engine.parallel.heart import Heart, limit, naming
 from sartor.engine.parallel.meeting import Meeting
-from sartor.engine.parallel.world import join, leave
+from sartor.engine.parallel.world import end, join, leave
 from sartor.errors import SartorError
 
 meeting = Meeting.reach(os.environ)
@@ -31,5 +31,5 @@ try:
             leave()
 except SartorError as error:
     sys.stderr.write(f"{error}\n")
-    sys.exit(error.exit_code)
+    end(error.exit_code)
 meeting.disperse(patience=10)

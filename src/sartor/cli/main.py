@@ -55,4 +55,9 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if "torch.distributed" in sys.modules:
+        from sartor.engine.parallel.world import end
+
+        end(code)
+    sys.exit(code)

@@ -98,7 +98,9 @@ class Heart:
         self.close()
 
     def close(self) -> None:
-        """Stop beating and listening."""
+        """Stop beating and listening. Rank 0, which keeps the store, first lets the others hear who was lost."""
+        if self.rank == 0 and self._lost.is_set():
+            time.sleep(3 * self.tick)
         self._over.set()
 
     def listen(self) -> None:
