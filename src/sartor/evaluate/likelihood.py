@@ -17,9 +17,12 @@ from sartor.tokens.pack import pack, pack_shared
 
 if TYPE_CHECKING:
     from sartor.models.policy import CausalPolicy
+    from sartor.tokens.store import TokenRows
 
 PACKED_TOKENS = {"cpu": 8192, "cuda": 32768}
 """Tokens of one forward pass."""
+AT_ONCE = 1024
+"""Rows of a token set that are held at a time."""
 
 
 def windows(row: Rendered, window: int | None) -> list[Rendered]:
@@ -59,6 +62,16 @@ def likelihood(policy: CausalPolicy, rows: Sequence[Rendered]) -> tuple[np.ndarr
             np.subtract.at(nll, owner, logp)
             np.add.at(tokens, owner, 1)
     return nll, tokens
+
+
+def row_losses(policy: CausalPolicy, rows: TokenRows, chosen: Sequence[int], *, whole: bool = False) -> np.ndarray:
+    """[k] float64, nats per scored token of the chosen rows, or of each row as a whole; so many rows are held at a time."""
+    losses = np.empty(len(chosen))
+    for begin in range(0, len(chosen), AT_ONCE):
+        some = chosen[begin : begin + AT_ONCE]
+        nll, tokens = likelihood(policy, [rows[index] for index in some])
+        losses[begin : begin + len(some)] = nll if whole else nll / np.maximum(tokens, 1)
+    return losses
 
 
 @contextmanager

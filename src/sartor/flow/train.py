@@ -22,7 +22,7 @@ from sartor.engine.state import read_weights
 from sartor.engine.updater import Updater
 from sartor.engine.validation import mean_loss
 from sartor.engine.watchers import best, early_stop, overfitting
-from sartor.evaluate.likelihood import likelihood
+from sartor.evaluate.likelihood import row_losses
 from sartor.evaluate.metrics import load as load_metrics
 from sartor.evaluate.metrics import wants
 from sartor.evaluate.predict import predict
@@ -172,10 +172,9 @@ def _measured(prepared: Material, policy: CausalPolicy, folder: Path, world: Wor
     if world.gather(kept.exists())[0]:
         return Course.open(kept)
     rows = prepared.tokens["train"]
-    mine = [rows[index] for index in range(world.rank, len(rows), world.size)]
+    mine = range(world.rank, len(rows), world.size)
     losses = np.empty(len(rows))
-    nll, scored = likelihood(policy, mine)
-    for rank, share in enumerate(world.gather((nll / np.maximum(scored, 1)).tolist())):
+    for rank, share in enumerate(world.gather(row_losses(policy, rows, mine).tolist())):
         losses[rank :: world.size] = share
     course = replace(course, difficulty=losses)
     if world.first:

@@ -131,7 +131,7 @@ def _train(prepared: Prepared, file: Path, chosen: NDArray[np.int64], epochs: in
     """Train on the chosen rows, and write what all rows lose before and after each epoch. Resumes from its checkpoint."""
     from sartor.engine.loop import fit
     from sartor.engine.precision import Masters
-    from sartor.evaluate.likelihood import likelihood
+    from sartor.evaluate.likelihood import row_losses
     from sartor.flow.train import attach, objective_of, open_base, plan_of, updater_of
     from sartor.store.checkpoint import Checkpoints
     from sartor.tokens.source import TokenSource
@@ -157,8 +157,7 @@ def _train(prepared: Prepared, file: Path, chosen: NDArray[np.int64], epochs: in
 
     def validate() -> dict[str, float]:
         epoch = min(source.done // each, epochs)
-        nll, scored = likelihood(policy, [tokens[index] for index in range(len(tokens))])
-        loss = nll if by_label else nll / np.maximum(scored, 1)
+        loss = row_losses(policy, tokens, range(len(tokens)), whole=by_label)
         write_columns(file.with_name(f"epoch-{epoch}.columns"), {"loss": loss}, {})
         others = np.delete(loss, chosen)
         return {"loss": float(others.mean())}

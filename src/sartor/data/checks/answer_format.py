@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,16 +120,12 @@ def _parsed(answer: str) -> Any:
 
 
 def _shapes(dataset: Dataset, shapes: _Forms) -> Iterator[Problem]:
-    usual = shapes.usual()
-    if usual is None:
-        return
-    seen = Sightings(dataset)
-    share = f"{percent(shapes.counts[usual], shapes.whole)} of {shapes.whole:,} are"
-    for form, rows in shapes.rows.items():
-        if form != usual:
-            for row in rows:
-                seen.add(row, f"this answer is {_a(form)}, not {_a(usual)}; {share}")
-    yield from seen.problems("D165", "warning", "bring these answers into the same form, or leave them out")
+    def told(form: str, usual: str, share: str) -> str:
+        return f"this answer is {_a(form)}, not {_a(usual)}; {share} are"
+
+    yield from _unusual(dataset, shapes, told).problems(
+        "D165", "warning", "bring these answers into the same form, or leave them out"
+    )
 
 
 def _keys(dataset: Dataset, keys: dict[str, _Forms], rows: list[int], objects: int) -> Iterator[Problem]:
@@ -153,16 +149,22 @@ def _keys(dataset: Dataset, keys: dict[str, _Forms], rows: list[int], objects: i
 
 
 def _dates(dataset: Dataset, dates: _Forms) -> Iterator[Problem]:
-    usual = dates.usual()
-    if usual is None:
-        return
-    seen = Sightings(dataset)
-    share = f"{usual} in {percent(dates.counts[usual], dates.whole)} of {dates.whole:,}"
-    for form, rows in dates.rows.items():
-        if form != usual:
-            for row in rows:
-                seen.add(row, f"dates are written like {form} here, {share}")
-    yield from seen.problems("D167", "warning", "write all dates in one form")
+    def told(form: str, usual: str, share: str) -> str:
+        return f"dates are written like {form} here, {usual} in {share}"
+
+    yield from _unusual(dataset, dates, told).problems("D167", "warning", "write all dates in one form")
+
+
+def _unusual(dataset: Dataset, forms: _Forms, told: Callable[[str, str, str], str]) -> Sightings:
+    """The rows in another form than the usual one, if there is one; `told` says it of (form, usual form, share of it)."""
+    seen, usual = Sightings(dataset), forms.usual()
+    if usual is not None:
+        share = f"{percent(forms.counts[usual], forms.whole)} of {forms.whole:,}"
+        for form, rows in forms.rows.items():
+            if form != usual:
+                for row in rows:
+                    seen.add(row, told(form, usual, share))
+    return seen
 
 
 def _a(thing: str) -> str:
