@@ -8,7 +8,8 @@ from typing import Any
 from sartor.data.rows import Example, Message, Preference, Row
 from sartor.data.writing import as_ours
 
-CHAT_ROLES = ("system", "user", "assistant", "tool")
+PREFERRED, OTHER = "preferred_output", "non_preferred_output"
+"""The keys of the two answers in OpenAI's preference files."""
 
 
 def plain(row: Row) -> dict[str, Any]:
@@ -35,12 +36,17 @@ def openai(row: Row) -> dict[str, Any] | None:
         case Preference():
             if len(row.chosen) != 1 or len(row.rejected) != 1:
                 return None
-            return {
-                "input": {"messages": [_turn(turn) for turn in row.prompt], "tools": [], "parallel_tool_calls": True},
-                "preferred_output": [_turn(turn) for turn in row.chosen],
-                "non_preferred_output": [_turn(turn) for turn in row.rejected],
-            }
+            prompt, chosen, rejected = (list(map(_turn, part)) for part in (row.prompt, row.chosen, row.rejected))
+            return preference(prompt, chosen, rejected)
     return None
+
+
+def preference(
+    prompt: list[dict[str, Any]], better: list[dict[str, Any]], worse: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """A record of OpenAI's preference fine-tuning."""
+    asked = {"messages": prompt, "tools": [], "parallel_tool_calls": True}
+    return {"input": asked, PREFERRED: better, OTHER: worse}
 
 
 def _turn(turn: Message) -> dict[str, Any]:

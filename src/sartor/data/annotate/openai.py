@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sartor.data import reading
+from sartor.data import reading, release
 from sartor.data.annotate.items import Answer, Item, Shown, keyed, turns_of
 from sartor.data.annotate.label_studio import Given
 from sartor.data.annotate.resolve import Pair
 from sartor.data.formats._fields import BadRow
 from sartor.data.formats._turns import messages
+from sartor.data.release import OTHER, PREFERRED
 from sartor.data.rows import Origin
 from sartor.errors import DataError, Problem
 
-PREFERRED, OTHER = "preferred_output", "non_preferred_output"
 CHOSEN: Sequence[Sequence[int]] = ((1,), (0,))
 
 
@@ -31,11 +31,8 @@ def chat(item: Item, label: str) -> dict[str, Any]:
 def preference(pair: Pair) -> dict[str, Any]:
     """A preference between two answers."""
     better, worse = (pair.item.answers[place].text for place in (pair.better, pair.worse))
-    return {
-        "input": {"messages": _turns(pair.item), "tools": [], "parallel_tool_calls": True},
-        PREFERRED: [{"role": "assistant", "content": better}],
-        OTHER: [{"role": "assistant", "content": worse}],
-    }
+    said = ([{"role": "assistant", "content": text}] for text in (better, worse))
+    return release.preference(_turns(pair.item), *said)
 
 
 def read_preferences(path: Path, *, label: str, annotator: str) -> tuple[list[Item], list[Given]]:
