@@ -176,13 +176,14 @@ class _Rows:
     def __init__(self, rows: list[Any]) -> None:
         import numpy as np
 
-        self.rows, self.lengths = rows, np.asarray([len(row) for row in rows])
+        self._rows = rows
+        self.lengths, self.rows = (np.asarray(each) for each in ([len(row) for row in rows], [row.row for row in rows]))
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._rows)
 
     def __getitem__(self, index: int) -> Any:
-        return self.rows[index]
+        return self._rows[index]
 
 
 def predict(case: Case, folder: Path, found: dict[str, Any], fitted: Any) -> dict[str, int]:

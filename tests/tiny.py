@@ -53,6 +53,7 @@ class Rows:
     def __init__(self, rows: Sequence[Rendered]) -> None:
         self._rows = list(rows)
         self.lengths = np.asarray([len(row) for row in rows])
+        self.rows = np.asarray([row.row for row in rows])
 
     def __len__(self) -> int:
         return len(self._rows)

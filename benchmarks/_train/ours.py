@@ -14,7 +14,7 @@ from pathlib import Path
 from _train.watch import Watch, main
 from _train.work import Work
 from sartor.advise.hardware import survey
-from sartor.advise.settings import Settings, decide
+from sartor.advise.settings import Settings, choose_objective, decide
 from sartor.events import Event, Noted, Started, Stepped
 from sartor.flow.train import attach, open_base
 from sartor.flow.train import train as run_training
@@ -57,10 +57,12 @@ def material(folder: Path, *overrides: str) -> Material:
     loaded = load(folder / "recipe.yaml", overrides)
     base = resolve(loaded.recipe.base.model, loaded.root)
     tokens = {part: TokenSet.open(folder / "tokens" / part) for part in ("train", "validation")}
+    resolution = Resolution(loaded)
     settings = decide(
         loaded.recipe,
-        Resolution(loaded),
+        resolution,
         task="generate",
+        objective=choose_objective(loaded.recipe, resolution, "generate"),
         base=base,
         lengths=tokens["train"].lengths,
         validation_rows=0,

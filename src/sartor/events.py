@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 
@@ -50,7 +50,8 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class Stepped(Event):
-    """One optimiser step. `loss` is the mean over its supervised tokens, `tokens` counts all, `supervised` those with loss."""
+    """One optimiser step. `loss` is the mean over what it counts (supervised tokens, rows, pairs), as are `metrics`; `tokens`
+    counts all, `supervised` those with loss."""
 
     kind: ClassVar[str] = "step"
     step: int
@@ -63,6 +64,7 @@ class Stepped(Event):
     supervised: int
     seconds: float
     memory_bytes: int
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

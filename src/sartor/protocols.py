@@ -22,12 +22,39 @@ class Loss:
     """What an objective returns for one batch.
 
     `total` is a sum over the batch, `weight` what it must be divided by once every batch of the optimiser step (over all
-    micro-batches and ranks) has been added; `metrics` are sums over the batch as well.
+    micro-batches and ranks) has been added; `metrics` are sums over the batch as well, divided by the same weight.
     """
 
     total: torch.Tensor
     weight: torch.Tensor
     metrics: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What an objective is about: what it reads of which rows, and what it needs beside the model that learns."""
+
+    rows: frozenset[str]
+    """Kinds of rows it learns from."""
+    reads: Literal["answers", "candidates", "input", "prompt"] = "answers"
+    """answers: the whole row, loss on what is to be said; candidates: every answer to the prompt, the renderings of a row
+    together; input: what stands before the answer, which is no text but `labels`; prompt: the model writes the answers."""
+    learns: Literal["tokens", "rows"] = "tokens"
+    """tokens: its weight counts tokens and its validation is their likelihood; rows: it counts rows or groups of them, and
+    its own loss is its validation."""
+    roles: frozenset[str] = frozenset()
+    """Further models that `loss` takes as keyword arguments: reference, teacher ..."""
+    metrics: tuple[str, ...] = ()
+    """Names of the sums in `Loss.metrics`."""
+    head: Literal["words", "classes", "labels", "number", "tags", "reward"] = "words"
+    """What stands on the model's last hidden states."""
+    models: frozenset[str] = frozenset({"causal"})
+    """Kinds of models that can learn it: causal, encoder, encoder_decoder."""
+
+    @property
+    def together(self) -> bool:
+        """Whether all renderings of a row have to stay in one batch."""
+        return self.reads == "candidates"
 
 
 class Policy(Protocol):
@@ -49,15 +76,32 @@ class Policy(Protocol):
         """[N, V] fp32 logits at the scored places."""
         ...
 
+    def score(self, batch: Batch) -> torch.Tensor:
+        """[R, k] fp32 output of the head on whole rows (classes, labels, number, reward); of tags, [T, k]."""
+        ...
+
 
 class BatchSource(Protocol):
-    """Batches in an order that is a pure function of (seed, epoch, cursor)."""
+    """Batches in an order that is a pure function of (seed, epoch, cursor), or that the policy itself has written."""
 
     steps: int
     """Optimiser steps in the whole run."""
+    done: int
+    """Optimiser steps taken."""
+    micro_tokens: int | None
+    """Tokens of one forward pass, at most; None: every unit goes alone."""
+
+    @property
+    def epochs(self) -> float:
+        """How many epochs have been taken so far."""
+        ...
 
     def take(self) -> Step:
         """The next optimiser step. Raises StopIteration after the last."""
+        ...
+
+    def again(self, micro_tokens: int | None) -> Step:
+        """The step taken last once more, packed into micro-batches of another size from now on."""
         ...
 
     def state(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def objective(request: pytest.FixtureRequest) -> ModuleType:
 
 
 def rows_for(objective: ModuleType, count: int) -> list[Rendered]:
-    return [row for kind in sorted(objective.ROWS) for row in ROWS[kind](count)]
+    return [row for kind in sorted(objective.TRAITS.rows) for row in ROWS[kind](count)]
 
 
 def moving(name: str = "llama") -> CausalPolicy:

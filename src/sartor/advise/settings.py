@@ -98,11 +98,21 @@ def longest_row(recipe: Recipe, base: ModelFolder, resolution: Resolution) -> in
     return wanted
 
 
+def choose_objective(recipe: Recipe, resolution: Resolution, task: str) -> Component:
+    """What is minimised."""
+    if recipe.train.objective != "auto":
+        return recipe.train.objective
+    name = "pretrain" if task == "pretrain" else "sft"
+    resolution.decide("train.objective", name, f"the task is {task}")
+    return Component(name=name, options=registry.component("objective", name).Options())
+
+
 def decide(
     recipe: Recipe,
     resolution: Resolution,
     *,
     task: str,
+    objective: Component,
     base: ModelFolder,
     lengths: np.ndarray,
     validation_rows: int,
@@ -110,18 +120,13 @@ def decide(
     scored: float = 1.0,
     processes: Processes = ONE,
 ) -> Settings:
-    """Fill in every `auto`, given the lengths in tokens of the training rows and the share of them that is learnt.
+    """Fill in every further `auto`, given the lengths in tokens of the training rows (or units of them) and the share of them that is learnt.
 
     Raises ModelError M131 when it cannot fit.
     """
     form = shape.read(base.root.config, base.root.weight_files)
     train = recipe.train
 
-    objective = train.objective
-    if objective == "auto":
-        name = "pretrain" if task == "pretrain" else "sft"
-        objective = Component(name=name, options=registry.component("objective", name).Options())
-        resolution.decide("train.objective", name, f"the task is {task}")
     optimizer = train.optimizer
     if optimizer == "auto":
         optimizer = Component(name="adamw", options=registry.component("optimizer", "adamw").Options())

@@ -29,9 +29,9 @@ from sartor.engine.updater import Updater
 from sartor.errors import Interrupted, Problem, SartorError, TrainingStopped
 from sartor.events import Event, Finished, Noted, Saved, Started, Stepped, Validated
 from sartor.models.policy import CausalPolicy
-from sartor.protocols import Watcher
+from sartor.protocols import BatchSource, Watcher
 from sartor.store.checkpoint import Checkpoints
-from sartor.tokens.source import Step, TokenSource
+from sartor.tokens.source import Step
 
 SKIPS_IN_A_ROW = 3
 
@@ -50,6 +50,8 @@ class Plan:
     on_spike: Literal["stop", "skip"] = "stop"
     name_row: Callable[[int], str] = field(default=str)
     """Dataset index -> file:line, for messages."""
+    metrics: tuple[str, ...] = ()
+    """What the objective measures of every step beside its loss."""
 
 
 Validate = Callable[[], Mapping[str, float]]
@@ -58,7 +60,7 @@ Validate = Callable[[], Mapping[str, float]]
 def fit(
     policy: CausalPolicy,
     objective: Objective,
-    source: TokenSource,
+    source: BatchSource,
     updater: Updater,
     plan: Plan,
     *,
@@ -93,7 +95,7 @@ def fit(
 class _Fit:
     policy: CausalPolicy
     objective: Objective
-    source: TokenSource
+    source: BatchSource
     updater: Updater
     plan: Plan
     validate: Validate | None
@@ -193,20 +195,23 @@ class _Fit:
             step.supervised,
             round(seconds, 4),
             peak_memory(self.policy.device),
+            {name: value / sums.weight for name, value in zip(self.plan.metrics, sums.metrics, strict=True)},
         )
 
     def _gradients(self, step: Step, number: int) -> _Sums:
         """Forward and backward passes of this rank's micro-batches, summed over all ranks."""
         weights, device = self.updater.weights, self.policy.device
         self.policy.train()
-        total = torch.zeros(2, dtype=torch.float32, device=device)
+        names = self.plan.metrics
+        total = torch.zeros(2 + len(names), dtype=torch.float32, device=device)
         out_of_memory = False
         try:
             for index, batch in enumerate(step.batches):
                 torch.manual_seed(_seed(self.plan.seed, number, weights.world.rank, index))
                 loss = weights.loss(self.objective, self.policy, batch.to(device))
                 weights.backward(loss.total, last=index + 1 == len(step.batches))
-                total += torch.stack([loss.total.detach(), loss.weight.detach()])
+                found = [loss.total, loss.weight, *(loss.metrics[name] for name in names)]
+                total += torch.stack([number.detach() for number in found])
         except RuntimeError as fault:
             if not (isinstance(fault, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(fault)):
                 raise
@@ -217,13 +222,14 @@ class _Fit:
         numbers = torch.cat([total, flags.to(device, non_blocking=True)])
         weights.reduce(numbers)
         norm = self.updater.norm(numbers[1])
-        return _Sums(norm, *torch.cat([numbers, norm[None]]).tolist())
+        loss_sum, weight, *rest = torch.cat([numbers, norm[None]]).tolist()
+        return _Sums(norm, loss_sum, weight, tuple(rest[: len(names)]), *rest[len(names) :])
 
     def _may_halve(self, step: Step, number: int, fault: BaseException) -> None:
         """Raise SartorError N404 where this step cannot be taken again in smaller micro-batches."""
         if self.updater.weights.lockstep:
             why = "ranks that hold shards cannot start a step over; train.parallel: ddp can"
-        elif self.source.micro_tokens is None or max(len(batch.rows) for batch in step.batches) == 1:
+        elif self.source.micro_tokens is None or max(batch.groups for batch in step.batches) == 1:
             why = "it was a single row"
         else:
             return
@@ -302,6 +308,8 @@ class _Sums:
     device_norm: torch.Tensor
     total: float
     weight: float
+    metrics: tuple[float, ...]
+    """Sums of what the objective measures."""
     out_of_memory: float
     """How many ranks ran out of it; the others count as well."""
     asked: float

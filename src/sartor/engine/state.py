@@ -17,9 +17,8 @@ import torch
 from sartor.engine.precision import Masters
 from sartor.engine.updater import Updater
 from sartor.events import Validated
-from sartor.protocols import Saver
+from sartor.protocols import BatchSource, Saver
 from sartor.store.tensors import Part, Stored, save_tensors
-from sartor.tokens.source import TokenSource
 
 WINDOW = 128
 """Losses that a spike is measured against."""
@@ -83,7 +82,7 @@ class Progress:
         return cls(**{**body, "history": history})
 
 
-def state_writers(updater: Updater, source: TokenSource, progress: Progress) -> dict[str, Saver]:
+def state_writers(updater: Updater, source: BatchSource, progress: Progress) -> dict[str, Saver]:
     """File name -> what writes it: this rank's share of the tensors, and on rank 0 the rest."""
     weights, world = updater.weights, updater.weights.world
     suffix = "" if world.alone else f"-{world.rank}-of-{world.size}"
@@ -131,7 +130,7 @@ def read_weights(folder: Path, weights: Masters) -> None:
     weights.load(Stored(folder, "weights", weights.part))
 
 
-def read_state(folder: Path, updater: Updater, source: TokenSource | None) -> Progress:
+def read_state(folder: Path, updater: Updater, source: BatchSource | None) -> Progress:
     """Load a checkpoint, whichever ranks wrote it, into the updater (and the source, when given)."""
     body = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     part = updater.weights.part

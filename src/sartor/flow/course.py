@@ -15,7 +15,7 @@ from sartor.data.mixture import Mixture, class_weights, demands
 from sartor.data.pipeline import Prepared as Rows
 from sartor.errors import DataError, Problem, RecipeError
 from sartor.tokens.course import Course
-from sartor.tokens.store import TokenSet
+from sartor.tokens.units import Units
 
 if TYPE_CHECKING:
     from sartor.recipe.load import Loaded
@@ -28,7 +28,7 @@ REPEATS = 4.0
 """Passes over the same rows up to which repetition is nearly as good as new data (Muennighoff et al. 2023, section 5)."""
 
 
-def plan(loaded: Loaded, rows: Rows, tokens: TokenSet) -> Course:
+def plan(loaded: Loaded, rows: Rows, tokens: Units) -> Course:
     """The course of training. Raises RecipeError R106, and DataError D191 for a column that a curriculum cannot go by."""
     train = loaded.recipe.train
     by = train.curriculum.by
@@ -61,7 +61,7 @@ def told(course: Course, loaded: Loaded, epochs: float) -> Iterator[Problem]:
         )
 
 
-def _mixture(loaded: Loaded, rows: Rows, tokens: TokenSet) -> Mixture | None:
+def _mixture(loaded: Loaded, rows: Rows, tokens: Units) -> Mixture | None:
     """None where every row comes once an epoch."""
     data = loaded.recipe.data
     weights = [source.weight for source in data.sources]
@@ -80,14 +80,14 @@ def _mixture(loaded: Loaded, rows: Rows, tokens: TokenSet) -> Mixture | None:
     return Mixture(tokens.lengths, source, demand, loaded.recipe.seed)
 
 
-def _scale(loaded: Loaded, rows: Rows, tokens: TokenSet) -> NDArray[np.float32] | None:
+def _scale(loaded: Loaded, rows: Rows, tokens: Units) -> NDArray[np.float32] | None:
     """The product of the weights by label and by group; None where all are 1."""
     by_label = _class_scale(loaded, rows, tokens)
     by_group = weights(rows.dataset, tokens.rows, rows.splits, loaded.recipe.data.bias, loaded.root)
     return by_label if by_group is None else by_group if by_label is None else by_label * by_group
 
 
-def _class_scale(loaded: Loaded, rows: Rows, tokens: TokenSet) -> NDArray[np.float32] | None:
+def _class_scale(loaded: Loaded, rows: Rows, tokens: Units) -> NDArray[np.float32] | None:
     wanted = loaded.recipe.train.class_weights
     if wanted == "none":
         return None
@@ -105,8 +105,8 @@ def _class_scale(loaded: Loaded, rows: Rows, tokens: TokenSet) -> NDArray[np.flo
     return class_weights(labels, names, wanted)
 
 
-def _difficulty(by: str, rows: Rows, tokens: TokenSet) -> NDArray[np.float64]:
-    """[rows of the token set] the numbers to go by. Raises DataError D191."""
+def _difficulty(by: str, rows: Rows, tokens: Units) -> NDArray[np.float64]:
+    """[units] the numbers to go by. Raises DataError D191."""
     if by == "length":
         return tokens.lengths.astype(np.float64)
     result = np.empty(len(tokens), np.float64)

@@ -157,7 +157,7 @@ def look(data: str, columns: Mapping[str, str]) -> Seen:
 
 def _trainable(row: Row) -> None:
     """Raises DataError where no objective learns from rows of this kind."""
-    objectives = {name: registry.component("objective", name).ROWS for name in registry.names("objective")}
+    objectives = {name: registry.component("objective", name).TRAITS.rows for name in registry.names("objective")}
     if not any(row.kind in kinds for kinds in objectives.values()):
         what = f"no objective of this version learns from {row.kind} rows; there are {', '.join(objectives)}"
         raise DataError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sartor import registry
 from sartor.advise.hardware import survey
 from sartor.advise.parallel import ONE, Processes
-from sartor.advise.settings import Settings, decide, longest_row, own_rate
+from sartor.advise.settings import Settings, choose_objective, decide, longest_row, own_rate
 from sartor.data.findings import Findings
 from sartor.data.kept import digest_of, keep, kept
 from sartor.data.making import Means
@@ -33,11 +33,12 @@ from sartor.tokens.course import Course
 from sartor.tokens.render import Renderer, has_reasoning
 from sartor.tokens.store import TokenSet
 from sartor.tokens.template import PLAIN, ChatTemplate
+from sartor.tokens.units import Units
 from sartor.tokens.vocabulary import Vocabulary, check_size
 
 if TYPE_CHECKING:
     from sartor.data.dataset import Dataset
-    from sartor.protocols import Models
+    from sartor.protocols import Models, Traits
     from sartor.recipe.load import Loaded
     from sartor.recipe.schema import Data
 
@@ -161,27 +162,31 @@ def prepare(
         reasoning=recipe.data.reasoning,
         thinks=recipe.data.reasoning != "none" and reasons(rows.dataset),
     )
+    objective = choose_objective(recipe, resolution, task)
+    traits: Traits = registry.component("objective", objective.name).TRAITS
+    _require_rows(loaded, objective.name, rows.dataset[0].kind)
     max_tokens = longest_row(recipe, base, resolution)
     rows, tokens = _tokens(rows, renderer, folder, recipe.data, max_tokens, emit)
     raise_errors(DataError, rows.findings.errors)
     if not len(tokens["train"]):
         raise DataError(Problem("D115", "no training row is left", fix="see dropped.jsonl for the reason of each"))
-    course = plan(loaded, rows, tokens["train"])
+    units = Units(tokens["train"], together=traits.together)
+    course = plan(loaded, rows, units)
     course.write(path_in(folder))
     settings = decide(
         recipe,
         resolution,
         task=task,
         base=base,
-        lengths=tokens["train"].lengths if course.mixture is None else course.mixture.lengths[course.mixture.rows(0)],
-        validation_rows=len(tokens["validation"]),
+        objective=objective,
+        lengths=units.lengths if course.mixture is None else course.mixture.lengths[course.mixture.rows(0)],
+        validation_rows=len(Units(tokens["validation"], together=traits.together)),
         hardware=survey(),
         scored=tokens["train"].supervised / max(1, tokens["train"].tokens),
         processes=processes,
     )
     for warning in (*settings.warnings, *told(course, loaded, settings.steps / settings.steps_per_epoch)):
         rows.findings.add(warning)
-    _require_rows(loaded, settings.objective.name, rows.dataset[0].kind)
     _judge_rate(loaded, settings, rows)
     return Prepared(loaded, resolution, base, renderer.vocabulary, renderer, rows, tokens, settings, max_tokens, course)
 
@@ -204,7 +209,11 @@ def _tokens(
     """
     seal = folder / TOKENS / KEPT
     sealed = folder / KEPT
-    key = digest_of([of_file(sealed), renderer.fingerprint, max_tokens, data.too_long]) if sealed.exists() else None
+    key = (
+        digest_of([of_file(sealed), renderer.fingerprint, TokenSet.VERSION, max_tokens, data.too_long])
+        if sealed.exists()
+        else None
+    )
     about = kept(seal, key) if key else None
     if about is not None:
         parts = {part: TokenSet.open(folder / TOKENS / part) for part in PARTS}
@@ -247,9 +256,11 @@ def _require_libraries(loaded: Loaded) -> None:
 
 def _require_rows(loaded: Loaded, objective: str, kind: str) -> None:
     """Raises RecipeError R106 where an objective cannot learn from rows of this kind."""
-    if kind in registry.component("objective", objective).ROWS:
+    if kind in registry.component("objective", objective).TRAITS.rows:
         return
-    fitting = [name for name in registry.names("objective") if kind in registry.component("objective", name).ROWS]
+    fitting = [
+        name for name in registry.names("objective") if kind in registry.component("objective", name).TRAITS.rows
+    ]
     raise RecipeError(
         loaded.problem(
             "R106",

@@ -32,11 +32,13 @@ from sartor.models.compile import compile_layers
 from sartor.models.load import load
 from sartor.models.policy import CausalPolicy
 from sartor.models.save import save_model
+from sartor.models.still import Still
 from sartor.store import atomic
 from sartor.store.checkpoint import Checkpoints
 from sartor.tokens.batch import Batch
 from sartor.tokens.course import Course
 from sartor.tokens.source import Seat, TokenSource, seated
+from sartor.tokens.units import Units
 
 if TYPE_CHECKING:
     from sartor.advise.settings import StageSettings
@@ -45,8 +47,7 @@ if TYPE_CHECKING:
     from sartor.flow.measure import Bench
     from sartor.flow.prepare import Emit, Prepared
     from sartor.models.quantization import Quantization
-    from sartor.protocols import Loss, Metric, Policy, Watcher
-    from sartor.tokens.store import TokenRows
+    from sartor.protocols import Loss, Metric, Policy, Traits, Watcher
 
 
 STEERING_ROWS = 64
@@ -111,6 +112,8 @@ def train(
     TrainingStopped and Interrupted as `engine.loop.fit` does, on every rank.
     """
     recipe, settings = prepared.loaded.recipe, prepared.settings
+    traits: Traits = registry.component("objective", settings.objective.name).TRAITS
+    objective = objective_of(prepared, **roles_of(prepared, policy, traits))
     course = _measured(prepared, policy, folder, world)
     weights = hold(settings, policy, world)
     seat = Seat(world.rank, world.size, weights.lockstep)
@@ -124,8 +127,9 @@ def train(
         pin=policy.device.type == "cuda",
         share=policy.exact.shares and not policy.drops,
         course=course,
+        together=traits.together,
     )
-    held_out = prepared.tokens["validation"]
+    held_out = Units(prepared.tokens["validation"], together=traits.together)
     validates = min(len(held_out), settings.validation_rows) > 0
     shares = policy.exact.shares
     batches = _fixed_sample(held_out, settings.validation_rows, recipe.seed, source.micro_tokens, seat, share=shares)
@@ -141,11 +145,11 @@ def train(
     with tf32(recipe.train.tf32):
         for event in fit(
             policy,
-            objective_of(prepared),
+            objective,
             source,
             updater_of(prepared, policy, weights),
             plan_of(prepared, validate_every=settings.validate_every, save_every=settings.save_every),
-            validate=_validation(prepared, policy, weights, batches, steering, tools) if validates else None,
+            validate=_validation(prepared, policy, weights, batches, objective, steering, tools) if validates else None,
             watchers=watchers if validates else [],
             checkpoints=checkpoints,
             stop_asked=stop_asked,
@@ -233,18 +237,29 @@ def plan_of(prepared: Material, *, validate_every: int, save_every: int) -> Plan
         keep=recipe.train.checkpoint.keep,
         on_spike=recipe.train.on_spike,
         name_row=lambda row: str(origin(row)),
+        metrics=registry.component("objective", prepared.settings.objective.name).TRAITS.metrics,
     )
 
 
-def objective_of(prepared: Material) -> Objective:
-    """The recipe's objective with its options."""
+def roles_of(prepared: Material, policy: CausalPolicy, traits: Traits) -> dict[str, Policy]:
+    """The further models that an objective asks, by the name of their role."""
+    return {"reference": _reference(prepared, policy)} if "reference" in traits.roles else {}
+
+
+def _reference(prepared: Material, policy: CausalPolicy) -> Policy:
+    """The model that training starts from: this one with its adapter off, or a second one where its weights move."""
+    return Still(policy, bare=True) if policy.adapter is not None else Still(open_base(prepared, _unseen))
+
+
+def objective_of(prepared: Material, **roles: Policy) -> Objective:
+    """The recipe's objective with its options, and the further models it asks."""
     module, options = (
         registry.component("objective", prepared.settings.objective.name),
         prepared.settings.objective.options,
     )
 
-    def objective(policy: Policy, batch: Batch) -> Loss:
-        loss: Loss = module.loss(policy, batch, options)
+    def objective(policy: CausalPolicy, batch: Batch) -> Loss:
+        loss: Loss = module.loss(policy, batch, options, **roles)
         return loss
 
     return objective
@@ -261,12 +276,20 @@ def _validation(
     policy: CausalPolicy,
     weights: Masters,
     batches: Sequence[Batch],
+    objective: Objective,
     steering: Metric | None,
     tools: Bench,
 ) -> Validate:
     """Mean loss over every rank's batches, and the metric that steers over a fixed sample of validation rows."""
+    traits: Traits = registry.component("objective", prepared.settings.objective.name).TRAITS
+
+    def losses() -> dict[str, float]:
+        if traits.learns == "tokens":
+            return mean_loss(policy, batches, weights)
+        return mean_loss(policy, batches, weights, objective=objective, metrics=traits.metrics)
+
     if steering is None:
-        return lambda: mean_loss(policy, batches, weights)
+        return losses
     name, task = prepared.loaded.recipe.train.stop.on, prepared.settings.task
     rows = np.unique(prepared.tokens["validation"].rows)
     chosen = np.sort(np.random.default_rng([prepared.loaded.recipe.seed, 3]).permutation(rows)[:STEERING_ROWS])
@@ -290,7 +313,7 @@ def _validation(
         )
         sums = world.gather(steering.stats(outcomes).sum(axis=0).tolist() if outcomes else None)
         value = steering.combine(np.sum([each for each in sums if each is not None], axis=0))
-        return mean_loss(policy, batches, weights) | {name: float(value)}
+        return losses() | {name: float(value)}
 
     return validate
 
@@ -300,11 +323,11 @@ def _unseen(event: Event) -> None:
 
 
 def _fixed_sample(
-    rows: TokenRows, most: int, seed: int, micro_tokens: int | None, seat: Seat, *, share: bool
+    units: Units, most: int, seed: int, micro_tokens: int | None, seat: Seat, *, share: bool
 ) -> list[Batch]:
     """The same validation rows each time, packed, as far as this rank takes them."""
-    chosen = np.sort(np.random.default_rng([seed, 1]).permutation(len(rows))[:most])
-    return seated([rows[int(index)] for index in chosen], micro_tokens, seat, share=share)
+    chosen = np.sort(np.random.default_rng([seed, 1]).permutation(len(units))[:most])
+    return seated([units[int(index)] for index in chosen], micro_tokens, seat, share=share)
 
 
 def publish_model(prepared: Prepared, policy: CausalPolicy, folder: Path, *, best_step: int) -> None:

@@ -12,7 +12,7 @@ import torch
 from sartor.models.attention import NAME
 from sartor.models.bounds import RowBounds
 from sartor.models.head import Shape, head_logits, head_logp, head_nll
-from sartor.tokens.batch import Batch
+from sartor.tokens.batch import Batch, alone
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -80,6 +80,8 @@ class CausalPolicy:
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """[T, H] last hidden states; rows see only themselves."""
+        if self._apart(batch):
+            return torch.cat([self.hidden(part) for part in alone(batch)])
         out = self.model.base_model(
             input_ids=batch.ids, position_ids=batch.position, use_cache=False, return_dict=True, **self._rows(batch)
         )
@@ -89,13 +91,15 @@ class CausalPolicy:
     def _rows(self, batch: Batch) -> dict[str, Any]:
         """What tells the attention where rows begin. Raises ValueError for a layout that the probe found not to be exact."""
         if not self.exact.packs:
-            if len(batch.lengths) > 1:
-                raise ValueError("this model cannot take packed rows exactly; give it one row at a time")
             return {}
         if not self.exact.shares and any(segment >= 0 for segment in batch.continues):
             raise ValueError("this model cannot share the beginnings of rows exactly; give it whole rows")
         self.bounds.set(batch.lengths, self.device, batch.continues)
         return {"row_bounds": self.bounds}
+
+    def _apart(self, batch: Batch) -> bool:
+        """Whether the rows must be computed one by one, because this model would mix them."""
+        return not self.exact.packs and len(batch.lengths) > 1
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """[N, V] fp32 logits at the scored places."""
@@ -121,7 +125,13 @@ class CausalPolicy:
                 return head_nll(hidden, weight, batch.target, batch.weight, native=self.native)
         return -(batch.weight * self.logp(batch)).sum()
 
+    def score(self, batch: Batch) -> torch.Tensor:
+        """[R, k] fp32 output of the head on whole rows. Raises ValueError for a model that has none."""
+        raise ValueError("this model has no head for whole rows")
+
     def _whole_logits(self, batch: Batch) -> torch.Tensor:
+        if self._apart(batch):
+            return torch.cat([self._whole_logits(part) for part in alone(batch)])
         out = self.model(
             input_ids=batch.ids,
             position_ids=batch.position,

@@ -6,7 +6,8 @@ The formula is that of sft; what differs is that rows are documents and every to
 from __future__ import annotations
 
 from sartor.objectives.sft import Options, loss
+from sartor.protocols import Traits
 
-__all__ = ["ROWS", "Options", "loss"]
+__all__ = ["TRAITS", "Options", "loss"]
 
-ROWS = frozenset({"text"})
+TRAITS = Traits(rows=frozenset({"text"}))

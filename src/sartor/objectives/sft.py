@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sartor.options import NoOptions
-from sartor.protocols import Loss, Policy
+from sartor.protocols import Loss, Policy, Traits
 
 if TYPE_CHECKING:
     from sartor.tokens.batch import Batch
 
 Options = NoOptions
-ROWS = frozenset({"example"})
+TRAITS = Traits(rows=frozenset({"example"}))
 
 
 def loss(policy: Policy, batch: Batch, options: NoOptions) -> Loss:

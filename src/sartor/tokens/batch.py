@@ -17,14 +17,23 @@ if TYPE_CHECKING:
     import torch
 
 
+def _no_labels() -> np.ndarray:
+    return np.empty(0, np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One row as tokens: `ids` int32 [L]; `weight` float32 [L], the loss weight of each token *as a target*."""
+    """One row as tokens: `ids` int32 [L]; `weight` float32 [L], the loss weight of each token *as a target*.
+
+    A row that teaches no text, but something about it, has its weight on its last token alone, and says what in `labels`.
+    """
 
     ids: np.ndarray
     weight: np.ndarray
     row: int
     """Index of the row in its dataset, so that every later message can name file and line."""
+    labels: np.ndarray = field(default_factory=_no_labels)
+    """float32 [K], what is known of the row beside its text: the number of a class, a score, a rank; as its objective reads it."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -59,6 +68,14 @@ class Batch:
     """[N] int64"""
     rows: tuple[int, ...]
     """Dataset index of each of the R rows"""
+    last: torch.Tensor
+    """[R] int64, flat position of each row's last token"""
+    scale: torch.Tensor
+    """[R] float32, the largest weight of each row: how much it counts where rows count as a whole"""
+    labels: torch.Tensor
+    """[R, K] float32, the labels of each row; NaN behind those of a row that has fewer than another"""
+    group: torch.Tensor
+    """[R] int64, 0, 1, ...: rows with one number belong together, such as the answers to one prompt"""
     columns: Mapping[str, Any] = field(default_factory=dict)
     continues: tuple[int, ...] = ()
     """For each segment the one before it, whose places (and those of the ones before that) it sees, or -1. Empty: all -1"""
@@ -68,17 +85,25 @@ class Batch:
         """T."""
         return int(self.ids.shape[1])
 
+    @property
+    def groups(self) -> int:
+        """How many groups of rows there are."""
+        return int(self.group[-1]) + 1
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
         return replace(self, **moved)
 
 
-_TENSORS = ("ids", "position", "at", "target", "weight", "row")
+_TENSORS = ("ids", "position", "at", "target", "weight", "row", "last", "scale", "labels", "group")
 
 
-def collate(rows: Sequence[Rendered]) -> Batch:
-    """Lay rows end to end. A row's last token predicts nothing and its first is predicted by nothing."""
+def collate(rows: Sequence[Rendered], groups: Sequence[int] | None = None) -> Batch:
+    """Lay rows end to end. A row's last token predicts nothing and its first is predicted by nothing.
+
+    `groups` tells which rows belong together, ascending from 0; None: every row is on its own.
+    """
     import torch
 
     lengths = [len(row) for row in rows]
@@ -98,10 +123,57 @@ def collate(rows: Sequence[Rendered]) -> Batch:
         weight=torch.from_numpy(weight[scored]),
         row=torch.from_numpy(owner[scored]),
         rows=tuple(row.row for row in rows),
+        last=torch.from_numpy(starts + lengths - 1),
+        **_of_rows(rows, groups),
     )
 
 
-def collate_shared(rows: Sequence[Rendered], *, least: int = LEAST, merge: bool = False) -> Batch:
+def _of_rows(rows: Sequence[Rendered], groups: Sequence[int] | None) -> dict[str, Any]:
+    """What a batch holds for whole rows, however they are laid out."""
+    import torch
+
+    labels = np.full((len(rows), max(len(row.labels) for row in rows)), np.nan, np.float32)
+    for line, row in zip(labels, rows, strict=True):
+        line[: len(row.labels)] = row.labels
+    return {
+        "scale": torch.tensor([float(row.weight.max(initial=0.0)) for row in rows], dtype=torch.float32),
+        "labels": torch.from_numpy(labels),
+        "group": torch.tensor(range(len(rows)) if groups is None else groups, dtype=torch.int64),
+    }
+
+
+def alone(batch: Batch) -> list[Batch]:
+    """Each row of a batch in one of its own. Raises ValueError where rows share their beginnings."""
+    if any(segment >= 0 for segment in batch.continues):
+        raise ValueError("rows that share their beginnings cannot be taken apart")
+    parts, start = [], 0
+    for index, length in enumerate(batch.lengths):
+        own, span = batch.row == index, slice(start, start + length)
+        parts.append(
+            replace(
+                batch,
+                ids=batch.ids[:, span],
+                position=batch.position[:, span],
+                lengths=(length,),
+                at=batch.at[own] - start,
+                target=batch.target[own],
+                weight=batch.weight[own],
+                row=batch.row[own] - index,
+                rows=(batch.rows[index],),
+                last=batch.last[index : index + 1] - start,
+                scale=batch.scale[index : index + 1],
+                labels=batch.labels[index : index + 1],
+                group=batch.group[index : index + 1] * 0,
+                continues=(),
+            )
+        )
+        start += length
+    return parts
+
+
+def collate_shared(
+    rows: Sequence[Rendered], groups: Sequence[int] | None = None, *, least: int = LEAST, merge: bool = False
+) -> Batch:
     """Lay rows out so that every beginning of `least` or more tokens that several of them share is computed once.
 
     Scored places of a shared beginning appear once for each row that scores them, so sums over `row` are those of separate
@@ -115,7 +187,8 @@ def collate_shared(rows: Sequence[Rendered], *, least: int = LEAST, merge: bool 
     spans = list(zip(segments.taken, segments.first, segments.lengths, strict=True))
     ids = np.concatenate([rows[row].ids[first : first + length] for row, first, length in spans]).astype(np.int64)
     position = np.concatenate([np.arange(first, first + length) for _, first, length in spans])
-    found = [_scored(row, _places(segments, starts, index)) for index, row in enumerate(rows)]
+    places = [_places(segments, starts, index) for index in range(len(rows))]
+    found = [_scored(row, own) for row, own in zip(rows, places, strict=True)]
     at, target, weight = (np.concatenate(part) for part in zip(*found, strict=True))
     owner = np.repeat(np.arange(len(rows)), [len(part[0]) for part in found])
     if merge:
@@ -131,6 +204,8 @@ def collate_shared(rows: Sequence[Rendered], *, least: int = LEAST, merge: bool 
         weight=torch.from_numpy(weight),
         row=torch.from_numpy(owner),
         rows=tuple(row.row for row in rows),
+        last=torch.from_numpy(np.array([own[-1] for own in places], np.int64)),
+        **_of_rows(rows, groups),
         continues=tuple(segments.continues),
     )
 

@@ -22,7 +22,7 @@ def within(rendered: Rendered, max_tokens: int) -> Rendered | None:
     last = int(rendered.weight.nonzero()[0][-1]) + 1
     if last > max_tokens:
         return None
-    return Rendered(rendered.ids[:last], rendered.weight[:last], rendered.row)
+    return replace(rendered, ids=rendered.ids[:last], weight=rendered.weight[:last])
 
 
 def shorten(row: Example, index: int, renderer: Renderer, max_tokens: int) -> list[Rendered] | None:

@@ -1,7 +1,8 @@
 """The order of training rows as a pure function of (seed, epoch, cursor), and their packing into micro-batches.
 
-An optimiser step is a run of consecutive rows of the epoch's order (`tokens/course.py`): a fixed number of rows, or as many as fit into
-a number of tokens. Its rows are then shared out to the ranks that train together, and each packs its own into micro-batches.
+An optimiser step is a run of consecutive units of the epoch's order (`tokens/course.py`): a fixed number of them, or as many as fit
+into a number of tokens. A unit is a row, or all renderings of one (`tokens/units.py`). They are then shared out to the ranks that
+train together, and each packs its own into micro-batches.
 Resume is two integers. The next step is made in a background thread while the model works on this one.
 """
 
@@ -18,9 +19,13 @@ import numpy as np
 from sartor.tokens.batch import Batch, Rendered, collate, collate_shared
 from sartor.tokens.course import PLAIN, Course
 from sartor.tokens.pack import pack, pack_shared
+from sartor.tokens.units import Units, cost
 
 if TYPE_CHECKING:
     from sartor.tokens.store import TokenRows
+
+Unit = Sequence[Rendered]
+"""Rows that stay in one micro-batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +89,30 @@ def shares(lengths: Sequence[int], ranks: int) -> list[list[int]]:
     return [sorted(each) for each in members]
 
 
-def seated(rows: Sequence[Rendered], micro_tokens: int | None, seat: Seat, *, share: bool = False) -> list[Batch]:
-    """The micro-batches that the rank in `seat` takes of these rows; in lockstep, some in which nothing is scored.
+def seated(units: Sequence[Unit], micro_tokens: int | None, seat: Seat, *, share: bool = False) -> list[Batch]:
+    """The micro-batches that the rank in `seat` takes of these units; in lockstep, some in which nothing is scored.
 
     With `share`, what rows of a micro-batch begin with is computed once.
     """
-    lay = collate_shared if share else collate
+    costs = [cost(unit, shared=share) for unit in units]
     if seat.size == 1:
-        return [lay(members) for members in _packed(rows, micro_tokens, share)]
+        return [_lay(members, share) for members in _packed(units, costs, micro_tokens, share)]
     every = [
-        _packed([rows[index] for index in members], micro_tokens, share)
-        for members in shares([len(row) for row in rows], seat.size)
+        _packed([units[index] for index in members], [costs[index] for index in members], micro_tokens, share)
+        for members in shares(costs, seat.size)
     ]
     mine = every[seat.rank]
-    if seat.lockstep and rows:
-        short = min(rows, key=len)
-        idle = Rendered(short.ids, np.zeros_like(short.weight), short.row)
+    if seat.lockstep and units:
+        short = units[costs.index(min(costs))]
+        idle = [replace(row, weight=np.zeros_like(row.weight)) for row in short]
         mine = mine + [[idle]] * (max(map(len, every)) - len(mine))
-    return [lay(members) for members in mine]
+    return [_lay(members, share) for members in mine]
+
+
+def _lay(units: Sequence[Unit], share: bool) -> Batch:
+    rows = [row for unit in units for row in unit]
+    groups = [number for number, unit in enumerate(units) for _ in unit]
+    return collate_shared(rows, groups) if share else collate(rows, groups)
 
 
 class TokenSource:
@@ -116,7 +127,8 @@ class TokenSource:
         seat: which of the ranks that train together this one is.
         pin: put batches where a GPU can fetch them while it computes.
         share: compute once what rows of a micro-batch begin with; exact without dropout.
-        course: which rows an epoch takes, in which order, and how much each counts.
+        course: which units an epoch takes, in which order, and how much each counts.
+        together: whether all renderings of a row are one unit.
     """
 
     def __init__(
@@ -132,10 +144,11 @@ class TokenSource:
         pin: bool = False,
         share: bool = False,
         course: Course = PLAIN,
+        together: bool = False,
     ) -> None:
         if len(rows) == 0:
             raise ValueError("no rows to train on")
-        self.rows, self.size, self.micro_tokens, self.seed = rows, size, micro_tokens, seed
+        self.units, self.size, self.micro_tokens, self.seed = Units(rows, together=together), size, micro_tokens, seed
         self.seat, self._pin, self._share, self._course = seat, pin, share, course
         self.epoch, self.cursor = 0, 0
         self._order = lru_cache(maxsize=2)(self._make_order)
@@ -146,8 +159,8 @@ class TokenSource:
         self.done = 0
 
     def _make_order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        order = self._course.order(len(self.rows), self.seed, epoch)
-        return order, boundaries(self.rows.lengths[order], self.size)
+        order = self._course.order(len(self.units), self.seed, epoch)
+        return order, boundaries(self.units.lengths[order], self.size)
 
     def _count(self, epochs: float) -> int:
         whole = int(epochs)
@@ -192,18 +205,19 @@ class TokenSource:
         """A pure function of its arguments; it runs in the background as well."""
         order, ends = self._order(epoch)
         start = int(ends[cursor - 1]) if cursor else 0
-        taken = [self._row(int(index)) for index in order[start : int(ends[cursor])]]
-        batches = seated(taken, micro_tokens, self.seat, share=self._share)
+        units = [self._unit(int(index)) for index in order[start : int(ends[cursor])]]
+        batches = seated(units, micro_tokens, self.seat, share=self._share)
+        taken = [row for unit in units for row in unit]
         return Step(
             batches=tuple(_pinned(batch) if self._pin else batch for batch in batches),
-            rows=tuple(row.row for row in taken),
+            rows=tuple(unit[0].row for unit in units),
             tokens=sum(len(row) for row in taken),
             supervised=sum(row.supervised for row in taken),
         )
 
-    def _row(self, index: int) -> Rendered:
-        row, scale = self.rows[index], self._course.scale
-        return row if scale is None else replace(row, weight=row.weight * scale[index])
+    def _unit(self, index: int) -> Unit:
+        unit, scale = self.units[index], self._course.scale
+        return unit if scale is None else [replace(row, weight=row.weight * scale[index]) for row in unit]
 
     def state(self) -> dict[str, Any]:
         """Where the next step starts."""
@@ -216,15 +230,15 @@ class TokenSource:
             self.epoch, self.cursor = self.epoch + 1, 0
 
 
-def _packed(rows: Sequence[Rendered], micro_tokens: int | None, share: bool) -> list[list[Rendered]]:
-    """Rows by micro-batch."""
+def _packed(units: Sequence[Unit], costs: Sequence[int], micro_tokens: int | None, share: bool) -> list[list[Unit]]:
+    """Units by micro-batch."""
     if micro_tokens is None:
-        return [[row] for row in rows]
-    if share:
-        bins = pack_shared([row.ids for row in rows], micro_tokens)
+        return [[unit] for unit in units]
+    if share and all(len(unit) == 1 for unit in units):
+        bins = pack_shared([unit[0].ids for unit in units], micro_tokens)
     else:
-        bins = pack([len(row) for row in rows], micro_tokens)
-    return [[rows[index] for index in members] for members in bins]
+        bins = pack(costs, micro_tokens)
+    return [[units[index] for index in members] for members in bins]
 
 
 def _pinned(batch: Batch) -> Batch:

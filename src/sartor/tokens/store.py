@@ -1,6 +1,6 @@
-"""Tokenised rows on disk, read through memory maps: memory does not grow with the data beyond 24 bytes a row.
+"""Tokenised rows on disk, read through memory maps: memory does not grow with the data beyond 32 bytes a row.
 
-Four flat files: ids, the runs of equal loss weight, and for each row where its ids and runs end and which row of the
+Flat files: ids, the runs of equal loss weight, labels, and for each row where its own of these end and which row of the
 dataset it is. `tokens.json` is written last; a folder without it is not a token set.
 """
 
@@ -19,9 +19,9 @@ import numpy as np
 from sartor.tokens.batch import Rendered
 
 _RUN = np.dtype([("start", "<i4"), ("end", "<i4"), ("weight", "<f4")])
-_ROW = np.dtype([("ids", "<i8"), ("runs", "<i8"), ("row", "<i8")])
+_ROW = np.dtype([("ids", "<i8"), ("runs", "<i8"), ("labels", "<i8"), ("row", "<i8")])
 _ID = np.dtype("<i4")
-_VERSION = 1
+_LABEL = np.dtype("<f4")
 _CHUNK = 1 << 14
 """Tokens written at a time."""
 
@@ -47,13 +47,16 @@ class TokenRows(Protocol):
 class TokenSet:
     """A sequence of `Rendered` rows in a folder."""
 
-    FILES = ("ids.bin", "runs.bin", "rows.bin", "tokens.json")
+    FILES = ("ids.bin", "runs.bin", "labels.bin", "rows.bin", "tokens.json")
+    VERSION = 2
+    """Of the form of these files."""
 
     def __init__(self, folder: Path, facts: dict[str, int]) -> None:
         self.folder = folder
         self.tokens, self.supervised, self._count = facts["tokens"], facts["supervised"], facts["rows"]
         self._ids = _map(folder / "ids.bin", _ID)
         self._runs = _map(folder / "runs.bin", _RUN)
+        self._labels = _map(folder / "labels.bin", _LABEL)
         self._rows = _map(folder / "rows.bin", _ROW)
 
     @classmethod
@@ -62,7 +65,7 @@ class TokenSet:
         folder.mkdir(parents=True, exist_ok=True)
         summary = folder / "tokens.json"
         summary.unlink(missing_ok=True)
-        paths = [folder / name for name in cls.FILES[:3]]
+        paths = [folder / name for name in cls.FILES[:4]]
         try:
             facts = _write(rendered, paths)
             partial = folder / "tokens.json.partial"
@@ -85,12 +88,13 @@ class TokenSet:
     def __getitem__(self, index: int) -> Rendered:
         if not 0 <= index < self._count:
             raise IndexError(index)
-        ids_from, runs_from = (self._rows[index - 1][name] for name in ("ids", "runs")) if index else (0, 0)
-        ids = np.array(self._ids[ids_from : self._rows[index]["ids"]], dtype=np.int32)
+        ids_from, runs_from, labels_from, _ = self._rows[index - 1].tolist() if index else (0, 0, 0, 0)
+        ids_to, runs_to, labels_to, row = self._rows[index].tolist()
+        ids = np.array(self._ids[ids_from:ids_to], dtype=np.int32)
         weight = np.zeros(len(ids), dtype=np.float32)
-        for start, end, value in self._runs[runs_from : self._rows[index]["runs"]].tolist():
+        for start, end, value in self._runs[runs_from:runs_to].tolist():
             weight[start:end] = value
-        return Rendered(ids, weight, int(self._rows[index]["row"]))
+        return Rendered(ids, weight, row, np.array(self._labels[labels_from:labels_to], dtype=np.float32))
 
     def __iter__(self) -> Iterator[Rendered]:
         return (self[index] for index in range(len(self)))
@@ -129,22 +133,25 @@ class TokenView:
 
 
 def _write(rendered: Iterable[Rendered], paths: Sequence[Path]) -> dict[str, int]:
-    tokens = runs = supervised = count = 0
+    tokens = runs = labels = supervised = count = 0
     with ExitStack() as stack:
-        ids, run_file, row_file = (stack.enter_context(path.open("wb")) for path in paths)
+        ids, run_file, label_file, row_file = (stack.enter_context(path.open("wb")) for path in paths)
         for chunk in _chunks(rendered):
             ends = np.cumsum([len(row) for row in chunk])
             weight = np.concatenate([row.weight for row in chunk])
             own, counts = _runs(weight, ends)
             entries = np.empty(len(chunk), _ROW)
             entries["ids"], entries["runs"] = ends + tokens, np.cumsum(counts) + runs
+            entries["labels"] = np.cumsum([len(row.labels) for row in chunk]) + labels
             entries["row"] = [row.row for row in chunk]
             ids.write(np.concatenate([row.ids for row in chunk]).astype(_ID).tobytes())
             run_file.write(own.tobytes())
+            label_file.write(np.concatenate([row.labels for row in chunk]).astype(_LABEL).tobytes())
             row_file.write(entries.tobytes())
             tokens, runs, count = tokens + int(ends[-1]), runs + len(own), count + len(chunk)
+            labels = int(entries["labels"][-1])
             supervised += sum(row.supervised for row in chunk)
-    return {"version": _VERSION, "rows": count, "tokens": tokens, "supervised": supervised}
+    return {"version": TokenSet.VERSION, "rows": count, "tokens": tokens, "supervised": supervised}
 
 
 def _chunks(rendered: Iterable[Rendered]) -> Iterator[list[Rendered]]:

@@ -133,6 +133,18 @@ class Vocabulary:
         body = json.dumps([self._json, self.added_tokens, self.named], sort_keys=True)
         return hashlib.sha256(body.encode()).hexdigest()
 
+    def difference(self, other: Vocabulary) -> str | None:
+        """The first thing that makes other ids of a text there, for people; None where text is read alike."""
+        ours, theirs = (each._tokenizer.get_vocab(with_added_tokens=True) for each in (self, other))
+        differ = [word for word in ours.keys() | theirs.keys() if ours.get(word) != theirs.get(word)]
+        if differ:
+            word = min(differ, key=lambda word: (ours.get(word, theirs.get(word, 0)), word))
+            here, there = ours.get(word, "missing"), theirs.get(word, "missing")
+            return f"the id of {word!r} is {here} in one and {there} in the other"
+        mine, yours = (json.loads(each._tokenizer.to_str()) for each in (self, other))
+        keys = [key for key in ("normalizer", "pre_tokenizer", "model", "added_tokens") if mine[key] != yours[key]]
+        return f"{keys[0]} in tokenizer.json is not the same" if keys else None
+
     def encode(self, text: str, *, special: bool) -> list[int]:
         """Ids of a text, nothing added. `special`: control tokens written in it count as such, else they are text.
 

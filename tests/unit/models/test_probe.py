@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
 
 from sartor.models.head import Shape
-from sartor.tokens.batch import collate
+from sartor.tokens.batch import collate, collate_shared
 
 OTHERS = {
     "gemma2": ({"model_type": "gemma2", "head_dim": 8, "sliding_window": 4}, True, Shape(softcap=30.0)),
@@ -41,8 +43,15 @@ def test_scales_caps_and_foreign_attention_are_found(name):
 def test_a_model_that_leaks_takes_one_row_at_a_time():
     policy = tiny.policy("gpt2", model_type="bloom", hidden_size=32, n_head=4)
     assert not policy.exact.packs
-    with pytest.raises(ValueError, match="one row at a time"):
-        policy.logp(collate(tiny.rows(2)))
+    rows = tiny.rows(3)
+    together, apart = policy.logp(collate(rows)), [policy.logp(collate([row])) for row in rows]
+    assert torch.equal(together, torch.cat(apart))
+    hidden = policy.hidden(collate(rows))
+    assert torch.equal(hidden, torch.cat([policy.hidden(collate([row])) for row in rows]))
+    with pytest.raises(ValueError, match="share"):
+        policy.logp(
+            collate_shared([rows[0], replace(rows[0], ids=rows[0].ids[:2], weight=rows[0].weight[:2])], least=1)
+        )
     row = tiny.rows(1)
     ids = torch.from_numpy(row[0].ids.astype("int64"))[None]
     own = policy.model(input_ids=ids).logits[0]
