@@ -15,6 +15,8 @@ from sartor.models.quantized import import_before_peft
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from transformers import PreTrainedModel
+
     from sartor.models.policy import CausalPolicy
 
 
@@ -132,3 +134,14 @@ def save_adapter(policy: CausalPolicy, folder: Path, *, base: str) -> None:
     settings: Any = policy.adapter.peft_config["default"]
     settings.base_model_name_or_path = base
     policy.adapter.save_pretrained(str(folder), safe_serialization=True)
+
+
+def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """`model` with the adapter of `folder` in its weights. Raises ModelError M190 where that kind of adapter cannot be."""
+    adapter = _library().PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+    if not hasattr(adapter.base_model, "merge_and_unload"):
+        kind = adapter.peft_config["default"].peft_type.value.lower()
+        what = f"an adapter of kind {kind} is no change of weights, so it cannot be merged into them"
+        raise ModelError(Problem("M190", what, file=str(folder), fix="keep the adapter beside its base"))
+    whole: PreTrainedModel = adapter.merge_and_unload()
+    return whole

@@ -75,6 +75,14 @@ def random_causal(config: Mapping[str, Any], *, seed: int) -> PreTrainedModel:
     return model
 
 
+def skeleton(folder: Path) -> PreTrainedModel:
+    """The causal language model of a folder without its numbers: names, shapes and settings."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
+
+
 def load_rewriter(folder: Path, device: str) -> tuple[Any, Any]:
     """(model, tokenizer) of an encoder-decoder that turns one text into another; ready to be asked."""
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)

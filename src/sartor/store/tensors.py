@@ -10,6 +10,7 @@ ranks wrote is read by one, or by four, and what one wrote by any number.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,61 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, parts: Mapping
 
     cut = {name: json.dumps(part.numbers) for name, part in parts.items()}
     save_file(dict(tensors), path, metadata=cut or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Type, as safetensors calls it, and shape of a tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Length of its numbers."""
+        return SIZES[self.dtype] * math.prod(self.shape)
+
+
+SIZES = {
+    **dict.fromkeys(("F64", "I64", "U64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL"), 1),
+}
+"""Bytes of one number."""
+
+
+def forms(path: Path) -> dict[str, Form]:
+    """Name -> form of every tensor of a file, without reading the tensors."""
+    with safe_open(path, framework="pt") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is not a dictionary
+        return {name: Form(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+
+
+def write_each(path: Path, wanted: Mapping[str, Form], tensor: Callable[[str], torch.Tensor]) -> None:
+    """Write a safetensors file one tensor at a time: `tensor` is called for each name and gives it in its form.
+
+    The file: the length of the header (8 bytes, little-endian), the header (JSON: type, shape, begin and end of each tensor),
+    then the numbers without gaps, the widest types first, so that every tensor begins at a multiple of its width.
+    """
+    import torch
+
+    names = sorted(wanted, key=lambda name: (-SIZES[wanted[name].dtype], name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in names:
+        form = wanted[name]
+        header[name] = {"dtype": form.dtype, "shape": form.shape, "data_offsets": (end, end + form.bytes)}
+        end += form.bytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            made = tensor(name).contiguous()
+            if made.nbytes != wanted[name].bytes or tuple(made.shape) != wanted[name].shape:
+                raise ValueError(f"{name} is not of the form it was promised in")
+            file.write(made.flatten().view(torch.uint8).numpy().data)
 
 
 class Stored(Mapping[str, "torch.Tensor"]):
