@@ -144,7 +144,15 @@ BROKEN: dict[str, tuple[str, list[tuple[str, int, int, str]]]] = {
     "planned method": (GOOD + "method: dora\n", [("R107", 3, 9, 'method "dora"')]),
     "planned objective": (GOOD + "train: {objective: {dpo: {beta: 0.1}}}\n", [("R107", 3, 21, 'objective "dpo"')]),
     "planned task": (GOOD + "goal: {task: regress}\n", [("R107", 3, 14, "regress")]),
-    "stages": (GOOD + "train:\n  - {objective: sft}\n", [("R107", 3, 1, "a list of training stages")]),
+    "stages": (
+        GOOD + "train:\n  - {objective: sft}\n  - {epoch: 1}\n  - 3\n",
+        [("R102", 5, 6, "epochs"), ("R103", 6, 5, "train[2]")],
+    ),
+    "no stage": (GOOD + "train: []\n", [("R103", 3, 1, "at least one stage")]),
+    "stage with two kinds of rows": (
+        GOOD + "train:\n  - {data: a.jsonl, prompts: b.jsonl}\n",
+        [("R106", 4, 21, "both data and prompts")],
+    ),
     "key twice": (GOOD + "seed: 1\nseed: 2\n", [("R108", 4, 1, "first in line 3")]),
     "key twice in a bracket": (GOOD + "train: {steps: 1, steps: 2}\n", [("R108", 3, 19, '"steps" appears twice')]),
     "anchor and alias": (GOOD + "seed: &s 3\nname: *s\n", [("R109", 3, 7, "anchors"), ("R109", 4, 7, "aliases")]),

@@ -122,9 +122,6 @@ def _problem(fault: ErrorDetails, path: tuple[Step, ...], node: Node) -> Problem
         return (inner.child(error.key) or inner).head.problem("R106", str(error))
     if error is not None and not any(form.component for form in shape.forms(shape.at(path))):
         return _point(node).problem("R103", f"{key}: {error}")
-    if path == ("train",) and isinstance(node.value, list):
-        what = "a list of training stages is not available in this version"
-        return node.head.problem("R107", what, fix="write one stage as a mapping")
     annotation = shape.at(path)
     if node.value is None:
         fix = "give it a value, or remove the key"

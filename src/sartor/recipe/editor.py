@@ -11,11 +11,17 @@ from sartor import registry
 from sartor.options import Options
 from sartor.recipe import planned, shape
 from sartor.recipe.load import CODES
-from sartor.recipe.schema import Base, Data, Goal, Recipe, Section, Source
+from sartor.recipe.schema import Base, Data, Goal, Recipe, Section, Source, Train
+from sartor.recipe.stages import OWN
 from sartor.recipe.writing import inline
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SHORTHANDS: tuple[type[Section], ...] = (Base, Data, Goal, Source)
+STAGES = """\
+train:
+  - {objective: sft, epochs: 2}
+  - {objective: pretrain, data: notes.txt, steps: 100}
+"""
 SMALLEST = "base: sartor/nano\ndata: tickets.jsonl\ngoal: Answer support tickets as strict JSON\n"
 
 
@@ -28,7 +34,15 @@ def json_schema() -> dict[str, Any]:
         if section is Data:
             ways.append(parts["Data"]["properties"]["sources"])
         parts[section.__name__] = {"anyOf": ways, "description": _sentence(section)}
+    stage = {**parts["Train"], "properties": {**parts["Train"]["properties"], **_brought(schema["properties"])}}
+    stages = {"type": "array", "minItems": 1, "items": {"anyOf": [stage, {"enum": registry.names("objective")}]}}
+    parts["Train"] = {"anyOf": [parts["Train"], stages], "description": _sentence(Train)}
     return {"$schema": DIALECT, **schema}
+
+
+def _brought(properties: dict[str, Any]) -> dict[str, Any]:
+    """What a stage of a list may bring along beside the keys of `train`."""
+    return {key: properties[meant] for key, meant in OWN.items()}
 
 
 def json_schema_text() -> str:
@@ -61,6 +75,14 @@ def _opening() -> Iterator[str]:
     yield "**Shorthands.** `base: NAME` is `base: {model: NAME}`; `data: PATH`, or a list of paths, is `data: {sources: [...]}`;"
     yield "`goal: TEXT` is `goal: {statement: TEXT}`; `method: lora` is `method: {lora: {}}`, and so for every component."
     yield ""
+    yield "**Stages.** `train` may be a list; each entry has the keys of `train` and, where it does not learn from the recipe's own rows,"
+    yield "`data` of its own (`prompts` is the same, for stages that write their answers themselves), and a `method`. A stage begins"
+    yield "with the model that the one before has made; a reward model is a judge for the stages after it, not their start. The"
+    yield "verdict is about the recipe's `data`. `train[1].epochs=2` overrides one stage, `train.epochs=2` every one."
+    yield ""
+    yield "```yaml"
+    yield from STAGES.rstrip().split("\n")
+    yield from ("```", "")
     yield "**Overrides.** `sartor run recipe.yaml train.epochs=3 method.lora.rank=8 data.sources[0].path=b.jsonl` puts values in"
     yield "as if they had been written in the file. Later ones win."
     yield ""

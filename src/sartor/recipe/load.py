@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from sartor.recipe import override, secrets, shape
 from sartor.recipe.check import MOST, check, widen
 from sartor.recipe.node import Node, Place, Source, compose
 from sartor.recipe.schema import Recipe
+from sartor.recipe.stages import take_apart
 
 LARGEST_BYTES = 1 << 20
 CODES = {
@@ -51,6 +52,16 @@ class Loaded:
     overrides: tuple[str, ...] = ()
     node: Node = field(repr=False, compare=False, default_factory=lambda: Node({}, Place("recipe")))
     """The tree of what was written, shorthands widened."""
+    listed: tuple[Loaded, ...] = ()
+    """The stages as recipes of their own, where `train` is a list; `recipe` then is the one the verdict is about: of the last
+    stage that learns from the recipe's data."""
+    own: frozenset[str] = frozenset()
+    """Of a stage: the keys it does not share with the recipe."""
+
+    @property
+    def stages(self) -> tuple[Loaded, ...]:
+        """What is trained, in order: at least one."""
+        return self.listed or (self,)
 
     def where(self, key: str) -> str | None:
         """`recipe.yaml:3` or `override 1: ...` for a key the user wrote, None for any other."""
@@ -98,16 +109,29 @@ def _parse(text: str, name: str, overrides: tuple[str, ...], path: Path | None) 
     problems += faults
     if node is None or not isinstance(node.value, dict):
         raise RecipeError(*problems, _no_mapping(node, name))
-    node = widen(node)
-    problems += override.apply(node, tuple(clean))
-    recipe, faults = check(node)
-    problems += [fault for fault in faults if not _follows(fault, problems)]
-    if problems or recipe is None:
+    parts, faults = take_apart(node)
+    problems += faults
+    count = sum(part.number is not None for part in parts)
+    made: list[Loaded] = []
+    for part in parts:
+        tree = widen(part.tree)
+        faults = override.apply(tree, tuple(clean), part, count)
+        recipe, others = check(tree)
+        faults += [fault for fault in others if not _follows(fault, [*problems, *faults])]
+        problems += [fault for fault in faults if fault not in problems]
+        if recipe is not None:
+            root = path.parent if path else Path()
+            made.append(Loaded(recipe, text, path, root, _given(tree), overrides, tree, own=part.own))
+    if problems:
         raise RecipeError(
             *sorted(problems, key=lambda each: (each.line is None, each.line or 0, each.column or 0, _number(each)))
         )
-    given = frozenset(shape.dotted(written) for written, _ in node.walk())
-    return Loaded(recipe, text, path, path.parent if path else Path(), given, overrides, node)
+    main = [loaded for loaded in made if "data" not in loaded.own][-1]
+    return replace(main, listed=tuple(made[:count]))
+
+
+def _given(node: Node) -> frozenset[str]:
+    return frozenset(shape.dotted(written) for written, _ in node.walk())
 
 
 def _number(problem: Problem) -> int:

@@ -6,26 +6,36 @@ from sartor.errors import Problem, RecipeError
 from sartor.recipe import shape
 from sartor.recipe.check import unknown_key, widen
 from sartor.recipe.node import Node, Place, Step, compose, lift, show
+from sartor.recipe.stages import Part, inside
 
 FORM = "write  key=value, e.g. train.epochs=3 or data.sources[0].path=rows.jsonl"
 
 
-def apply(root: Node, overrides: tuple[str, ...]) -> list[Problem]:
-    """Change the widened tree in place, in the order given; the problems of those overrides that could not be applied."""
+def apply(root: Node, overrides: tuple[str, ...], part: Part, count: int) -> list[Problem]:
+    """Change the widened tree of a part in place, in the order given; the problems of those that could not be applied.
+
+    `count`: how many stages the recipe lists. The part takes what concerns it.
+    """
     problems: list[Problem] = []
     for number, text in enumerate(overrides, 1):
         try:
-            _apply(root, text, Place(f"override {number}: {show(text)}"))
+            _apply(root, text, Place(f"override {number}: {show(text)}"), part, count)
         except RecipeError as error:
             problems += error.problems
     return problems
 
 
-def _apply(root: Node, text: str, place: Place) -> None:
+def _apply(root: Node, text: str, place: Place, part: Part, count: int) -> None:
     key, equals, written = text.partition("=")
     path = shape.steps(key.strip())
     if not equals or path is None:
         raise RecipeError(place.problem("R115", "this is no override", fix=FORM))
+    path = inside(path, part, count)
+    if path is None:
+        return
+    if count and path[0] == "train" and len(path) > 1 and isinstance(path[1], int):
+        what = f"train has {count} stages; [{path[1]}] does not exist"
+        raise RecipeError(place.problem("R103", what, fix="stages count from [0]"))
     for end in range(1, len(path) + 1):
         if shape.at(path[:end]) is None:
             raise RecipeError(_unknown(path[:end], place))
