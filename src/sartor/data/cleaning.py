@@ -17,7 +17,7 @@ from sartor import registry
 from sartor.data.dataset import Dataset
 from sartor.data.ledger import Ledger, Step
 from sartor.data.outcome import Drop, Outcome, Remark, Suggestion
-from sartor.data.rows import Example, Judged, Message, Preference, Row, Text
+from sartor.data.rows import Example, Judged, Message, Preference, Ranking, Row, Text
 from sartor.events import Event, Progressed
 from sartor.recipe.schema import Component
 
@@ -189,6 +189,8 @@ def _needed(row: Row) -> list[str]:
             learnt = [_words(turn) for turn in (*row.chosen, *row.rejected)]
         case Judged():
             learnt = [_words(turn) for turn in row.completion]
+        case Ranking():
+            learnt = [_words(turn) for turns in row.answers for turn in turns]
         case _:
             learnt = []
     return [*learnt, row.prompt_text()]

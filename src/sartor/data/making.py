@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 
 from sartor.data.answers import Answers
 from sartor.data.protected import Guard, Span, words_of
-from sartor.data.rows import Example, Judged, Message, Preference, Row, Text
+from sartor.data.rows import Example, Judged, Message, Preference, Ranking, Row, Tagged, Text
 from sartor.options import Options
 from sartor.protocols import Models, Speaker
 from sartor.recipe.schema import Section
@@ -119,20 +119,22 @@ def chosen(free: list[Span], rate: float, random: Random) -> list[Span]:
 
 
 def with_prompts(row: Row, change: Callable[[str], str]) -> Row:
-    """The row with what its users say, or its raw text, changed; the same object where nothing is."""
+    """The row with what its users say, or its raw text, changed; the same object where nothing is.
+
+    Words with tags stay as they are: a changed text would need other tags.
+    """
     match row:
         case Example():
             turns = _asked(row.messages, change)
             return row if turns == row.messages else replace(row, messages=turns)
-        case Preference():
-            turns = _asked(row.prompt, change)
-            return row if turns == row.prompt else replace(row, prompt=turns)
-        case Judged():
+        case Preference() | Judged() | Ranking():
             turns = _asked(row.prompt, change)
             return row if turns == row.prompt else replace(row, prompt=turns)
         case Text():
             text = change(row.text)
             return row if text == row.text else replace(row, text=text)
+        case Tagged():
+            return row
     raise TypeError(f"{type(row).__name__} has no texts")
 
 
@@ -161,6 +163,8 @@ def learnt(row: Row) -> list[str]:
             return [turn.content for turn in (*row.chosen, *row.rejected)]
         case Judged():
             return [turn.content for turn in row.completion]
+        case Ranking():
+            return [turn.content for turns in row.answers for turn in turns]
     return []
 
 

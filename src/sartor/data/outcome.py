@@ -6,7 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_origin
 
-from sartor.data.rows import Example, Judged, Message, Origin, Preference, Row, Text
+from sartor.data.rows import (
+    Example,
+    Judged,
+    Labelled,
+    Message,
+    Origin,
+    Preference,
+    Ranking,
+    Row,
+    Scored,
+    Tagged,
+    Text,
+    listed,
+)
 from sartor.options import Options
 from sartor.recipe.schema import Section
 
@@ -62,8 +75,20 @@ class OnTexts(Options):
 
 
 def with_texts(row: Row, change: Callable[[str], str], on: On = "all") -> Row:
-    """The row with every text changed; the same object where no text is. The label of a labelled row follows its answer."""
+    """The row with every text changed; the same object where no text is. The label of a labelled row follows its answer.
+
+    Numbers and tags stay; a word with a tag stays where what became of it is no single word.
+    """
     match row:
+        case Scored():
+            asked, said = row.messages[:-1], row.messages[-1]
+            turns = asked if on == "answer" else _turns(asked, change, on)
+            return row if turns is asked else replace(row, messages=(*turns, said))
+        case Labelled():
+            return _labelled(row, change, on)
+        case Tagged():
+            tokens = row.tokens if on == "answer" else tuple([_word(token, change) for token in row.tokens])
+            return row if tokens == row.tokens else replace(row, tokens=tokens)
         case Example():
             turns = _turns(row.messages, change, on)
             if turns is row.messages:
@@ -86,7 +111,27 @@ def with_texts(row: Row, change: Callable[[str], str], on: On = "all") -> Row:
             prompt, completion = (_turns(part, change, on) for part in (row.prompt, row.completion))
             same = prompt is row.prompt and completion is row.completion
             return row if same else replace(row, prompt=prompt, completion=completion)
+        case Ranking():
+            prompt, *answers = (_turns(part, change, on) for part in (row.prompt, *row.answers))
+            same = prompt is row.prompt and all(new is old for new, old in zip(answers, row.answers, strict=True))
+            return row if same else replace(row, prompt=prompt, answers=tuple(answers))
     raise TypeError(f"{type(row).__name__} has no texts")
+
+
+def _labelled(row: Labelled, change: Callable[[str], str], on: On) -> Row:
+    """Labels are changed one by one, and the answer lists them."""
+    asked = row.messages[:-1]
+    turns = asked if on == "answer" else _turns(asked, change, on)
+    labels = row.labels if on == "prompt" else tuple(sorted({change(label) for label in row.labels}))
+    if turns is asked and labels == row.labels:
+        return row
+    said = row.messages[-1] if labels == row.labels else replace(row.messages[-1], content=listed(labels))
+    return replace(row, messages=(*turns, said), labels=labels)
+
+
+def _word(token: str, change: Callable[[str], str]) -> str:
+    new = change(token)
+    return new if len(new.split()) == 1 else token
 
 
 def with_label(row: Example, label: str) -> Example:

@@ -31,6 +31,7 @@ from sartor.data.making import Means
 from sartor.data.pieces import Workshop
 from sartor.data.reader import Reader
 from sartor.data.reading import Recognised
+from sartor.data.rows import COMPARED
 from sartor.data.split import PARTS, Splits, split, undivided
 from sartor.errors import DataError, Problem
 from sartor.events import Event, Progressed
@@ -266,9 +267,12 @@ def _disparities(
 
 
 def _task(dataset: Dataset, data: Data, sources: Mapping[str, int]) -> str:
-    """The task the rows speak for that are not replayed: classify where all have labels, pretrain for raw text, else chat."""
+    """The task the rows speak for that are not replayed: classify where all have labels, pretrain for raw text, prefer
+    for answers that were compared or judged, else chat."""
     if dataset.kinds == ("text",):
         return "pretrain"
+    if dataset.kinds and set(dataset.kinds) <= COMPARED:
+        return "prefer"
     ours = [data.sources[sources[file]].role != "replay" for file in dataset.files]
     labels = dataset.index.label[np.array(ours, np.bool_)[dataset.index.file]]
     return "classify" if len(labels) and bool((labels >= 0).all()) else "chat"

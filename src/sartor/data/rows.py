@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter, itemgetter
 from typing import Any, ClassVar, Literal
 
@@ -141,6 +141,61 @@ class Example(Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scored(Example):
+    """One text, or two, with a number that is learnt; as a conversation the last turn says the number."""
+
+    kind: ClassVar[str] = "scored"
+    score: float
+
+    def texts(self) -> tuple[str, ...]:
+        """The text, or both, in order: each is a turn of the user."""
+        return tuple([message.content for message in self.messages if message.role == "user"])
+
+    def conversation(self) -> Example:
+        """The same with both texts in one turn, as templates expect it: the user's, then the assistant's."""
+        return replace(self, messages=(*self.prompt(), self.answer()))
+
+    def prompt(self) -> tuple[Message, ...]:
+        return (Message("user", "\n\n".join(self.texts())),)
+
+    def prompt_text(self) -> str:
+        return "\n\n".join(self.texts())
+
+
+NO_LABEL = "none"
+"""What a conversation says of a text without any label."""
+
+
+def listed(labels: tuple[str, ...]) -> str:
+    """Labels as an answer says them: "billing, urgent"."""
+    return ", ".join(labels) or NO_LABEL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled(Example):
+    """A text with any number of labels; as a conversation the last turn lists them."""
+
+    kind: ClassVar[str] = "labelled"
+    labels: tuple[str, ...]
+    """Sorted, each once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tagged(Row):
+    """Words with a tag each."""
+
+    kind: ClassVar[str] = "tagged"
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+
+    def prompt_text(self) -> str:
+        return " ".join(self.tokens)
+
+    def answer_text(self) -> str:
+        return " ".join(self.tags)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Text(Row):
     """Raw text; every token is learnt."""
 
@@ -162,6 +217,8 @@ class Preference(Row):
     prompt: tuple[Message, ...]
     chosen: tuple[Message, ...]
     rejected: tuple[Message, ...]
+    margin: float | None = None
+    """How much better the better one is, where that is known; 0 or more."""
 
     def prompt_text(self) -> str:
         return "\n".join(message.content for message in self.prompt)
@@ -186,7 +243,28 @@ class Judged(Row):
         return "\n".join(message.content for message in self.completion)
 
 
-KINDS: dict[str, type[Row]] = {kind.kind: kind for kind in (Example, Text, Preference, Judged)}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking(Row):
+    """A prompt with several answers, and how good each is."""
+
+    kind: ClassVar[str] = "ranking"
+    prompt: tuple[Message, ...]
+    answers: tuple[tuple[Message, ...], ...]
+    scores: tuple[float, ...]
+    """One for each answer, higher is better, equal for equally good ones; minus the rank where only ranks are known."""
+
+    def prompt_text(self) -> str:
+        return "\n".join(message.content for message in self.prompt)
+
+    def answer_text(self) -> str:
+        return "\n".join(message.content for message in self.answers[self.scores.index(max(self.scores))])
+
+
+KINDS: dict[str, type[Row]] = {
+    kind.kind: kind for kind in (Example, Text, Preference, Judged, Ranking, Scored, Labelled, Tagged)
+}
+COMPARED: frozenset[str] = frozenset({Preference.kind, Judged.kind, Ranking.kind})
+"""Kinds of rows that hold answers and how good they are."""
 _FIELDS: dict[type[Any], tuple[str, ...]] = {
     kind: tuple(each.name for each in fields(kind)) for kind in (Origin, Message, *KINDS.values())
 }
@@ -205,8 +283,12 @@ def row_from_json(body: Mapping[str, Any]) -> Row:
     for name in _MESSAGE_FIELDS:
         if name in given:
             given[name] = tuple([_message(message) for message in given[name]])
-    if "tools" in given:
-        given["tools"] = tuple(given["tools"])
+    if "answers" in given:
+        given["answers"] = tuple([tuple(map(_message, turns)) for turns in given["answers"]])
+        given["scores"] = tuple(given["scores"])
+    for name in ("tools", "labels", "tokens", "tags"):
+        if name in given:
+            given[name] = tuple(given[name])
     return kind(**given)
 
 

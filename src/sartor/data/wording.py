@@ -6,7 +6,7 @@ import hashlib
 import json
 import unicodedata
 
-from sartor.data.rows import Example, Judged, Message, Preference, Row
+from sartor.data.rows import Example, Judged, Message, Preference, Ranking, Row
 
 
 def asked(row: Row) -> str:
@@ -14,7 +14,7 @@ def asked(row: Row) -> str:
     match row:
         case Example():
             turns = row.prompt()
-        case Preference() | Judged():
+        case Preference() | Judged() | Ranking():
             turns = row.prompt
         case _:
             return row.prompt_text()
@@ -29,6 +29,8 @@ def answered(row: Row) -> str:
             return _said(row.answer())
         case Preference():
             return "\n".join(_said(turn) for turn in (*row.chosen, *row.rejected))
+        case Ranking():
+            return "\n".join(_said(turn) for turns in row.answers for turn in turns)
         case _:
             return row.answer_text()
 

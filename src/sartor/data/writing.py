@@ -17,8 +17,10 @@ from typing import Any
 from sartor.data.formats._fields import BadRow
 from sartor.data.ledger import difference
 from sartor.data.recognition import Shape
-from sartor.data.rows import Example, Judged, Message, Preference, Row, Text
+from sartor.data.rows import Example, Judged, Labelled, Message, Preference, Ranking, Row, Scored, Tagged, Text
 
+PAIR = ("sentence1", "sentence2")
+"""Columns of two texts that are scored together."""
 Changes = Mapping[str, str]
 """Old text -> new text."""
 
@@ -38,10 +40,17 @@ def as_read(record: Mapping[str, Any], before: Row, after: Row, shape: Shape) ->
 
 
 def as_ours(row: Row) -> dict[str, Any]:
-    """The row as messages, text, preference or judged record, its other columns beside it."""
+    """The row as messages, text, preference, judged, ranking, scored, labelled or tagged record, its other columns beside it."""
     match row:
+        case Scored():
+            body: dict[str, Any] = dict(zip(PAIR if len(row.texts()) > 1 else ("text",), row.texts(), strict=True))
+            body["score"] = row.score
+        case Labelled():
+            body = {"text": row.prompt_text(), "labels": list(row.labels)}
+        case Tagged():
+            body = {"tokens": list(row.tokens), "tags": list(row.tags)}
         case Example():
-            body: dict[str, Any] = {"messages": [_turn(turn) for turn in row.messages]}
+            body = {"messages": [_turn(turn) for turn in row.messages]}
             if row.tools:
                 body["tools"] = [dict(tool) for tool in row.tools]
         case Text():
@@ -49,9 +58,13 @@ def as_ours(row: Row) -> dict[str, Any]:
         case Preference():
             parts = {"prompt": row.prompt, "chosen": row.chosen, "rejected": row.rejected}
             body = {name: [_turn(turn) for turn in turns] for name, turns in parts.items()}
+            body |= {} if row.margin is None else {"margin": row.margin}
         case Judged():
             parts = {"prompt": row.prompt, "completion": row.completion}
             body = {name: [_turn(turn) for turn in turns] for name, turns in parts.items()} | {"label": row.liked}
+        case Ranking():
+            answers = [[_turn(turn) for turn in turns] for turns in row.answers]
+            body = {"prompt": [_turn(turn) for turn in row.prompt], "answers": answers, "scores": list(row.scores)}
         case _:
             raise TypeError(f"{type(row).__name__} has no form of ours")
     return body | {name: value for name, value in row.columns.items() if name not in body}

@@ -11,7 +11,7 @@ import numpy as np
 
 from sartor.data.checks._sightings import percent
 from sartor.data.dataset import Dataset
-from sartor.data.rows import Judged, Preference
+from sartor.data.rows import Judged, Message, Preference, Ranking, Row
 from sartor.data.split import Splits
 from sartor.errors import Problem
 from sartor.options import NoOptions as Options
@@ -37,22 +37,40 @@ def _of_kind(dataset: Dataset, kind: str) -> list[int]:
 
 
 def _length_bias(dataset: Dataset) -> Iterator[Problem]:
-    rows = _of_kind(dataset, Preference.kind)
+    yield from _longer(dataset, _of_kind(dataset, Preference.kind), "chosen is longer in {} of {:,} pairs")
+    what = "the best answer is longer than the worst in {} of {:,} rankings"
+    yield from _longer(dataset, _of_kind(dataset, Ranking.kind), what)
+
+
+def _longer(dataset: Dataset, rows: list[int], what: str) -> Iterator[Problem]:
     if len(rows) < ENOUGH:
         return
-    longer = shorter = 0
+    longer = 0
     first: int | None = None
     for at in rows:
-        row = dataset[at]
-        assert isinstance(row, Preference)
-        chosen, rejected = (sum(len(turn.content) for turn in turns) for turns in (row.chosen, row.rejected))
-        longer, shorter = longer + (chosen > rejected), shorter + (chosen < rejected)
-        first = at if first is None and chosen > rejected else first
+        better, worse = _best_and_worst(dataset[at])
+        if better > worse:
+            longer += 1
+            first = at if first is None else first
     if first is not None and longer >= BIASED * len(rows):
         origin = dataset.origin(first)
-        what = f"chosen is longer in {percent(longer, len(rows))} of {len(rows):,} pairs (length bias)"
-        fix = "add pairs whose better answer is the shorter one"
-        yield Problem("D171", what, file=origin.file, line=origin.line, fix=fix, level="warning")
+        said = what.format(percent(longer, len(rows)), len(rows))
+        fix = "add rows whose better answer is the shorter one"
+        yield Problem("D171", f"{said} (length bias)", file=origin.file, line=origin.line, fix=fix, level="warning")
+
+
+def _best_and_worst(row: Row) -> tuple[int, int]:
+    """Characters of the better and of the worse answer."""
+    if isinstance(row, Preference):
+        return _size(row.chosen), _size(row.rejected)
+    assert isinstance(row, Ranking)
+    places = [row.scores.index(score) for score in (max(row.scores), min(row.scores))]
+    best, worst = (_size(row.answers[place]) for place in places)
+    return best, worst
+
+
+def _size(turns: tuple[Message, ...]) -> int:
+    return sum(len(turn.content) for turn in turns)
 
 
 def _one_verdict(dataset: Dataset) -> Iterator[Problem]:

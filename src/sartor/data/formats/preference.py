@@ -4,6 +4,10 @@ r"""A better and a worse answer to one prompt.
     {"chosen": "\n\nHuman: Name a fruit.\n\nAssistant: Pear.", "rejected": "\n\nHuman: Name a fruit.\n\nAssistant: Leek."}
 
 Each of the three may also be a list of messages. Without a prompt, the turns that both answers begin with are the prompt.
+How much better the better one is may be said by `margin`, or by a score of each:
+
+    {"prompt": "Name a fruit.", "chosen": "Pear.", "rejected": "Leek.", "margin": 2}
+    {"prompt": "Name a fruit.", "chosen": "Pear.", "rejected": "Leek.", "score_chosen": 9, "score_rejected": 3.5}
 """
 
 from __future__ import annotations
@@ -11,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sartor.data.formats._answers import asked, need_answer, number
 from sartor.data.formats._fields import BadRow, answer, kind, value
-from sartor.data.formats._fields import prompt as prompt_text
 from sartor.data.formats._turns import human_assistant_turns, messages
 from sartor.data.rows import Message, Origin, Preference, Row
 from sartor.options import NoOptions as Options
@@ -34,8 +38,10 @@ SAMPLES: list[dict[str, Any]] = [
         "chosen": [{"role": "assistant", "content": "Pear."}],
         "rejected": [{"role": "assistant", "content": "Leek."}],
     },
+    {"prompt": "Name a fruit.", "chosen": "Pear.", "rejected": "Leek.", "margin": 2},
+    {"prompt": "Name a fruit.", "chosen": "Pear.", "rejected": "Leek.", "score_chosen": 9, "score_rejected": 3.5},
 ]
-FIELDS: tuple[str, ...] = ("prompt", "chosen", "rejected")
+FIELDS: tuple[str, ...] = ("prompt", "chosen", "rejected", "margin", "score_chosen", "score_rejected")
 
 
 def detects(record: Mapping[str, Any]) -> bool:
@@ -57,27 +63,26 @@ def parse(record: Mapping[str, Any], origin: Origin) -> Row:
         prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
     if not prompt:
         raise BadRow("D111", '"prompt" is missing, and chosen and rejected do not begin with the same turn')
-    for name, turns in (("chosen", chosen), ("rejected", rejected)):
-        if not turns or turns[0].role != "assistant":
-            raise BadRow(
-                "D142", f'no assistant turn in "{name}" after what both share', "they must differ in the answer"
-            )
-        if not any(turn.content.strip() or turn.tool_calls for turn in turns):
-            raise BadRow("D120", f'empty answer in "{name}"')
-    return Preference(origin=origin, prompt=prompt, chosen=chosen, rejected=rejected)
+    need_answer(chosen, '"chosen"')
+    need_answer(rejected, '"rejected"')
+    return Preference(origin=origin, prompt=prompt, chosen=chosen, rejected=rejected, margin=_margin(record))
 
 
 def _prompt(record: Mapping[str, Any]) -> tuple[Message, ...]:
-    found = record.get("prompt")
-    if found is None and "prompt" not in record:
-        return ()
-    if isinstance(found, list):
-        return messages(found, "prompt")
-    said = prompt_text(record, "prompt")
-    turns = human_assistant_turns(said)
-    if turns and turns[-1].role == "assistant" and not turns[-1].content:
-        turns = turns[:-1]
-    return turns or (Message("user", said),)
+    return () if record.get("prompt") is None and "prompt" not in record else asked(record)
+
+
+def _margin(record: Mapping[str, Any]) -> float | None:
+    """How much better the chosen answer is, by `margin` or else by the two scores; None where that is not said."""
+    names = ("margin",) if record.get("margin") is not None else ("score_chosen", "score_rejected")
+    if all(record.get(name) is None for name in names):
+        return None
+    numbers = [number(value(record, name), f'"{name}"') for name in names]
+    margin = numbers[0] - sum(numbers[1:])
+    if margin < 0:
+        what = '"margin" is below 0' if len(names) == 1 else '"score_chosen" is below "score_rejected"'
+        raise BadRow("D111", what, "the chosen answer is the better one: exchange the two, or mend the number")
+    return margin
 
 
 def _answer(record: Mapping[str, Any], key: str, *, alone: bool) -> tuple[Message, ...]:

@@ -27,7 +27,7 @@ from sartor.data.dataset import Dataset
 from sartor.data.groups import is_among
 from sartor.data.literal import around_code, is_json, whole
 from sartor.data.outcome import On, Outcome, Short, texts, with_texts
-from sartor.data.rows import Example, Judged, Message, Preference, Row, Text
+from sartor.data.rows import Example, Judged, Message, Preference, Ranking, Row, Text
 from sartor.data.similarity import WORD
 from sartor.data.wording import fingerprint64, normal
 
@@ -152,6 +152,6 @@ def _systems(row: Row) -> set[str]:
     match row:
         case Example():
             turns = row.messages
-        case Preference() | Judged():
+        case Preference() | Judged() | Ranking():
             turns = row.prompt
     return {turn.content for turn in turns if turn.role == "system"}

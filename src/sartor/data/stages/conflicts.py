@@ -23,7 +23,7 @@ from sartor.data.cleaning import Roles
 from sartor.data.dataset import Dataset
 from sartor.data.groups import first_equal
 from sartor.data.outcome import Drop, Outcome, Short
-from sartor.data.rows import Example, Judged, Preference, Row
+from sartor.data.rows import Example, Judged, Preference, Ranking, Row
 from sartor.data.wording import answered, normal
 from sartor.errors import DataError, Problem
 from sartor.recipe.schema import Rule
@@ -97,6 +97,11 @@ def _claim(row: Row) -> tuple[tuple[str, ...], str] | None:
                 normal("\n".join(turn.content for turn in turns)) for turns in (row.chosen, row.rejected)
             )
             return ("preference", normal(row.prompt_text()), *sorted((chosen, rejected))), chosen
+        case Ranking():
+            said = [normal("\n".join(turn.content for turn in turns)) for turns in row.answers]
+            levels = {score: level for level, score in enumerate(sorted(set(row.scores)))}
+            order = sorted((text, levels[score]) for text, score in zip(said, row.scores, strict=True))
+            return ("ranking", normal(row.prompt_text()), *sorted(said)), str(order)
         case _:
             return None
 

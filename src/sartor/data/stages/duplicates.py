@@ -27,7 +27,7 @@ from sartor.data.clusters import cluster
 from sartor.data.dataset import Dataset
 from sartor.data.groups import Rows, first_equal, first_same
 from sartor.data.outcome import Drop, Outcome, Short
-from sartor.data.rows import Example, Judged, Message, Preference, Row, Text
+from sartor.data.rows import Example, Judged, Labelled, Message, Preference, Ranking, Row, Scored, Tagged, Text
 from sartor.data.wording import answered, asked, normal
 
 __all__ = ["Options", "decide"]
@@ -86,12 +86,20 @@ def _frame(row: Row) -> str:
     turns: tuple[Message, ...] = ()
     facts: list[Any] = []
     match row:
+        case Scored():
+            facts = [row.score]
+        case Labelled():
+            facts = [row.labels]
+        case Tagged():
+            facts = [row.tags]
         case Example():
             turns, facts = row.messages, [row.label, row.tools]
         case Judged():
             turns, facts = row.prompt, [row.liked]
         case Preference():
             turns = row.prompt
+        case Ranking():
+            turns, facts = row.prompt, [row.scores]
     systems = [normal(turn.content) for turn in turns if turn.role == "system"]
     return json.dumps([row.kind, systems, facts], sort_keys=True)
 

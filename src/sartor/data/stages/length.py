@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from sartor.data.outcome import Cleaner, Drop, Outcome
-from sartor.data.rows import Preference, Row, Text
+from sartor.data.rows import Preference, Ranking, Row, Text
 from sartor.data.similarity import WORD
 from sartor.data.wording import answered, asked
 from sartor.options import Options as Settings
@@ -81,4 +81,6 @@ def _answers(row: Row) -> tuple[str, ...]:
             return ()
         case Preference():
             return tuple("\n".join(turn.content for turn in turns) for turns in (row.chosen, row.rejected))
+        case Ranking():
+            return tuple("\n".join(turn.content for turn in turns) for turns in row.answers)
     return (answered(row),)

@@ -32,7 +32,7 @@ from sartor.data.dataset import Dataset
 from sartor.data.masks import OPEN_SECRET, KeyFile, keys_or_new, name_of, placeholder, width_for, write_keys
 from sartor.data.outcome import Drop, Outcome, Short, with_texts
 from sartor.data.personal import WORDS, Found, Kind, finder
-from sartor.data.rows import Example, Judged, Message, Preference, Row
+from sartor.data.rows import Example, Judged, Message, Preference, Ranking, Row
 from sartor.recipe.schema import Rule
 
 __all__ = ["Options", "decide"]
@@ -134,6 +134,10 @@ def _everywhere(row: Row, change: Callable[[str], str]) -> Row:
             turns = {"prompt": changed.prompt, "chosen": changed.chosen, "rejected": changed.rejected}
         case Judged():
             turns = {"prompt": changed.prompt, "completion": changed.completion}
+        case Ranking():
+            turns = {"prompt": changed.prompt}
+            answers = tuple([tuple([_with_calls(turn, change) for turn in given]) for given in changed.answers])
+            changed = changed if answers == changed.answers else replace(changed, answers=answers)
     called = {name: tuple([_with_calls(turn, change) for turn in given]) for name, given in turns.items()}
     return changed if called == turns else replace(changed, **called)  # type: ignore[arg-type]
 
