@@ -126,7 +126,8 @@ def _labelled(row: Labelled, change: Callable[[str], str], on: On) -> Row:
     if turns is asked and labels == row.labels:
         return row
     said = row.messages[-1] if labels == row.labels else replace(row.messages[-1], content=listed(labels))
-    return replace(row, messages=(*turns, said), labels=labels)
+    stratum = listed(labels) if row.stratum == listed(row.labels) else row.stratum
+    return replace(row, messages=(*turns, said), labels=labels, stratum=stratum)
 
 
 def _word(token: str, change: Callable[[str], str]) -> str:

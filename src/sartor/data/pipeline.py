@@ -43,6 +43,8 @@ Divide = Callable[[Dataset, Data, Roles, Callable[[int], None]], Splits]
 MANIFEST, DROPPED, FINDINGS = "manifest.json", "dropped.jsonl", "findings.json"
 SPLITS, KEPT = "splits.columns", "prepared.json"
 WORK = ".preparing"
+TASKS = {"text": "pretrain", "scored": "regress", "labelled": "classify", "tagged": "tag"}
+"""Kind of rows -> the task they speak for, where the kind says it."""
 ALONE = Means()
 """Nobody is asked."""
 
@@ -267,10 +269,10 @@ def _disparities(
 
 
 def _task(dataset: Dataset, data: Data, sources: Mapping[str, int]) -> str:
-    """The task the rows speak for that are not replayed: classify where all have labels, pretrain for raw text, prefer
-    for answers that were compared or judged, else chat."""
-    if dataset.kinds == ("text",):
-        return "pretrain"
+    """The task the rows speak for that are not replayed: classify where all have labels, regress for numbers, tag for
+    words with tags, pretrain for raw text, prefer for answers that were compared or judged, else chat."""
+    if len(dataset.kinds) == 1 and dataset.kinds[0] in TASKS:
+        return TASKS[dataset.kinds[0]]
     if dataset.kinds and set(dataset.kinds) <= COMPARED:
         return "prefer"
     ours = [data.sources[sources[file]].role != "replay" for file in dataset.files]

@@ -15,6 +15,7 @@ _PROMPTS = """
 _ANSWERS = """
     completion answer response reply output assistant target json summary translation solution best result expected
 """
+_SCORES = "score similarity relatedness rating"
 _LABELS = "label labels intent class category sentiment tag rating stars score type"
 
 
@@ -24,12 +25,15 @@ def suggest(sample: Mapping[str, Any]) -> dict[str, str]:
     conversation = _find(_CONVERSATIONS, columns, sample)
     if conversation and isinstance(sample[conversation], list):
         return {"messages": conversation}
+    texts = [name for name in columns if isinstance(sample[name], str) and not name.lower().endswith("id")]
+    score = _find(_SCORES, columns, sample)
+    if score and score not in texts and len(texts) == 2:
+        return {"sentence1": texts[0], "sentence2": texts[1], "score": score}
     asked, said, label = (_find(names, columns, sample) for names in (_PROMPTS, _ANSWERS, _LABELS))
     if asked and said and asked != said:
         return {"prompt": asked, "completion": said}
     if asked and label and asked != label:
         return {"text": asked, "label": label}
-    texts = [name for name in columns if isinstance(sample[name], str) and not name.lower().endswith("id")]
     if len(texts) >= 2:
         return {
             "prompt": asked or texts[0],

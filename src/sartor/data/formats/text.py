@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sartor.data.formats import _fields, human_assistant
+from sartor.data.formats import _fields, human_assistant, scored
 from sartor.data.rows import Origin, Row, Text
 from sartor.options import NoOptions as Options
 
@@ -23,7 +23,7 @@ SAMPLES: list[dict[str, Any]] = [
 FIELDS: tuple[str, ...] = ("text",)
 
 _WORDS = """
-    answer answers completion output reply response summary target translation json category class intent label sentiment
+    answer answers completion output reply response summary target translation json category class intent label labels sentiment
     chosen rejected conversations messages instruction prompt query question
 """
 _ANSWERS = frozenset(_WORDS.split())
@@ -31,7 +31,7 @@ _ANSWERS = frozenset(_WORDS.split())
 
 def detects(record: Mapping[str, Any]) -> bool:
     """Whether there is a text, and no column beside it that looks like an answer, a label or a question."""
-    if "text" not in record or human_assistant.detects(record):
+    if "text" not in record or human_assistant.detects(record) or scored.detects(record):
         return False
     return len(record) == 1 or not any(name.lower() in _ANSWERS for name in record)
 
