@@ -34,6 +34,8 @@ class Rendered:
     """Index of the row in its dataset, so that every later message can name file and line."""
     labels: np.ndarray = field(default_factory=_no_labels)
     """float32 [K], what is known of the row beside its text: the number of a class, a score, a rank; as its objective reads it."""
+    second: int = 0
+    """Where the second of two texts begins in a row that is read as a pair; 0: there is one text."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,7 +78,12 @@ class Batch:
     """[R, K] float32, the labels of each row; NaN behind those of a row that has fewer than another"""
     group: torch.Tensor
     """[R] int64, 0, 1, ...: rows with one number belong together, such as the answers to one prompt"""
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    second: torch.Tensor
+    """[R] int64, the position in its row at which the second of two texts begins; 0: there is one text"""
+    columns: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """By name, [N] each: what else is known of every scored place, in the order of `at`"""
+    draw: int = 0
+    """What random choices about rows depend on beside the rows themselves: made of the seed and the epoch"""
     continues: tuple[int, ...] = ()
     """For each segment the one before it, whose places (and those of the ones before that) it sees, or -1. Empty: all -1"""
 
@@ -93,10 +100,11 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
-        return replace(self, **moved)
+        columns = {name: column.to(device, non_blocking=True) for name, column in self.columns.items()}
+        return replace(self, **moved, columns=columns)
 
 
-_TENSORS = ("ids", "position", "at", "target", "weight", "row", "last", "scale", "labels", "group")
+_TENSORS = ("ids", "position", "at", "target", "weight", "row", "last", "scale", "labels", "group", "second")
 
 
 def collate(rows: Sequence[Rendered], groups: Sequence[int] | None = None) -> Batch:
@@ -139,6 +147,7 @@ def _of_rows(rows: Sequence[Rendered], groups: Sequence[int] | None) -> dict[str
         "scale": torch.tensor([float(row.weight.max(initial=0.0)) for row in rows], dtype=torch.float32),
         "labels": torch.from_numpy(labels),
         "group": torch.tensor(range(len(rows)) if groups is None else groups, dtype=torch.int64),
+        "second": torch.tensor([row.second for row in rows], dtype=torch.int64),
     }
 
 
@@ -164,6 +173,8 @@ def alone(batch: Batch) -> list[Batch]:
                 scale=batch.scale[index : index + 1],
                 labels=batch.labels[index : index + 1],
                 group=batch.group[index : index + 1] * 0,
+                second=batch.second[index : index + 1],
+                columns={name: column[own] for name, column in batch.columns.items()},
                 continues=(),
             )
         )

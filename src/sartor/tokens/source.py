@@ -207,9 +207,11 @@ class TokenSource:
         start = int(ends[cursor - 1]) if cursor else 0
         units = [self._unit(int(index)) for index in order[start : int(ends[cursor])]]
         batches = seated(units, micro_tokens, self.seat, share=self._share)
+        draw = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0])
+        drawn = [replace(batch, draw=draw) for batch in batches]
         taken = [row for unit in units for row in unit]
         return Step(
-            batches=tuple(_pinned(batch) if self._pin else batch for batch in batches),
+            batches=tuple(_pinned(batch) if self._pin else batch for batch in drawn),
             rows=tuple(unit[0].row for unit in units),
             tokens=sum(len(row) for row in taken),
             supervised=sum(row.supervised for row in taken),
