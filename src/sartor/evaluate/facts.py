@@ -9,10 +9,14 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """How training went. Points are (step, mean loss)."""
+    """How a stage of training went. Points are (step, mean loss)."""
 
+    name: str = ""
+    """Of the stage; empty where there is one alone."""
     train: Sequence[tuple[int, float]] = ()
     validation: Sequence[tuple[int, float]] = ()
+    others: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    """What else validation measured, by name."""
     chosen: int | None = None
     """The step whose weights were kept."""
     turned: int | None = None
@@ -137,7 +141,8 @@ class ReportFacts:
     method: str = ""
     created: str = ""
     """When, as text."""
-    curve: Curve = Curve()
+    curves: Sequence[Curve] = ()
+    """One for each stage of training."""
     data: DataFacts = DataFacts()
     settings: Sequence[Setting] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)

@@ -177,7 +177,8 @@ def _plain(value: object) -> object:
 
 
 def _made(facts: ReportFacts) -> str:
-    made: dict[str, Any] = {"method": facts.method, "made": facts.created, "weights kept from step": facts.curve.chosen}
+    made: dict[str, Any] = {"method": facts.method, "made": facts.created}
+    made |= {f"weights kept from step{f' of {each.name}' * bool(each.name)}": each.chosen for each in facts.curves}
     made |= {setting.key: setting.value for setting in facts.settings if setting.key.startswith(("train.", "method"))}
     made |= {key: _plain(value) for key, value in facts.environment.items()}
     lines = [_table_row(text(key), text(value)) for key, value in made.items() if value not in (None, "", [])]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sartor.flow.prepare import Emit, prepare
+from sartor.flow.stages import Stage, prepare_stages
 from sartor.recipe.load import Loaded, load
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class Checked:
 
     resolution: Resolution
     data: Mapping[str, Any]
-    plan: Mapping[str, Any]
+    plans: Sequence[Mapping[str, Any]]
+    """One for each stage of training."""
     forecast: Forecast
 
     def why(self, key: str) -> Reasons:
@@ -33,14 +35,14 @@ class Checked:
 
     def json(self) -> dict[str, Any]:
         """Everything as one object."""
-        told = {"data": self.data, "plan": self.plan, "forecast": self.forecast.json()}
+        told = {"data": self.data, "plan": self.plans[-1], "stages": self.plans, "forecast": self.forecast.json()}
         return {**told, "settings": self.resolution.json()}
 
     def render(self, console: Console) -> None:
         """A few lines: data, split, mask, plan, and the warnings."""
         from sartor.console import printable
 
-        data, plan = self.data, self.plan
+        data = self.data
         files = ", ".join(f"{file['path']} ({file['format']}, {file['records']:,} rows)" for file in data["files"])
         split = data["split"]
         parts = "  ".join(f"{name} {count:,}" for name, count in split["rows"].items())
@@ -48,9 +50,8 @@ class Checked:
             "data": files,
             "split": f"{parts}    {split['clusters']['count']:,} clusters kept whole, the largest of {split['clusters']['largest']:,}",
             "mask": f"{data['supervised_share']:.0%} of {data['tokens']:,} training tokens are learnt",
-            "plan": f"{plan['method']}, {plan['objective']}, {plan['steps']:,} steps of {plan['steps_per_epoch']:,} an epoch, "
-            f"learning rate {plan['learning_rate']:g}, {plan['dtype']}",
-            "memory": _memory(self.forecast, plan["memory_free"]),
+            **{f"plan{f' {number}' * (len(self.plans) > 1)}": _plan(plan) for number, plan in enumerate(self.plans, 1)},
+            "memory": _memory(self.forecast, self.plans[-1]["memory_free"]),
             "time": _time(self.forecast),
         }
         if split["residual"]:
@@ -79,6 +80,7 @@ def examine(loaded: Loaded, emit: Emit) -> Checked:
 
     with tempfile.TemporaryDirectory(prefix="sartor-check-") as scratch:
         prepared = prepare(loaded, Path(scratch), emit)
+        stages = prepare_stages(loaded, prepared, Path(scratch), emit)
         tools = bench(prepared, emit)
         settings, train = prepared.settings, prepared.tokens["train"]
         supervised, foreseen = train.supervised, forecast(prepared, tools)
@@ -91,19 +93,33 @@ def examine(loaded: Loaded, emit: Emit) -> Checked:
             "longest": int(train.lengths.max()),
             "task": settings.task,
         }
-        plan = {
-            "method": settings.method.name,
-            "objective": settings.objective.name,
-            "steps": settings.steps,
-            "steps_per_epoch": settings.steps_per_epoch,
-            "learning_rate": settings.learning_rate,
-            "dtype": settings.dtype,
-            "device": settings.device,
-            "micro_batch_tokens": settings.micro_tokens,
-            "memory_bytes": foreseen.peak.total,
-            "memory_free": settings.hardware.memory,
-        }
-    return Checked(prepared.resolution, data, plan, foreseen)
+        plans = [_planned(stage) for stage in stages]
+        peak = foreseen.peak.total
+    plans = [plan | {"memory_bytes": max(peak, plan["memory_bytes"])} for plan in plans]
+    return Checked(prepared.resolution, data, plans, foreseen)
+
+
+def _planned(stage: Stage) -> dict[str, Any]:
+    settings = stage.prepared.settings
+    return {
+        "method": settings.method.name,
+        "objective": settings.objective.name,
+        "rows": len(stage.prepared.tokens["train"]),
+        "steps": settings.steps,
+        "steps_per_epoch": settings.steps_per_epoch,
+        "learning_rate": settings.learning_rate,
+        "dtype": settings.dtype,
+        "device": settings.device,
+        "micro_batch_tokens": settings.micro_tokens,
+        "memory_bytes": settings.memory.total,
+        "memory_free": settings.hardware.memory,
+    }
+
+
+def _plan(plan: Mapping[str, Any]) -> str:
+    """lora, sft, 120 steps of 40 an epoch, learning rate 0.0004, bfloat16"""
+    steps = f"{plan['steps']:,} steps of {plan['steps_per_epoch']:,} an epoch"
+    return f"{plan['method']}, {plan['objective']}, {steps}, learning rate {plan['learning_rate']:g}, {plan['dtype']}"
 
 
 def _memory(forecast: Forecast, free: int) -> str:

@@ -6,7 +6,7 @@ import itertools
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sartor.events import Finished
     from sartor.flow.forecast import Forecast
     from sartor.flow.prepare import Prepared
+    from sartor.flow.stages import Stage
     from sartor.store.run import Run
 
 SAMPLES = 3
@@ -51,6 +52,7 @@ def report_facts(
     prepared: Prepared,
     verdict: Mapping[str, Any],
     comparison: Comparison,
+    curves: Sequence[Curve],
     finished: Finished,
     timing: Mapping[str, float],
     foreseen: Forecast,
@@ -67,7 +69,7 @@ def report_facts(
         base=recipe.base.model,
         method=prepared.settings.method.name,
         created=time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
-        curve=_curve(events, finished),
+        curves=curves,
         data=_data(prepared, run.folder / "data" / DROPPED),
         settings=[Setting(key, entry["value"], entry["why"]) for key, entry in prepared.resolution.json().items()],
         environment=run.read_json("environment.json") or {},
@@ -104,14 +106,35 @@ def _foreseen(
     ]
 
 
-def _curve(events: list[dict[str, Any]], finished: Finished) -> Curve:
+def stage_curves(run: Run, stages: Sequence[Stage], finished: Sequence[Finished]) -> list[Curve]:
+    """How each stage of training went, from the log."""
+    events: dict[str, list[dict[str, Any]]] = {stage.told: [] for stage in stages}
+    now: list[dict[str, Any]] = []
+    for event in run.events():
+        if event["event"] == "stage":
+            now = events.get(event["detail"], []) if event["name"] == "train" else []
+        now.append(event)
+    return [
+        _curve(stage.told if stage.count > 1 else "", events[stage.told], ended)
+        for stage, ended in zip(stages, finished, strict=True)
+    ]
+
+
+def _curve(name: str, events: list[dict[str, Any]], finished: Finished) -> Curve:
     """Points by step, so that steps taken again after a resume count once."""
     train = {event["step"]: event["loss"] for event in events if event["event"] == "step"}
-    validation = {event["step"]: event["metrics"]["loss"] for event in events if event["event"] == "validation"}
+    validations = {event["step"]: event["metrics"] for event in events if event["event"] == "validation"}
+    validation = {step: metrics["loss"] for step, metrics in validations.items() if "loss" in metrics}
     alarmed = any(event["event"] == "note" and event["code"] == "N411" for event in events)
+    others = sorted({metric for metrics in validations.values() for metric in metrics} - {"loss", "perplexity"})
     return Curve(
+        name,
         train=sorted(train.items()),
         validation=sorted(validation.items()),
+        others={
+            metric: sorted((step, metrics[metric]) for step, metrics in validations.items() if metric in metrics)
+            for metric in others
+        },
         chosen=finished.best_step,
         turned=min(validation, key=lambda step: validation[step]) if alarmed else None,
         ended=finished.reason,

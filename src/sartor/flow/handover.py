@@ -102,20 +102,22 @@ class Handed:
     owner: str
 
 
-def hand_over(prepared: Prepared, tools: Bench, run: Run, stage: Path) -> dict[str, Any]:
-    """Everything another rank needs, as a JSON object."""
+def hand_over(prepared: Prepared, tools: Bench, run: Run, stage: Path, *, number: int, data: Path) -> dict[str, Any]:
+    """Everything another rank needs to take part in a stage, as a JSON object."""
     loaded = prepared.loaded
     return {
         "text": loaded.text,
         "path": str(loaded.path.absolute()) if loaded.path else None,
         "root": str(loaded.root.absolute()),
         "overrides": list(loaded.overrides),
+        "number": number,
         "settings": settings_json(prepared.settings),
+        "model": prepared.base.reference,
         "base": _identity(prepared.base),
         "thinks": prepared.renderer.thinks,
         "now": run.created,
         "tools": {"labels": list(tools.labels), "max_new_tokens": tools.max_new_tokens, "batch": tools.batch},
-        "data": str((run.folder / "data").absolute()),
+        "data": str(data.absolute()),
         "stage": str(stage.absolute()),
         "owner": run.digest,
     }
@@ -126,7 +128,7 @@ def take_over(call: Mapping[str, Any], *, threads: int) -> Handed:
     root, data = Path(call["root"]), Path(call["data"])
     path = Path(call["path"]) if call["path"] else None
     loaded = parse(call["text"], str(path or "recipe"), call["overrides"])
-    loaded = replace(loaded, path=path, root=root)
+    loaded = replace(loaded.stages[call["number"]], path=path, root=root)
     recipe = loaded.recipe
     try:
         dataset = Dataset.open(data)
@@ -137,12 +139,13 @@ def take_over(call: Mapping[str, Any], *, threads: int) -> Handed:
         raise RunError(
             Problem("P113", "what rank 0 has prepared is not seen from here", file=str(fault.filename), fix=fix)
         ) from fault
-    base = resolve(recipe.base.model, root, revision=recipe.base.revision)
+    begun = call["model"] != recipe.base.model
+    base = resolve(call["model"], root, revision=None if begun else recipe.base.revision)
     if _identity(base) != call["base"]:
         raise ModelError(
             Problem(
                 "P114",
-                f"{recipe.base.model} is another model here than on rank 0",
+                f"{call['model']} is another model here than on rank 0",
                 file=str(base.path),
                 fix="the same base on every machine",
             )

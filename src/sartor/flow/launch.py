@@ -31,6 +31,11 @@ class Launch:
         self.size, self._environ = size, environ
         self._leader: Leader | None = None
 
+    @property
+    def started(self) -> bool:
+        """Whether a launcher has started the other processes, once for the whole run."""
+        return self._environ is not None
+
     @classmethod
     def of(cls, processes: int | None, environ: Mapping[str, str], *, on: str | None = None) -> Self:
         """The launcher for a command line. Raises InputError P111 where it and the environment both ask for processes."""

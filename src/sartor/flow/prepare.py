@@ -120,10 +120,12 @@ def prepare(
     now: datetime | None = None,
     processes: Processes = ONE,
     models: Models | None = None,
+    held_out: Path | None = None,
 ) -> Prepared:
     """Read, split, render and prove all rows, and fill in every `auto`. Working files go into `folder`.
 
-    `models` opens those that ways to augment ask; None asks nobody. Raises InputError with every problem found.
+    `models` opens those that ways to augment ask; None asks nobody. `held_out` is a file of questions that the rows must not
+    give away, beside those of `data.against`. Raises InputError with every problem found.
     """
     recipe = loaded.recipe
     resolution = Resolution(loaded)
@@ -139,7 +141,10 @@ def prepare(
         )
     _require_libraries(loaded)
     means = Means(recipe.seed, models)
-    rows = prepare_rows(recipe.data, root=loaded.root, folder=folder, emit=emit, means=means)
+    data = recipe.data
+    if held_out is not None:
+        data = data.model_copy(update={"against": (*data.against, str(held_out.resolve()))})
+    rows = prepare_rows(data, root=loaded.root, folder=folder, emit=emit, means=means)
     task = rows.task
     if recipe.goal.task == "auto":
         resolution.decide("goal.task", task, f"read off {rows.dataset[0].kind} rows")

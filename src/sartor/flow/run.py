@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -18,11 +19,13 @@ from sartor.advise.parallel import Processes
 from sartor.data.pipeline import DROPPED
 from sartor.data.versions import VERSION
 from sartor.engine.trackers import jsonl
-from sartor.errors import Interrupted, Problem, RunError, SartorError, raise_errors
+from sartor.errors import InputError, Interrupted, Problem, RunError, SartorError, raise_errors
 from sartor.events import Event, Finished, Noted, Progressed, Stage
 from sartor.flow.launch import Launch
 from sartor.flow.prepare import Emit, Prepared, prepare
 from sartor.flow.signals import Stop
+from sartor.flow.stages import Stage as Trained
+from sartor.flow.stages import prepare_stages, resolved, starts, together
 from sartor.flow.writers import opener
 from sartor.models.catalog import resolve
 from sartor.options import NoOptions
@@ -38,12 +41,16 @@ if TYPE_CHECKING:
     from sartor.evaluate.compare import Comparison
     from sartor.flow.measure import Bench
     from sartor.flow.team import Team
+    from sartor.models.policy import CausalPolicy
     from sartor.protocols import Outcome
 
 ROOT = Path("runs")
 FINGERPRINT = "fingerprint.json"
 DATA_REPORT = "report.html"
-OPTIMIZER = "recipe.train.optimizer."
+FINISHED = "training.json"
+"""What a stage took, in its folder."""
+BASES = re.compile(r"base\.|recipe\.(stages\[\d+\]\.)?method\.")
+OPTIMIZERS = re.compile(r"recipe\.((?:stages\[\d+\]\.)?train\.optimizer)\.(\w+)")
 LIBRARIES = ("sartor", "torch", "transformers", "tokenizers", "peft", "numpy")
 
 
@@ -136,6 +143,8 @@ class _Ready:
     """What a new run begins with, prepared outside of its folder, so that faulty input leaves nothing behind."""
 
     prepared: Prepared
+    """What the verdict is about."""
+    stages: tuple[Trained, ...]
     tools: Bench
     folder: Path
     notes: list[Noted]
@@ -157,14 +166,16 @@ class _Ready:
 
         models = opener(loaded.root)
         prepared = prepare(loaded, folder, hear, now=now, processes=processes, models=models)
-        return cls(prepared, bench(prepared, hear), folder, notes)
+        stages = prepare_stages(loaded, prepared, folder, hear, now=now, processes=processes, models=models)
+        return cls(prepared, stages, bench(prepared, hear), folder, notes)
 
     @property
     def about(self) -> dict[str, str]:
         """What the history shows of this run."""
         settings = self.prepared.settings
         base = self.prepared.loaded.recipe.base.model
-        return {"base": base, "method": settings.method.name, "objective": settings.objective.name}
+        objective = " > ".join(stage.name for stage in self.stages)
+        return {"base": base, "method": settings.method.name, "objective": objective}
 
     def move(self, to: Path) -> None:
         """Put the prepared rows into the run folder."""
@@ -177,10 +188,16 @@ def _fingerprint(loaded: Loaded) -> Fingerprint:
     from sartor.data.reading import expand
 
     recipe = loaded.recipe
+    told = recipe.model_dump(mode="json")
+    if loaded.listed:
+        parts = [stage.recipe.model_dump(mode="json") for stage in loaded.stages]
+        told["stages"] = [{key: part[key] for key in ("data", "method", "train")} for part in parts]
+    every = [recipe.data, *(stage.recipe.data for stage in loaded.stages)]
     base = resolve(recipe.base.model, loaded.root, revision=recipe.base.revision)
     files = {
         str(file.relative_to(loaded.root) if file.is_relative_to(loaded.root) else file): file
-        for path in (*(source.path for source in recipe.data.sources), *recipe.data.against)
+        for data in every
+        for path in (*(source.path for source in data.sources), *data.against)
         for file in expand(path, loaded.root)
     }
     template = loaded.root / recipe.base.template if recipe.base.template else None
@@ -188,7 +205,7 @@ def _fingerprint(loaded: Loaded) -> Fingerprint:
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
     threads = recipe.train.threads
     return take(
-        recipe=recipe.model_dump(mode="json"),
+        recipe=told,
         data=files,
         base=base.path,
         template=template.read_text(encoding="utf-8") if template and template.exists() else None,
@@ -205,10 +222,9 @@ def _held(old: Fingerprint, new: Fingerprint) -> list[Problem]:
     changed = [
         key for key in sorted(old.fields.keys() | new.fields.keys()) if old.fields.get(key) != new.fields.get(key)
     ]
-    held = [key for key in changed if key.startswith(("recipe.method.", "base."))]
-    optimizers = [{key.split(".")[3] for key in each.fields if key.startswith(OPTIMIZER)} for each in (old, new)]
-    if optimizers[0] != optimizers[1]:
-        held.append("recipe.train.optimizer")
+    held = [key for key in changed if BASES.match(key)]
+    kinds = [{found.groups() for key in each.fields if (found := OPTIMIZERS.match(key))} for each in (old, new)]
+    held += sorted({f"recipe.{key}" for key, _ in kinds[0] ^ kinds[1]})
     return [
         Problem(
             "F120",
@@ -294,17 +310,18 @@ class _Session:
         self.emit(Stage(name, detail))
         began = time.monotonic()
         yield
-        self.timing[name] = round(time.monotonic() - began, 3)
+        self.timing[name] = round(self.timing.get(name, 0.0) + time.monotonic() - began, 3)
 
     def _stages(self) -> Ran:
         with self._stage("data"):
-            prepared, tools = self._data()
-        outcomes = self._baseline_and_training(prepared, tools)
+            ready = self._data()
+        prepared, tools = ready.prepared, ready.tools
+        outcomes = self._baseline_and_training(ready)
         with self._stage("verdict"):
             comparison = self._compare(prepared, tools, outcomes)
-            return self._conclude(prepared, tools, comparison)
+            return self._conclude(ready, comparison)
 
-    def _data(self) -> tuple[Prepared, Bench]:
+    def _data(self) -> _Ready:
         data = self.run.folder / "data"
         if self.ready is None:
             ready = _Ready.make(
@@ -319,9 +336,11 @@ class _Session:
             ready.move(data)
         for note in ready.notes:
             self.emit(note)
-        self.run.write_text("resolved.yaml", ready.prepared.resolution.to_yaml())
+        self.run.write_text("resolved.yaml", resolved(ready.prepared, ready.stages))
         from sartor.flow.facts import rows_told
 
+        for stage in ready.stages:
+            stage.prepared.rows.write(stage.data(self.run))
         ready.prepared.rows.write(data)
         self.emit(Noted("info", "N414", rows_told(ready.prepared, data / DROPPED)))
         if not (data / DATA_REPORT).exists():
@@ -329,12 +348,14 @@ class _Session:
 
             self.run.write_text(f"data/{DATA_REPORT}", of_run(ready.prepared))
         self.run.write_json(f"data/{VERSION}", ready.prepared.version.json())
-        return ready.prepared, ready.tools
+        return ready
 
-    def _baseline_and_training(self, prepared: Prepared, tools: Bench) -> dict[str, list[Outcome]]:
+    def _baseline_and_training(self, ready: _Ready) -> dict[str, list[Outcome]]:
         from sartor.flow.measure import kept, measure
-        from sartor.flow.train import attach, open_base, publish_model, train
+        from sartor.flow.train import open_base
         from sartor.models.load import load as load_model
+
+        prepared, tools = ready.prepared, ready.tools
 
         outcomes: dict[str, list[Outcome]] = {}
         rivals = [name for name in self.loaded.recipe.evaluate.against if name == "base" or tools.shots]
@@ -347,29 +368,8 @@ class _Session:
             for name in rivals:
                 outcomes[name] = measure(name, policy, tools, prepared, self.run, self.emit)
         if not done:
-            assert policy is not None
-            with self._stage("train", prepared.settings.objective.name):
-                attach(prepared, policy)
-                self.stop.training = True
-                stage = self.run.stage(0, prepared.settings.objective.name)
-                with self._team(prepared, tools, stage) as team:
-                    if not team.world.alone:
-                        self.emit(Noted("info", "P125", f"{team.world.size} processes train together"))
-                    finished = train(
-                        prepared,
-                        policy,
-                        stage,
-                        team.hear(self.emit),
-                        tools=tools,
-                        owner=self.run.digest,
-                        stop_asked=self.stop.asked,
-                        world=team.world,
-                    )
-                self.stop.training = False
-                self.run.write_json("training.json", asdict(finished))
-                publish_model(prepared, policy, model, best_step=finished.best_step)
-                if self.stop.asked():
-                    raise KeyboardInterrupt
+            reusable = ready.stages[0].prepared is prepared
+            self._train_all(ready, policy if reusable else None)
         del policy
         gc.collect()
         with self._stage("evaluate", "tuned"):
@@ -382,14 +382,53 @@ class _Session:
             outcomes["tuned"] = measure("tuned", tuned, tools, prepared, self.run, self.emit)
         return outcomes
 
-    def _team(self, prepared: Prepared, tools: Bench, stage: Path) -> AbstractContextManager[Team]:
+    def _train_all(self, ready: _Ready, policy: CausalPolicy | None) -> None:
+        """Every stage that has no model yet; `policy`, where given, is the base as the first one begins with it."""
+        if len(ready.stages) > 1 and self.launch.size > 1 and self.launch.started:
+            what = f"a launcher has started {self.launch.size} processes, which can train one stage, not a list of them"
+            fix = "sartor run RECIPE --processes N starts them anew for every stage"
+            raise InputError(Problem("P116", what, fix=fix))
+        for stage, start in starts(ready.stages, self.run):
+            if not stage.finished(self.run):
+                with self._stage("train", stage.told):
+                    self._train(stage.beginning_with(start), policy, ready.tools)
+            policy = None
+            gc.collect()
+
+    def _train(self, stage: Trained, policy: CausalPolicy | None, tools: Bench) -> None:
+        from sartor.flow.train import attach, open_base, publish_model, train
+
+        prepared, folder = stage.prepared, stage.folder(self.run)
+        policy = policy or open_base(prepared, self.emit)
+        attach(prepared, policy)
+        self.stop.training = True
+        with self._team(stage, tools) as team:
+            if not team.world.alone:
+                self.emit(Noted("info", "P125", f"{team.world.size} processes train together"))
+            finished = train(
+                prepared,
+                policy,
+                folder,
+                team.hear(self.emit),
+                tools=tools,
+                owner=self.run.digest,
+                stop_asked=self.stop.asked,
+                world=team.world,
+            )
+        self.stop.training = False
+        self.run.write_json(str(folder.relative_to(self.run.folder) / FINISHED), asdict(finished))
+        publish_model(prepared, policy, stage.model(self.run), best_step=finished.best_step)
+        if self.stop.asked():
+            raise KeyboardInterrupt
+
+    def _team(self, stage: Trained, tools: Bench) -> AbstractContextManager[Team]:
         from sartor.flow.handover import hand_over
 
-        settings = prepared.settings
+        settings, folder = stage.prepared.settings, stage.folder(self.run)
         return self.launch.team(
-            lambda: hand_over(prepared, tools, self.run, stage),
+            lambda: hand_over(stage.prepared, tools, self.run, folder, number=stage.number, data=stage.data(self.run)),
             self.run.folder / "recipe.yaml",
-            stage,
+            folder,
             stop=self.stop,
             device=settings.device,
             threads=settings.threads,
@@ -407,14 +446,19 @@ class _Session:
             seed=self.loaded.recipe.seed,
         )
 
-    def _conclude(self, prepared: Prepared, tools: Bench, comparison: Comparison) -> Ran:
+    def _conclude(self, ready: _Ready, comparison: Comparison) -> Ran:
         from sartor.evaluate.report import report
         from sartor.evaluate.verdict import judge
         from sartor.export.card import model_card
-        from sartor.flow.facts import report_facts
+        from sartor.flow.facts import report_facts, stage_curves
         from sartor.flow.forecast import forecast, learn
 
-        finished = Finished(**self.run.read_json("training.json"))
+        prepared, tools = ready.prepared, ready.tools
+        each = [
+            Finished(**self.run.read_json(str(stage.folder(self.run).relative_to(self.run.folder) / FINISHED)))
+            for stage in ready.stages
+        ]
+        finished = together(each)
         train = {
             "steps": finished.step,
             "best_step": finished.best_step,
@@ -427,8 +471,10 @@ class _Session:
         verdict = judge(self.loaded.recipe.goal.success, comparison)
         body = verdict.json(train=train, model=str((self.run.folder / "model").resolve()))
         foreseen = forecast(prepared, tools)
-        facts = report_facts(self.run, prepared, body, comparison, finished, self.timing, foreseen)
-        learn(self.run, prepared, tools, finished, self.timing)
+        curves = stage_curves(self.run, ready.stages, each)
+        facts = report_facts(self.run, prepared, body, comparison, curves, finished, self.timing, foreseen)
+        if len(each) == 1:
+            learn(self.run, prepared, tools, finished, self.timing)
         self.run.write_json("comparison.json", comparison.json())
         self.run.write_text("report.html", report(facts))
         self.run.write_text("model_card.md", model_card(facts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -110,10 +110,20 @@ class Resolution:
         """`{key: {value, why}}`, notes last."""
         return Reasons({**self._choices, **self._notes}).json()
 
-    def to_yaml(self) -> str:
-        """A recipe that says everything, each value with its reason as a comment."""
+    def to_yaml(self, stages: Iterable[tuple[Resolution, Collection[str]]] = ()) -> str:
+        """A recipe that says everything, each value with its reason as a comment.
+
+        `stages`: those of a list, each with the keys it has brought along.
+        """
         lines = ["# Every value of this run, and why. A complete recipe: `sartor run` accepts it."]
-        lines += _grow(self._choices).lines("")
+        root, below = _grow(self._choices), dict[Step, _Branch]()
+        for number, (stage, own) in enumerate(stages):
+            tree = _grow(stage._choices)
+            below[number] = tree.below["train"]
+            below[number].below |= {key: tree.below[key] for key in ("data", "method") if key in own}
+        if below:
+            root.below["train"] = _Branch(below=below)
+        lines += root.lines("")
         lines += [f"# {key}: {inline(note.value)}  {_one_line(note.why)}" for key, note in self._notes.items()]
         return "\n".join(lines) + "\n"
 

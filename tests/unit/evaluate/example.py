@@ -81,13 +81,13 @@ def facts(**changes: Any) -> ReportFacts:
         "created": "21 November 2026, 14:05",
         "verdict": verdict.json(train={"steps": 140}, model="exports/model"),
         "comparison": result.json(),
-        "curve": Curve(
+        "curves": [Curve(
             train=[(s, 2.2 * math.exp(-s / 35) + 0.25 + draw.gauss(0, 0.05)) for s in range(1, 141)],
             validation=[(s, 2.1 * math.exp(-s / 30) + 0.42 + max(0, s - 100) * 0.004) for s in range(10, 141, 10)],
             chosen=100,
             turned=110,
             ended="Stopped at step 140: validation had risen three times.",
-        ),
+        )],
         "data": DataFacts(
             files=[DataFile("data/tickets.jsonl", "messages", 1204, 3), DataFile("data/old/archive.csv.gz", "prompt_completion", 96)],
             rows=1117,

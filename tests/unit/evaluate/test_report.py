@@ -129,7 +129,7 @@ def hostile() -> ReportFacts:
         base=HOSTILE,
         method=HOSTILE,
         created=HOSTILE,
-        curve=Curve([(1, 1.0)], [(1, 1.0)], 1, 1, HOSTILE),
+        curves=[Curve(HOSTILE, [(1, 1.0)], [(1, 1.0)], {HOSTILE: [(1, 1.0)]}, 1, 1, HOSTILE)],
         data=DataFacts(
             [DataFile(HOSTILE, HOSTILE, 1)],
             1,
@@ -168,7 +168,7 @@ def test_joiners_of_words_and_emoji_stay() -> None:
     "changes",
     [
         {
-            "curve": Curve(),
+            "curves": [Curve()],
             "data": DataFacts(),
             "settings": (),
             "samples": (),
@@ -176,8 +176,8 @@ def test_joiners_of_words_and_emoji_stay() -> None:
             "environment": {},
             "timing": {},
         },
-        {"curve": Curve(train=[(1, float("nan"))], validation=[(1, None)])},
-        {"curve": Curve(train=[(5, 1.0)], validation=[], chosen=5)},
+        {"curves": [Curve(train=[(1, float("nan"))], validation=[(1, None)])]},
+        {"curves": [Curve(train=[(5, 1.0)], validation=[], chosen=5)]},
         {"statement": "", "test_accesses": None, "foreseen": []},
         {"verdict": {"pass": True, "sentence": "Measured.", "gates": []}},
     ],
