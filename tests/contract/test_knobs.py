@@ -678,6 +678,22 @@ def weights_are_held_as_asked(at: Workbench) -> None:
 
 
 LORA = ("train.steps=3",)
+METHODS: dict[str, dict[str, object]] = {
+    "dora": {"rank": 4, "alpha": 7, "dropout": 0.5, "target_modules": "[q_proj]"},
+    "pissa": {"rank": 4, "iterations": 1, "target_modules": "[q_proj]"},
+    "oft": {"block_size": 8, "terms": 3, "target_modules": "[q_proj]"},
+    "vera": {"rank": 32, "start": 0.3, "dropout": 0.5, "matrices": 3, "target_modules": "[q_proj]"},
+    "ia3": {"outputs": "[q_proj]", "inputs": "[o_proj]"},
+}
+"""A method's options, each with another value than its default."""
+
+
+def with_method(method: str, option: str) -> Probe:
+    """Training by a method ends elsewhere with an option."""
+    before = ("train.steps=3", f"method={method}", "train.optimizer.adamw.learning_rate=0.05")
+    return moves(f"method.{method}.{option}", before=before)
+
+
 QLORA = ("train.steps=3", "method=qlora", "train.optimizer.adamw.learning_rate=0.005")
 DROPPED = partial(moves, before=LORA)
 ADAM, ADAMW, SGD = (f"train.optimizer.{name}" for name in ("adam", "adamw", "sgd"))
@@ -784,6 +800,8 @@ PROBES: dict[str, Probe] = {
     "method.lora.target_modules": DROPPED("method.lora.target_modules=[q_proj]"),
     "method.lora.rslora": DROPPED("method.lora.rslora=true"),
     "method.lora.plus_ratio": DROPPED("method.lora.plus_ratio=4"),
+    **{f"method.{method}.{name}": with_method(method, f"{name}={value}")
+       for method, options in METHODS.items() for name, value in options.items()},
     **{f"method.qlora.{name}": needing("method", "qlora", moves(f"method.qlora.{name}={value}", before=QLORA))
        for name, value in {"rank": 4, "alpha": 7, "dropout": 0.5, "target_modules": "[q_proj]", "rslora": "true",
                            "plus_ratio": 4, "quant_type": "fp4", "double_quant": "false"}.items()},

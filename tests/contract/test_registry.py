@@ -21,7 +21,7 @@ FUNCTIONS = {
     "augmentation": ["make"],
     "check": [],
     "metric": [],
-    "method": ["attach"],
+    "method": ["attach", "learning_rate", "trainable", "width"],
     "objective": ["loss"],
     "optimizer": ["build"],
     "schedule": ["factor"],
@@ -35,7 +35,7 @@ ATTRIBUTES = {
     "format": ["SAMPLES", "FIELDS"],
     "metric": ["METRIC"],
     "method": ["SAVES", "LEARNING_RATE"],
-    "objective": ["ROWS"],
+    "objective": ["TRAITS"],
 }
 
 WITH_OPTIONS = [(kind, name) for kind in registry.ROOMS if kind != "watcher" for name in registry.names(kind)]

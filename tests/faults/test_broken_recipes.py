@@ -141,7 +141,7 @@ BROKEN: dict[str, tuple[str, list[tuple[str, int, int, str]]]] = {
     "vague goal": (GOOD + "goal: do better\n", [("R106", 3, 7, "too vague")]),
     "planned section": (GOOD + "export: [merged]\n", [("R107", 3, 1, "not available in this version")]),
     "planned key": (GOOD[:18] + "data: {sources: [a], checks: []}\n", [("R107", 2, 22, '"checks" in data')]),
-    "planned method": (GOOD + "method: dora\n", [("R107", 3, 9, 'method "dora"')]),
+    "planned method": (GOOD + "method: probe\n", [("R107", 3, 9, 'method "probe"')]),
     "planned objective": (GOOD + "train: {objective: {dpo: {beta: 0.1}}}\n", [("R107", 3, 21, 'objective "dpo"')]),
     "planned task": (GOOD + "goal: {task: regress}\n", [("R107", 3, 14, "regress")]),
     "stages": (

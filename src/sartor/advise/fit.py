@@ -82,7 +82,7 @@ class Change:
 def state_bytes(optimizer: str, form: Shape, trainable: int, rank: int) -> float:
     """Bytes of state in all. Some optimisers treat tables (embeddings and heads) unlike matrices."""
     module = registry.component("optimizer", optimizer)
-    tables = 0 if rank else form.tables
+    tables = 0 if rank else min(form.tables, trainable)
     apart = getattr(module, "TABLE_STATE_BYTES", module.STATE_BYTES)
     return float(module.STATE_BYTES * (trainable - tables) + apart * tables)
 

@@ -22,7 +22,6 @@ from sartor.store import environment
 from sartor.tokens.source import StepSize, boundaries
 
 if TYPE_CHECKING:
-    from sartor.advise.shape import Shape
     from sartor.models.catalog import ModelFolder
     from sartor.options import Auto
     from sartor.recipe.auto import Resolution
@@ -140,13 +139,15 @@ def decide(
     method, why = choose_method(recipe, form.parameters)
     if recipe.method == "auto":
         resolution.decide("method", method.name, why)
-    rank = getattr(method.options, "rank", None)
-    trainable = _trainable(form, method)
-    if rank and getattr(method.options, "alpha", None) == "auto":
-        resolution.decide(f"method.{method.name}.alpha", 2.0 * rank, "twice the rank")
+    moves = registry.component("method", method.name)
+    trainable, width = moves.trainable(form, method.options), moves.width(form, method.options)
+    if getattr(method.options, "alpha", None) == "auto":
+        scale: float = method.options.scale  # type: ignore[attr-defined]
+        resolution.decide(f"method.{method.name}.alpha", scale, "twice the rank")
     rate = getattr(optimizer.options, "learning_rate", "auto")
     if rate == "auto":
-        rate, why = own_rate(optimizer, *learning_rate(method.name, form.parameters, rank))
+        rate, why = moves.learning_rate(form.parameters, method.options)
+        rate, why = own_rate(optimizer, _round(rate), why)
         resolution.decide(f"train.optimizer.{optimizer.name}.learning_rate", rate, why)
 
     size = _step_size(recipe, resolution, task)
@@ -181,20 +182,19 @@ def decide(
         resolution.decide("train.kernels", kernels, why)
 
     hardware = hardware.share(processes.here)
-    quantised = getattr(registry.component("method", method.name), "WEIGHT_BYTES", None)
     job = memory.Job(
         dtype=dtype,
         trainable=trainable,
-        state=fit.state_bytes(optimizer.name, form, trainable, rank or 0),
+        state=fit.state_bytes(optimizer.name, form, trainable, width),
         tokens=int(lengths.max()),
         rows=memory.Rows.of(lengths),
         scored=scored,
-        rank=rank or 0,
+        rank=width,
         dropout=train.dropout > 0,
         kernels=kernels == "native",
         tiles=hardware.tiles,
         device=hardware.device,
-        weight_bytes=quantised,
+        weight_bytes=getattr(moves, "WEIGHT_BYTES", None),
     )
     parallel = sharing.choose(
         recipe,
@@ -276,16 +276,6 @@ def own_rate(optimizer: Component, adamw: float, why: str) -> tuple[float, str]:
     return _round(rate), why if rate == adamw else f"{reason} (AdamW's would be {adamw:g})"
 
 
-def learning_rate(method: str, parameters: int, rank: int | None) -> tuple[float, str]:
-    """(peak rate of AdamW, reason). Small models take larger steps; a larger rank takes smaller ones."""
-    billions = max(parameters, 100_000) / 7e9
-    if rank is not None:
-        rate = 2e-4 * billions**-0.25 * (16 / rank) ** 0.5
-        return _round(rate), f"2e-4 at 7B and rank 16, scaled by size^-1/4 and rank^-1/2 to {parameters / 1e6:.1f}M"
-    rate = 1e-5 * billions**-0.5
-    return _round(min(rate, 1e-3)), f"1e-5 at 7B, scaled by size^-1/2 to {parameters / 1e6:.1f}M"
-
-
 def _round(value: float) -> float:
     return float(f"{value:.1e}")
 
@@ -299,15 +289,6 @@ def _step_size(recipe: Recipe, resolution: Resolution, task: str) -> StepSize:
         return StepSize(tokens=8192)
     resolution.decide("train.batch", {"examples": 16}, "16 to 64 rows a step suit fine-tuning")
     return StepSize(examples=16)
-
-
-def _trainable(form: Shape, method: Component) -> int:
-    """How many parameters move."""
-    rank = getattr(method.options, "rank", None)
-    if rank is None:
-        return form.parameters
-    targets = getattr(method.options, "target_modules", "all-linear")
-    return form.low_rank(rank, None if targets == "all-linear" else targets)
 
 
 def _largest_step(lengths: np.ndarray, size: StepSize, seed: int) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 LAYER = re.compile(r"\.(\d+)\.")
+TURNED = ("gpt2", "openai-gpt", "imagegpt")
+"""Architectures whose linear layers are stored the other way round."""
 NORM = re.compile(r"(norm|ln_\w+|layernorm)\w*\.weight$", re.IGNORECASE)
 
 
@@ -46,6 +48,10 @@ class Shape:
     """Name of a kind of linear layer inside the layers -> (parameters, inputs + outputs), both summed over all layers."""
     stored_bytes: int = 0
     """Of the weight files."""
+    tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Name -> shape of everything that is stored."""
+    turned: bool = False
+    """Whether linear layers are stored as [in, out], as GPT-2's are."""
 
     @property
     def query(self) -> int:
@@ -69,8 +75,18 @@ class Shape:
 
     def low_rank(self, rank: int, targets: Iterable[str] | None = None) -> int:
         """Parameters of low-rank updates of the named kinds of linear layers; None: of all but the output head."""
-        wanted = None if targets is None else set(targets)
-        return rank * sum(sides for name, (_, sides) in self.linears.items() if wanted is None or name in wanted)
+        return sum(rank * (inputs + outputs) for _, inputs, outputs in self.matrices(targets))
+
+    def matrices(self, targets: Iterable[str] | None = None) -> Iterator[tuple[str, int, int]]:
+        """(path, inputs, outputs) of each linear layer inside the layers whose path ends in one of `targets`; None: of all."""
+        wanted = None if targets is None else tuple(f".{name}" for name in targets)
+        for name, sides in self.tensors.items():
+            path = name.removesuffix(".weight")
+            if path == name or len(sides) != 2 or min(sides) < 2 or not LAYER.search(name):
+                continue
+            if wanted is None or f".{path}".endswith(wanted):
+                inputs, outputs = sides if self.turned else sides[::-1]
+                yield path, inputs, outputs
 
 
 def read(config: Mapping[str, Any], files: Iterable[Path]) -> Shape:
@@ -127,4 +143,6 @@ def of(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], stored
         head_norms=bool(of_heads),
         linears=linears,
         stored_bytes=stored_bytes,
+        tensors=dict(tensors),
+        turned=config.get("model_type") in TURNED,
     )

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sartor.methods import _rates
 from sartor.options import NoOptions
 
 if TYPE_CHECKING:
+    from sartor.advise.shape import Shape
     from sartor.models.policy import CausalPolicy
 
 Options = NoOptions
 SAVES = "model"
 LEARNING_RATE = (1e-6, 2e-3)
 """Range outside of which a learning rate is warned about; the upper end is for small models."""
+
+
+def learning_rate(parameters: int, options: NoOptions) -> tuple[float, str]:
+    """(peak rate of AdamW, reason)."""
+    return _rates.whole(parameters)
+
+
+def trainable(form: Shape, options: NoOptions) -> int:
+    """How many parameters move: all."""
+    return form.parameters
+
+
+def width(form: Shape, options: NoOptions) -> int:
+    """0: the weights themselves move."""
+    return 0
 
 
 def attach(policy: CausalPolicy, options: NoOptions, *, seed: int) -> None:

@@ -7,22 +7,26 @@ starts equal to the base. Saved as a PEFT adapter folder. `rslora` scales by alp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from sartor.methods import _rates
+from sartor.methods._places import Places
 from sartor.options import Auto
-from sartor.options import Options as BaseOptions
 
 if TYPE_CHECKING:
+    from sartor.advise.shape import Shape
     from sartor.models.policy import CausalPolicy
 
 SAVES = "adapter"
+MERGES = True
+"""Whether what is learnt can be added to the weights of the base."""
 LEARNING_RATE = (2e-5, 5e-3)
 
 
-class Options(BaseOptions):
-    """Size and place of the low-rank updates."""
+class LowRank(Places):
+    """Size and place of low-rank updates."""
 
     rank: Annotated[int, Field(ge=1)] = 16
     """Inner dimension of the update."""
@@ -30,12 +34,35 @@ class Options(BaseOptions):
     """Scale of the update is alpha / rank; auto is twice the rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the input of the update during training."""
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Names of the linear layers that get an update; all-linear is every one but the output head."""
+
+    @property
+    def scale(self) -> float:
+        """`alpha` with auto filled in."""
+        return 2.0 * self.rank if self.alpha == "auto" else self.alpha
+
+
+class Options(LowRank):
+    """Size and place of the low-rank updates, and how they are scaled and moved."""
+
     rslora: bool = False
     """Scale by alpha / sqrt(rank) instead of alpha / rank."""
     plus_ratio: Annotated[float, Field(gt=0)] = 1.0
     """LoRA+: learning rate of B as a multiple of A's, which is the optimiser's; 16 is a usual choice, 1 is plain LoRA."""
+
+
+def learning_rate(parameters: int, options: LowRank) -> tuple[float, str]:
+    """(peak rate of AdamW, reason)."""
+    return _rates.low_rank(parameters, options.rank)
+
+
+def trainable(form: Shape, options: LowRank) -> int:
+    """How many parameters move: A and B of every chosen layer."""
+    return form.low_rank(options.rank, options.targets)
+
+
+def width(form: Shape, options: LowRank) -> int:
+    """Numbers that a token leaves in each linear layer for the backward pass."""
+    return options.rank
 
 
 def attach(policy: CausalPolicy, options: Options, *, seed: int) -> None:
@@ -45,11 +72,9 @@ def attach(policy: CausalPolicy, options: Options, *, seed: int) -> None:
     inject_lora(
         policy,
         rank=options.rank,
-        alpha=2.0 * options.rank if options.alpha == "auto" else options.alpha,
+        alpha=options.scale,
         dropout=options.dropout,
-        target_modules=options.target_modules
-        if options.target_modules == "all-linear"
-        else list(options.target_modules),
+        target_modules=options.target_modules,
         rslora=options.rslora,
         seed=seed,
     )

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 NEEDS = ("bitsandbytes", "quant")
 """Library, and the extra that installs it."""
 SAVES = lora.SAVES
+MERGES = False
+"""An adapter that learnt beside the rounded base does not fit the one that was not rounded as well."""
 LEARNING_RATE = lora.LEARNING_RATE
+learning_rate, trainable, width = lora.learning_rate, lora.trainable, lora.width
 WEIGHT_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes a parameter of a quantised layer takes with double quantisation: its 4 bits, an 8-bit scale for 64, one in fp32 for
 16,384. Without double quantisation 0.5625. Embeddings, output head, norms and biases keep `base.dtype`."""

@@ -1,23 +1,41 @@
-"""The only file that imports PEFT: injecting, loading and saving adapters."""
+"""The only file that imports PEFT: injecting, loading, switching and saving its adapters."""
 
 from __future__ import annotations
 
+import copy
 import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from sartor.errors import ModelError, Problem
+from sartor.models.adapter import FIRST
 from sartor.models.low_rank import join_products
 from sartor.models.quantized import import_before_peft
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
     from sartor.models.policy import CausalPolicy
+    from sartor.models.virtual import Virtual
+
+FILE = "adapter_model.safetensors"
+Kind = Literal["LoraConfig", "IA3Config", "OFTConfig", "VeraConfig"]
+"""PEFT's class of settings of a kind of adapter that lives inside the linear layers."""
+IDLE: Mapping[str, tuple[str, float]] = {
+    "LORA": (".lora_B", 0.0),
+    "IA3": (".ia3_l", 1.0),
+    "OFT": (".oft_R", 0.0),
+    "VERA": (".vera_lambda_b", 0.0),
+}
+"""Kind of adapter -> part of the names of tensors that change nothing while all their numbers are this one."""
 
 
 def _library() -> ModuleType:
@@ -28,91 +46,222 @@ def _library() -> ModuleType:
     return module
 
 
+class PeftAdapter:
+    """Implements `Adapter` for one of the adapters that a PEFT model holds inside the layers, by PEFT's name for it."""
+
+    virtual: Virtual | None = None
+
+    def __init__(self, peft: PeftModel, name: str) -> None:
+        self.peft, self.name = peft, name
+
+    def on(self) -> None:
+        """Take part in what the model computes."""
+        with _which_moves(self.peft):
+            self.peft.set_adapter(self.name)
+            self.peft.base_model.enable_adapter_layers()
+
+    def off(self) -> None:
+        """Leave the model as if it was not there."""
+        with _which_moves(self.peft):
+            self.peft.base_model.disable_adapter_layers()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What is saved of it, under the names of PEFT's files."""
+        held: dict[str, torch.Tensor] = _library().get_peft_model_state_dict(
+            self.peft, adapter_name=self.name, save_embedding_layers=False
+        )
+        return {name: tensor.detach().contiguous() for name, tensor in held.items()}
+
+    def settings(self) -> Any:
+        """A copy of PEFT's settings for it."""
+        return copy.deepcopy(self.peft.peft_config[self.name])
+
+    def save(self, folder: Path, base: str) -> None:
+        """Write a PEFT adapter folder whose base is `base`."""
+        write(folder, self.tensors(), self.settings(), base)
+
+
+def write(folder: Path, tensors: Mapping[str, torch.Tensor], settings: Any, base: str) -> None:
+    """Write a PEFT adapter folder. `settings` is PEFT's object, and is changed."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    settings.base_model_name_or_path, settings.inference_mode = base, True
+    apart = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    save_file(apart, folder / FILE, metadata={"format": "pt"})
+    settings.save_pretrained(str(folder))
+
+
+@contextmanager
+def _which_moves(model: torch.nn.Module) -> Iterator[None]:
+    """PEFT decides anew what is trainable whenever it switches; this keeps it as it was."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        for parameter, moves in before:
+            parameter.requires_grad_(moves)
+
+
+def inject(
+    policy: CausalPolicy,
+    kind: Kind,
+    *,
+    target_modules: Literal["all-linear"] | tuple[str, ...],
+    seed: int,
+    **settings: Any,
+) -> PeftAdapter:
+    """Put an adapter of PEFT into the chosen layers; it alone is trainable, in the type the base computes in.
+
+    `settings` are those of PEFT's own class. Raises ModelError M120 where no layer has a wanted name, M121 where PEFT has no
+    such adapter for a layer.
+    """
+    peft = _library()
+    targets = target_modules if target_modules == "all-linear" else list(target_modules)
+    config = getattr(peft, kind)(task_type="CAUSAL_LM", target_modules=targets, **settings)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*fan_in_fan_out")
+        warnings.filterwarnings("ignore", message="Invalid `oft_block_size`")
+        torch.manual_seed(seed)
+        try:
+            wrapper = peft.get_peft_model(policy.model, config, autocast_adapter_dtype=False)
+        except ValueError as fault:
+            if "arget modules" not in str(fault):
+                raise
+            raise _no_such_layer(policy, targets) from fault
+        except TypeError as fault:
+            raise _no_such_adapter(kind, fault) from fault
+    adapter = PeftAdapter(wrapper, FIRST)
+    policy.adapter = policy.adapters[FIRST] = adapter
+    _take_dtype(policy, wrapper)
+    join_products(policy.model)
+    return adapter
+
+
+def linear_layers(policy: CausalPolicy) -> list[str]:
+    """Paths of all linear layers inside of the decoder layers."""
+    return [name for name, part in policy.model.base_model.named_modules(prefix="model") if _linear(part)]
+
+
+def _no_such_layer(policy: CausalPolicy, targets: str | list[str]) -> ModelError:
+    layers = sorted({name.rsplit(".", 1)[-1] for name in linear_layers(policy)})
+    return ModelError(
+        Problem(
+            "M120",
+            f"no layer of this model is called {', '.join(targets)}",
+            fix=f"target_modules: all-linear, or some of {', '.join(layers)}",
+        )
+    )
+
+
+def _no_such_adapter(kind: Kind, fault: TypeError) -> ModelError:
+    told = str(fault).partition(". ")[0]
+    what = f"PEFT has no {kind.removesuffix('Config')} for a layer of this model ({told})"
+    return ModelError(Problem("M123", what, fix="method: lora"))
+
+
 def inject_lora(
     policy: CausalPolicy,
     *,
     rank: int,
     alpha: float,
     dropout: float,
-    target_modules: str | list[str],
+    target_modules: Literal["all-linear"] | tuple[str, ...],
     rslora: bool,
     seed: int,
-) -> None:
-    """Add low-rank updates to the chosen layers; they alone are trainable. Adapter weights take the base's dtype."""
-    peft = _library()
-    config = peft.LoraConfig(
-        task_type="CAUSAL_LM",
+    **settings: Any,
+) -> PeftAdapter:
+    """Add low-rank updates to the chosen layers; they alone are trainable. `settings`: further ones of PEFT's LoraConfig."""
+    return inject(
+        policy,
+        "LoraConfig",
+        target_modules=target_modules,
+        seed=seed,
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=target_modules,
         use_rslora=rslora,
         bias="none",
+        **settings,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            policy.adapter = peft.get_peft_model(policy.model, config, autocast_adapter_dtype=False)
-        except ValueError as fault:
-            if "arget modules" not in str(fault):
-                raise
-            layers = sorted(
-                {name.rsplit(".", 1)[-1] for name, part in policy.model.named_modules() if _linear(part)} - {"lm_head"}
-            )
-            raise ModelError(
-                Problem(
-                    "M120",
-                    f"no layer of this model is called {', '.join(target_modules)}",
-                    fix=f"target_modules: all-linear, or some of {', '.join(layers)}",
-                )
-            ) from fault
-    _take_dtype(policy)
-    join_products(policy.model)
 
 
-def _take_dtype(policy: CausalPolicy) -> None:
+def _take_dtype(policy: CausalPolicy, wrapper: PeftModel) -> None:
     """Adapter weights in the type the base computes in, also where its layers are quantised."""
+    prefix = wrapper.base_model.prefix
     for name, parameter in policy.model.named_parameters():
-        if ".lora_" in name:
+        if f".{prefix}" in name:
             parameter.data = parameter.data.to(policy.model.dtype)
+    for name, buffer in policy.model.named_buffers():
+        if ".vera_" in name:
+            buffer.data = buffer.data.to(policy.model.dtype)
 
 
 def _linear(part: torch.nn.Module) -> bool:
     return isinstance(part, torch.nn.Linear) or type(part).__name__ == "Conv1D"
 
 
-def load_adapter(policy: CausalPolicy, folder: Path, *, trainable: bool = False) -> None:
-    """Put the adapter of `folder` on the policy's model. Every key of the file must find its place.
+def load_adapter(policy: CausalPolicy, folder: Path, *, name: str = FIRST, trainable: bool = False) -> None:
+    """Put the adapter of `folder` on the policy's model and use it. Every key of the file must find its place.
 
-    Raises ModelError M121 when keys are missing or left over, M122 when the adapter changes nothing although it should.
+    Raises ModelError M121 when keys are missing or left over, M122 when the adapter changes nothing although it should, and
+    M124 when it cannot stand beside one that is there.
     """
-    adapter = _library().PeftModel.from_pretrained(
-        policy.model, str(folder), is_trainable=trainable, autocast_adapter_dtype=False
-    )
-    wanted = {name for name in adapter.state_dict() if ".lora_" in name}
-    given = _saved_keys(folder)
-    if len(given) != len(wanted):
+    peft = _library()
+    there = next((one for one in policy.adapters.values() if isinstance(one, PeftAdapter)), None)
+    adapter: PeftAdapter
+    if there is None:
+        wrapper = peft.PeftModel.from_pretrained(
+            policy.model, str(folder), adapter_name=FIRST, is_trainable=trainable, autocast_adapter_dtype=False
+        )
+        adapter = PeftAdapter(wrapper, FIRST)
+    else:
+        adapter = _beside(there, folder, f"further_{len(there.peft.peft_config)}")
+    _check(adapter, folder)
+    join_products(policy.model)
+    _take_dtype(policy, adapter.peft)
+    policy.adapters[name] = policy.adapter = adapter
+    adapter.on()
+
+
+def _beside(there: PeftAdapter, folder: Path, name: str) -> PeftAdapter:
+    """A further adapter in the model that holds `there`."""
+    kinds = {kind.peft_type for kind in there.peft.peft_config.values()}
+    kind = _library().PeftConfig.from_pretrained(str(folder)).peft_type
+    if kind not in kinds:
+        told = f"this adapter is of kind {kind.value}, those that are open are {', '.join(sorted(kinds))}"
+        fix = "open it on a base of its own"
+        raise ModelError(Problem("M124", told, file=str(folder / "adapter_config.json"), fix=fix))
+    with _which_moves(there.peft):
+        try:
+            there.peft.load_adapter(str(folder), adapter_name=name, is_trainable=False, autocast_adapter_dtype=False)
+        except ValueError as fault:
+            raise ModelError(
+                Problem("M124", f"it cannot stand beside the others: {fault}", file=str(folder))
+            ) from fault
+    return PeftAdapter(there.peft, name)
+
+
+def _check(adapter: PeftAdapter, folder: Path) -> None:
+    """Raise ModelError where an adapter that was loaded does not fit, or does nothing."""
+    file = str(folder / FILE)
+    held, given = adapter.tensors(), _saved_keys(folder)
+    if given != held.keys():
+        odd = min(given ^ held.keys())
         raise ModelError(
             Problem(
                 "M121",
-                f"the adapter has {len(given)} tensors, the model has places for {len(wanted)}",
-                file=str(folder / "adapter_model.safetensors"),
+                f"the adapter has {len(given)} tensors, the model has places for {len(held)}; the first that does not fit is {odd}",
+                file=file,
                 fix="use the base model this adapter was trained on",
             )
         )
-    updates = [tensor for name, tensor in adapter.state_dict().items() if ".lora_B." in name]
-    if updates and not any(bool(tensor.any()) for tensor in updates) and not _stayed_at_base(folder):
-        raise ModelError(
-            Problem(
-                "M122",
-                "the adapter changes nothing: every B matrix is zero",
-                file=str(folder / "adapter_model.safetensors"),
-                fix="train it, or use the base model itself",
-            )
-        )
-    join_products(policy.model)
-    policy.adapter = adapter
-    _take_dtype(policy)
+    part, idle = IDLE.get(adapter.settings().peft_type.value, ("", 0.0))
+    updates = [tensor for name, tensor in held.items() if part and part in name]
+    silent = updates and all(bool((tensor == idle).all()) for tensor in updates)
+    if silent and not _stayed_at_base(folder):
+        what = f"the adapter changes nothing: every number of its{part.replace('.', ' ')} is {idle:g}"
+        raise ModelError(Problem("M122", what, file=file, fix="train it, or use the base model itself"))
 
 
 def _stayed_at_base(folder: Path) -> bool:
@@ -121,19 +270,11 @@ def _stayed_at_base(folder: Path) -> bool:
     return facts.exists() and json.loads(facts.read_text(encoding="utf-8")).get("best_step") == 0
 
 
-def _saved_keys(folder: Path) -> list[str]:
+def _saved_keys(folder: Path) -> set[str]:
     from safetensors import safe_open
 
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-        return list(file.keys())
-
-
-def save_adapter(policy: CausalPolicy, folder: Path, *, base: str) -> None:
-    """Write a PEFT adapter folder whose base is `base`."""
-    assert policy.adapter is not None
-    settings: Any = policy.adapter.peft_config["default"]
-    settings.base_model_name_or_path = base
-    policy.adapter.save_pretrained(str(folder), safe_serialization=True)
+    with safe_open(folder / FILE, framework="pt") as file:
+        return set(file.keys())
 
 
 def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:

@@ -15,8 +15,9 @@ from sartor.models.head import Shape, head_logits, head_logp, head_nll
 from sartor.tokens.batch import Batch, alone
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from transformers import PreTrainedModel
+
+    from sartor.models.adapter import Adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,14 @@ class Exactness:
 class CausalPolicy:
     """Implements `Policy` for any causal language model of transformers.
 
-    `adapter` is the PEFT wrapper whose layers live inside `model`, when a method has injected one. `rates` names the
-    parameters for which a method asks for a multiple of the learning rate.
+    `adapter` is what a method has put beside the model's own weights and is in use, `adapters` all there are, by name.
+    `rates` names the parameters for which a method asks for a multiple of the learning rate.
     """
 
     def __init__(self, model: PreTrainedModel, *, device: torch.device, exact: Exactness) -> None:
         self.model, self.device, self.exact = model, device, exact
-        self.adapter: PeftModel | None = None
+        self.adapter: Adapter | None = None
+        self.adapters: dict[str, Adapter] = {}
         self.native = False
         """Whether the compiled kernels may be used."""
         self.computed_by = "plain PyTorch"
@@ -151,8 +153,26 @@ class CausalPolicy:
         """The same weights with the adapter switched off: the model training started from."""
         if self.adapter is None:
             raise ValueError("only a model with an adapter holds its own reference")
-        with self.adapter.disable_adapter():
+        with self.using(None):
             yield self
+
+    @contextmanager
+    def using(self, name: str | None) -> Iterator[CausalPolicy]:
+        """The base with another of its adapters, or with none. Raises KeyError for a name that was not opened."""
+        before, wanted = self.adapter, None if name is None else self.adapters[name]
+        self._switch(wanted)
+        try:
+            yield self
+        finally:
+            self._switch(before)
+
+    def _switch(self, wanted: Adapter | None) -> None:
+        if self.adapter is not wanted:
+            if self.adapter is not None:
+                self.adapter.off()
+            if wanted is not None:
+                wanted.on()
+            self.adapter = wanted
 
     @contextmanager
     def attention(self, name: str) -> Iterator[None]:

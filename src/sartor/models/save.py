@@ -26,9 +26,7 @@ def save_model(
     """
     folder.mkdir(parents=True, exist_ok=True)
     if policy.adapter is not None:
-        from sartor.models.adapters import save_adapter
-
-        save_adapter(policy, folder, base=str(base))
+        policy.adapter.save(folder, str(base))
     else:
         policy.model.save_pretrained(str(folder))
     for file in files:

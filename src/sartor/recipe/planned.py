@@ -11,7 +11,7 @@ KEYS = frozenset(
 )
 
 NAMES: dict[str, frozenset[str]] = {
-    "method": frozenset({"dora", "adapter", "prefix", "prompt", "ia3", "probe"}),
+    "method": frozenset({"adapter", "prefix", "prompt", "probe"}),
     "objective": frozenset(
         {
             *("masked_lm", "classify", "regress", "reward", "distill"),
