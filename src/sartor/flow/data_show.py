@@ -18,6 +18,7 @@ from sartor.flow.prepare import renderer_for
 from sartor.models.catalog import NANO, resolve
 from sartor.recipe.schema import Data, Source
 from sartor.tokens.batch import Rendered
+from sartor.tokens.candidates import Candidate, candidates
 from sartor.tokens.render import Renderer, has_reasoning
 
 if TYPE_CHECKING:
@@ -57,13 +58,16 @@ class Shown:
     pieces: tuple[Piece, ...]
     problem: str | None = None
     """Why the row would be refused."""
+    answer: str | None = None
+    """Which of the answers to compare this is, and how good it is."""
 
     @property
     def head(self) -> str:
         """Where the row is from and how long it is."""
         part = f"   {self.part}" if self.part else ""
         counts = f"   {self.tokens:,} tokens, {self.supervised:,} learnt" if self.problem is None else ""
-        return f"row {self.row}   {self.file}:{self.line}{part}{counts}"
+        answer = f"   {self.answer}" if self.answer else ""
+        return f"row {self.row}   {self.file}:{self.line}{part}{answer}{counts}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class DataShown:
         return 2 if any(shown.problem for shown in self.rows) else 0
 
     def json(self) -> dict[str, Any]:
-        """``{"model", "template", "rows": [{row, file, line, part, tokens, supervised, pieces, problem}], "page", "faults"}``."""
+        """``{"model", "template", "rows": [{row, file, line, part, tokens, supervised, pieces, problem, answer}], "page", "faults"}``."""
         rows = [asdict(shown) for shown in self.rows]
         return {
             "model": self.model,
@@ -268,6 +272,14 @@ def _views(audit: Audit, renderer: Renderer, index: int) -> Iterator[Shown]:
     if isinstance(result, Problem):
         yield Shown(index, row.origin.file, row.origin.line, part, 0, 0, (), str(result))
         return
-    for rendered in result.rendered:
+    names = [_called(answer) for answer in candidates(row) or ()] or [None] * len(result.rendered)
+    for rendered, name in zip(result.rendered, names, strict=True):
         shown = tuple(pieces(renderer, rendered))
-        yield Shown(index, row.origin.file, row.origin.line, part, len(rendered), rendered.supervised, shown)
+        counts = len(rendered), rendered.supervised
+        yield Shown(index, row.origin.file, row.origin.line, part, *counts, shown, answer=name)
+
+
+def _called(answer: Candidate) -> str:
+    """An answer to compare by its name, and how good it is."""
+    score, *margin = answer.labels
+    return f"{answer.name}: {score:g}" + "".join(f", margin {value:g}" for value in margin)

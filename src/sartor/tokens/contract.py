@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from sartor.data.rows import Example, Origin, Row, Text
+from sartor.data.rows import Example, Judged, Origin, Preference, Ranking, Row, Text
 from sartor.errors import Problem, TokenError
 from sartor.events import Event, Progressed
 from sartor.tokens.batch import Rendered
 from sartor.tokens.render import Renderer
-from sartor.tokens.shorten import shorten, within
+from sartor.tokens.shorten import shorten, shorten_together, within
 from sartor.tokens.store import TokenSet
 from sartor.tokens.weigh import Notes
 
@@ -104,7 +104,7 @@ class _Pass:
     def rows(self, dataset: Rows, indices: np.ndarray, emit: Callable[[Event], None]) -> Iterator[Rendered]:
         """Every rendering that is kept, then the reckoning."""
         self._note_padding()
-        if len(indices) and dataset[int(indices[0])].kind == Example.kind:
+        if len(indices) and isinstance(dataset[int(indices[0])], Example | Preference | Judged | Ranking):
             self._note_turns()
         for done in range(0, len(indices), _CHUNK):
             chunk = [(index, dataset[index]) for index in indices[done : done + _CHUNK].tolist()]
@@ -132,9 +132,9 @@ class _Pass:
             self.findings.drop(row.origin, "too_long", f"longer than max_tokens {self.max_tokens:,}")
             self._tell("D130", row.origin, f"longer than max_tokens {self.max_tokens:,}; left out", "warning")
             return ()
-        if self.too_long == "cut_prompt" and isinstance(row, Example):
+        if self.too_long == "cut_prompt":
             try:
-                shortened = shorten(row, index, self.renderer, self.max_tokens)
+                shortened = self._shortened(row, index)
             except TokenError as fault:
                 self._fail(fault.problems[0])
                 return ()
@@ -143,6 +143,14 @@ class _Pass:
                 return shortened
         self.over.append(_over(row.origin, longest, self.max_tokens))
         return ()
+
+    def _shortened(self, row: Row, index: int) -> list[Rendered] | None:
+        """Renderings that fit; None where that cannot be. Raises TokenError."""
+        if isinstance(row, Example):
+            return shorten(row, index, self.renderer, self.max_tokens)
+        if isinstance(row, Preference | Judged | Ranking):
+            return shorten_together(row, index, self.renderer, self.max_tokens)
+        return None
 
     def _note(self, origin: Origin, notes: Notes) -> None:
         for token in notes.controls:

@@ -20,6 +20,7 @@ import numpy as np
 from sartor.data.rows import ROLES, Example, Message, Row, Text
 from sartor.errors import Problem, TokenError
 from sartor.tokens.batch import Rendered
+from sartor.tokens.candidates import Candidate, apart, candidates, compared
 from sartor.tokens.controls import MARKS, Controls, any_of
 from sartor.tokens.layout import PARTS, Answer, Fault, Fit, Layout, Plan, Turns, alike, plan, prompt, shape
 from sartor.tokens.template import PLAIN, ChatTemplate, Refused
@@ -38,6 +39,16 @@ class Tokens:
 
     rendered: list[Rendered]
     notes: Notes
+
+
+@dataclass(frozen=True, slots=True)
+class _Drafted:
+    """One row as texts that wait for their ids."""
+
+    drafts: list[Draft]
+    notes: Notes
+    answers: tuple[Candidate, ...] = ()
+    """The answers to compare, a draft for each; none where the row holds no such."""
 
 
 class Renderer:
@@ -122,22 +133,22 @@ class Renderer:
     def render_many(self, rows: Sequence[tuple[int, Row]]) -> list[Tokens | Problem]:
         """`render` for many rows at once; a row that breaks the contract becomes the problem that says so."""
         made = [self._draft(row) for _, row in rows]
-        drafts = [draft for entry in made if not isinstance(entry, Problem) for draft in entry[0]]
+        drafts = [draft for entry in made if not isinstance(entry, Problem) for draft in entry.drafts]
         encoded = iter(self.vocabulary.encodings(["" if draft.marked else draft.text for draft in drafts]))
         results: list[Tokens | Problem] = []
         for (index, row), entry in zip(rows, made, strict=True):
             if isinstance(entry, Problem):
                 results.append(entry)
                 continue
-            own = [(draft, next(encoded)) for draft in entry[0]]
+            own = [(draft, next(encoded)) for draft in entry.drafts]
             try:
                 weighed = [self._weigher.weigh(draft, encoding, index) for draft, encoding in own]
+                found = [ones for ones, _ in weighed]
+                rendered = compared(found, entry.answers) if entry.answers else [one for ones in found for one in ones]
             except (Fault, TokenError) as fault:
                 results.append(_problem(fault, row))
                 continue
-            results.append(
-                Tokens([one for ones, _ in weighed for one in ones], _add(entry[1], [seen for _, seen in weighed]))
-            )
+            results.append(Tokens(rendered, _add(entry.notes, [seen for _, seen in weighed])))
         return results
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> np.ndarray:
@@ -220,12 +231,15 @@ class Renderer:
 
     # from rows to rendered texts
 
-    def _draft(self, row: Row) -> tuple[list[Draft], Notes] | Problem:
+    def _draft(self, row: Row) -> _Drafted | Problem:
         try:
             if isinstance(row, Text):
-                return self._draft_text(row)
+                return _Drafted(*self._draft_text(row))
             if isinstance(row, Example):
-                return self._draft_chat(row)
+                return _Drafted(*self._draft_chat(row))
+            answers = candidates(row)
+            if answers is not None:
+                return self._draft_candidates(answers)
         except (Fault, Refused, TokenError) as fault:
             return _problem(fault, row)
         return _problem(Fault("T201", f"a row of kind {row.kind} holds no single answer to learn"), row)
@@ -236,6 +250,25 @@ class Renderer:
         text = bos + body + eos
         found = tuple(self._special.findall(row.text)) if body is not row.text else ()
         return [Draft(text, bool(found), (), (0, len(text), 1.0), ())], Notes(controls=found)
+
+    def _draft_candidates(self, answers: Sequence[Candidate]) -> _Drafted:
+        if self.loss_on == "all":
+            what = "answers that are compared are learnt, not their prompt"
+            raise Fault("T201", what, fix="data.loss_on: answers")
+        drafts: list[Draft] = []
+        notes: list[Notes] = []
+        for answer in answers:
+            try:
+                own, seen = self._draft_chat(answer.example)
+            except Fault as fault:
+                raise Fault(fault.code, f"{answer.name}: {fault.what}", fix=fault.fix, excerpt=fault.excerpt) from fault
+            if len(own) != 1:
+                raise apart(answer)
+            drafts += own
+            notes.append(seen)
+        controls = tuple(dict.fromkeys(token for seen in notes for token in seen.controls))
+        told = Notes(any(seen.expanded for seen in notes), controls, max(seen.stripped for seen in notes))
+        return _Drafted(drafts, told, tuple(answers))
 
     def _draft_chat(self, row: Example) -> tuple[list[Draft], Notes]:
         assistants = [index for index, message in enumerate(row.messages) if message.role == "assistant"]
@@ -350,7 +383,8 @@ def _check_recognised(vocabulary: Vocabulary, tokens: Sequence[str], label: str)
 
 def has_reasoning(row: Row) -> bool:
     """Whether an answer of this row comes with reasoning, as a field or as `<think>...</think>` at its beginning."""
-    return isinstance(row, Example) and any(split_reasoning(message).reasoning for message in row.messages)
+    rows = [row] if isinstance(row, Example) else [answer.example for answer in candidates(row) or ()]
+    return any(split_reasoning(message).reasoning for one in rows for message in one.messages)
 
 
 def split_reasoning(message: Message) -> Message:
