@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from sartor.models.filler import compiled, lengthened, rounded
 from sartor.models.native import ops
 
 CHUNK_NUMBERS = 1 << 23
@@ -39,7 +40,7 @@ class Shape:
 
 
 def _chunks(count: int, vocabulary: int, numbers: int = CHUNK_NUMBERS) -> list[slice]:
-    size = max(1, numbers // vocabulary)
+    size = rounded(numbers // vocabulary)
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
@@ -105,13 +106,14 @@ class _HeadNll(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight: torch.Tensor | None = None
         native = native and ops.fits(hidden, weight)
+        whole = lengthened if compiled(hidden.dtype, hidden.device) else torch.Tensor.contiguous
         for part in _chunks(len(target), len(weight), CHUNK_IN_PLACE if native else CHUNK_NUMBERS):
-            h = hidden[part]
+            h, wanted, counts = (whole(x[part]) for x in (hidden, target, loss_weight))
             logits = torch.nn.functional.linear(h, weight)
-            loss, slope = (_in_place if native else _plain)(logits, target[part], loss_weight[part])
+            loss, slope = (_in_place if native else _plain)(logits, wanted, counts)
             total += loss.sum()
             if grad_hidden is not None:
-                torch.mm(slope, weight, out=grad_hidden[part])
+                grad_hidden[part] = torch.mm(slope, weight)[: part.stop - part.start]
             if need_weight:
                 part_weight = slope.T @ h
                 grad_weight = part_weight.float() if grad_weight is None else grad_weight.add_(part_weight)

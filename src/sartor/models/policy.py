@@ -11,6 +11,7 @@ import torch
 
 from sartor.models.attention import NAME
 from sartor.models.bounds import RowBounds
+from sartor.models.filler import compiled, filled
 from sartor.models.head import Shape, head_logits, head_logp, head_nll
 from sartor.tokens.batch import Batch, alone
 
@@ -84,11 +85,16 @@ class CausalPolicy:
         """[T, H] last hidden states; rows see only themselves."""
         if self._apart(batch):
             return torch.cat([self.hidden(part) for part in alone(batch)])
+        whole = self._filled(batch)
         out = self.model.base_model(
-            input_ids=batch.ids, position_ids=batch.position, use_cache=False, return_dict=True, **self._rows(batch)
+            input_ids=whole.ids, position_ids=whole.position, use_cache=False, return_dict=True, **self._rows(whole)
         )
         state: torch.Tensor = out.last_hidden_state[0]
-        return state
+        return state[: batch.tokens]
+
+    def _filled(self, batch: Batch) -> Batch:
+        """The batch as it is computed: of a round size where every size costs a kernel of its own."""
+        return filled(batch) if self.exact.packs and compiled(self.model.dtype, self.device) else batch
 
     def _rows(self, batch: Batch) -> dict[str, Any]:
         """What tells the attention where rows begin. Raises ValueError for a layout that the probe found not to be exact."""
@@ -134,12 +140,13 @@ class CausalPolicy:
     def _whole_logits(self, batch: Batch) -> torch.Tensor:
         if self._apart(batch):
             return torch.cat([self._whole_logits(part) for part in alone(batch)])
+        whole = self._filled(batch)
         out = self.model(
-            input_ids=batch.ids,
-            position_ids=batch.position,
+            input_ids=whole.ids,
+            position_ids=whole.position,
             use_cache=False,
             logits_to_keep=batch.at,
-            **self._rows(batch),
+            **self._rows(whole),
         )
         logits: torch.Tensor = out.logits[0].float()
         return logits
