@@ -50,6 +50,8 @@ class Traits:
     """What stands on the model's last hidden states."""
     models: frozenset[str] = frozenset({"causal"})
     """Kinds of models that can learn it: causal, encoder, encoder_decoder."""
+    symbols: tuple[str, ...] = ()
+    """Control tokens that it puts into texts itself: mask, sentinels, end; `loss` then takes `symbols` (tokens/symbols.py)."""
 
     @property
     def together(self) -> bool:
@@ -78,6 +80,14 @@ class Policy(Protocol):
 
     def score(self, batch: Batch) -> torch.Tensor:
         """[R, k] fp32 output of the head on whole rows (classes, labels, number, reward); of tags, [T, k]."""
+        ...
+
+    def values(self, batch: Batch) -> torch.Tensor:
+        """[N] fp32 what a value head gives at the scored places."""
+        ...
+
+    def logp_and_values(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """`logp` and `values` from one pass of the model."""
         ...
 
 
@@ -111,6 +121,23 @@ class BatchSource(Protocol):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue where `state` was taken."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """How the rewards of whole answers become advantages of their tokens."""
+
+    rule: Literal["gae", "group", "leave_one_out", "to_go"]
+    """gae: with a value for every token; group and leave_one_out: against the other answers to the prompt; to_go: what is
+    still to come."""
+    discount: float = 1.0
+    """gamma: what a reward counts one token earlier."""
+    trace: float = 1.0
+    """lambda of gae: 0 trusts the values, 1 the rewards."""
+    divide: bool = False
+    """Divide by the standard deviation of the group."""
+    whiten: bool = False
+    """Over all tokens of a round: mean 0 and deviation 1 (gae: the same)."""
 
 
 @dataclass(frozen=True, slots=True)

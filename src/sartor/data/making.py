@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 
 from sartor.data.answers import Answers
 from sartor.data.protected import Guard, Span, words_of
-from sartor.data.rows import Example, Judged, Message, Preference, Ranking, Row, Tagged, Text
+from sartor.data.rows import Example, Judged, Message, Preference, Prompt, Ranking, Row, Tagged, Text
 from sartor.options import Options
 from sartor.protocols import Models, Speaker
 from sartor.recipe.schema import Section
@@ -130,6 +130,9 @@ def with_prompts(row: Row, change: Callable[[str], str]) -> Row:
         case Preference() | Judged() | Ranking():
             turns = _asked(row.prompt, change)
             return row if turns == row.prompt else replace(row, prompt=turns)
+        case Prompt():
+            turns = _asked(row.messages, change)
+            return row if turns == row.messages else replace(row, messages=turns)
         case Text():
             text = change(row.text)
             return row if text == row.text else replace(row, text=text)

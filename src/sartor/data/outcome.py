@@ -13,6 +13,7 @@ from sartor.data.rows import (
     Message,
     Origin,
     Preference,
+    Prompt,
     Ranking,
     Row,
     Scored,
@@ -111,6 +112,9 @@ def with_texts(row: Row, change: Callable[[str], str], on: On = "all") -> Row:
             prompt, completion = (_turns(part, change, on) for part in (row.prompt, row.completion))
             same = prompt is row.prompt and completion is row.completion
             return row if same else replace(row, prompt=prompt, completion=completion)
+        case Prompt():
+            turns = _turns(row.messages, change, on)
+            return row if turns is row.messages else replace(row, messages=turns)
         case Ranking():
             prompt, *answers = (_turns(part, change, on) for part in (row.prompt, *row.answers))
             same = prompt is row.prompt and all(new is old for new, old in zip(answers, row.answers, strict=True))

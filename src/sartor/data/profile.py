@@ -20,7 +20,7 @@ from sartor.data.features import words
 from sartor.data.language import clear
 from sartor.data.mislabels import rank
 from sartor.data.quality import boilerplate, ends, faults
-from sartor.data.rows import Example, Row, Text
+from sartor.data.rows import Example, Prompt, Row, Text
 from sartor.data.sampling import sample
 from sartor.data.similarity import WORD
 from sartor.data.split import PARTS, Splits
@@ -126,6 +126,8 @@ def profile(dataset: Dataset, splits: Splits, *, originals: NDArray[np.bool_] | 
             texts.append(_length(said))
         else:
             asks.append(_length(asked(row)))
+            if isinstance(row, Prompt):
+                continue
             answers.append(_length(said))
             quality["boilerplate"] += boilerplate(said)
             quality["no end"] += ends(said) is False
@@ -182,7 +184,7 @@ def _languages(rows: list[Row]) -> dict[str, dict[str, int]]:
             said.setdefault("text", []).append(row.text)
         else:
             said.setdefault("prompt", []).append(asked(row))
-            if not (isinstance(row, Example) and row.label is not None):
+            if not isinstance(row, Prompt) and not (isinstance(row, Example) and row.label is not None):
                 said.setdefault("answer", []).append(row.answer_text())
     counts = {whose: Counter(code or "" for code in clear(texts)) for whose, texts in said.items()}
     return {whose: dict(found.most_common()) for whose, found in counts.items()}

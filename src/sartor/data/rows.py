@@ -260,8 +260,24 @@ class Ranking(Row):
         return "\n".join(message.content for message in self.answers[self.scores.index(max(self.scores))])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt(Row):
+    """What a model is asked, without an answer: it writes its own, and is rewarded for it."""
+
+    kind: ClassVar[str] = "prompt"
+    messages: tuple[Message, ...]
+    """The last turn is the user's, or a tool's"""
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    def prompt_text(self) -> str:
+        return "\n".join(message.content for message in self.messages)
+
+    def answer_text(self) -> str:
+        return ""
+
+
 KINDS: dict[str, type[Row]] = {
-    kind.kind: kind for kind in (Example, Text, Preference, Judged, Ranking, Scored, Labelled, Tagged)
+    kind.kind: kind for kind in (Example, Text, Preference, Judged, Ranking, Scored, Labelled, Tagged, Prompt)
 }
 COMPARED: frozenset[str] = frozenset({Preference.kind, Judged.kind, Ranking.kind})
 """Kinds of rows that hold answers and how good they are."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import unicodedata
 
-from sartor.data.rows import Example, Judged, Message, Preference, Ranking, Row
+from sartor.data.rows import Example, Judged, Message, Preference, Prompt, Ranking, Row
 
 
 def asked(row: Row) -> str:
@@ -16,6 +16,8 @@ def asked(row: Row) -> str:
             turns = row.prompt()
         case Preference() | Judged() | Ranking():
             turns = row.prompt
+        case Prompt():
+            turns = row.messages
         case _:
             return row.prompt_text()
     own = "\n".join(turn.content for turn in turns if turn.role != "system")

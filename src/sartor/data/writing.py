@@ -17,7 +17,7 @@ from typing import Any
 from sartor.data.formats._fields import BadRow
 from sartor.data.ledger import difference
 from sartor.data.recognition import Shape
-from sartor.data.rows import Example, Judged, Labelled, Message, Preference, Ranking, Row, Scored, Tagged, Text
+from sartor.data.rows import Example, Judged, Labelled, Message, Preference, Prompt, Ranking, Row, Scored, Tagged, Text
 
 PAIR = ("sentence1", "sentence2")
 """Columns of two texts that are scored together."""
@@ -40,7 +40,7 @@ def as_read(record: Mapping[str, Any], before: Row, after: Row, shape: Shape) ->
 
 
 def as_ours(row: Row) -> dict[str, Any]:
-    """The row as messages, text, preference, judged, ranking, scored, labelled or tagged record, its other columns beside it."""
+    """The row as messages, text, preference, judged, ranking, scored, labelled, tagged or prompt record, its other columns beside it."""
     match row:
         case Scored():
             body: dict[str, Any] = dict(zip(PAIR if len(row.texts()) > 1 else ("text",), row.texts(), strict=True))
@@ -65,6 +65,10 @@ def as_ours(row: Row) -> dict[str, Any]:
         case Ranking():
             answers = [[_turn(turn) for turn in turns] for turns in row.answers]
             body = {"prompt": [_turn(turn) for turn in row.prompt], "answers": answers, "scores": list(row.scores)}
+        case Prompt():
+            body = {"prompt": [_turn(turn) for turn in row.messages]}
+            if row.tools:
+                body["tools"] = [dict(tool) for tool in row.tools]
         case _:
             raise TypeError(f"{type(row).__name__} has no form of ours")
     return body | {name: value for name, value in row.columns.items() if name not in body}

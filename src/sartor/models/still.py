@@ -62,3 +62,13 @@ class Still:
         """[R, k] fp32 output of the head."""
         with self._asked() as policy:
             return policy.score(batch)
+
+    def values(self, batch: Batch) -> torch.Tensor:
+        """[N] fp32 what the value head gives at the scored places."""
+        with self._asked() as policy:
+            return policy.values(batch)
+
+    def logp_and_values(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """`logp` and `values` from one pass of the model."""
+        with self._asked() as policy:
+            return policy.logp_and_values(batch)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from sartor.data.rows import Example, Judged, Origin, Preference, Ranking, Row, Text
+from sartor.data.rows import Example, Judged, Origin, Preference, Prompt, Ranking, Row, Text
 from sartor.errors import Problem, TokenError
 from sartor.events import Event, Progressed
 from sartor.tokens.batch import Rendered
@@ -104,7 +104,7 @@ class _Pass:
     def rows(self, dataset: Rows, indices: np.ndarray, emit: Callable[[Event], None]) -> Iterator[Rendered]:
         """Every rendering that is kept, then the reckoning."""
         self._note_padding()
-        if len(indices) and isinstance(dataset[int(indices[0])], Example | Preference | Judged | Ranking):
+        if len(indices) and isinstance(dataset[int(indices[0])], Example | Preference | Judged | Ranking | Prompt):
             self._note_turns()
         for done in range(0, len(indices), _CHUNK):
             chunk = [(index, dataset[index]) for index in indices[done : done + _CHUNK].tolist()]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sartor.data.rows import ROLES, Example, Message, Row, Text
+from sartor.data.rows import ROLES, Example, Message, Prompt, Row, Text
 from sartor.errors import Problem, TokenError
 from sartor.tokens.batch import Rendered
 from sartor.tokens.candidates import Candidate, apart, candidates, compared
@@ -140,6 +140,9 @@ class Renderer:
             if isinstance(entry, Problem):
                 results.append(entry)
                 continue
+            if isinstance(row, Prompt):
+                results.append(self._asked(row, index, entry.notes))
+                continue
             own = [(draft, next(encoded)) for draft in entry.drafts]
             try:
                 weighed = [self._weigher.weigh(draft, encoding, index) for draft, encoding in own]
@@ -237,12 +240,24 @@ class Renderer:
                 return _Drafted(*self._draft_text(row))
             if isinstance(row, Example):
                 return _Drafted(*self._draft_chat(row))
+            if isinstance(row, Prompt):
+                return _Drafted([], Notes(controls=self._found(row.messages, row.tools)))
             answers = candidates(row)
             if answers is not None:
                 return self._draft_candidates(answers)
         except (Fault, Refused, TokenError) as fault:
             return _problem(fault, row)
         return _problem(Fault("T201", f"a row of kind {row.kind} holds no single answer to learn"), row)
+
+    def _asked(self, row: Prompt, index: int, notes: Notes) -> Tokens | Problem:
+        """A prompt alone, which ends where an answer begins; its weight is on that token."""
+        try:
+            ids = self.prompt(row.messages, row.tools)
+        except TokenError as fault:
+            return _problem(fault, row)
+        weight = np.zeros(len(ids), np.float32)
+        weight[-1] = 1.0
+        return Tokens([Rendered(ids, weight, index)], notes)
 
     def _draft_text(self, row: Text) -> tuple[list[Draft], Notes]:
         bos, eos = (self.vocabulary.named.get(name, "") for name in ("bos_token", "eos_token"))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sartor.data.bias.mentions import Attribute, Finder
 from sartor.data.bias.outcomes import refuses, sentiment
 from sartor.data.dataset import Dataset
-from sartor.data.rows import Example, Text
+from sartor.data.rows import Example, Prompt, Text
 from sartor.data.similarity import WORD
 from sartor.data.wording import answered, asked
 
@@ -114,9 +114,10 @@ def gather(
             # No comparison asks what became of it.
             continue
         labelled = isinstance(row, Example) and row.label is not None
-        said = asked(row) if labelled or isinstance(row, Text) else answered(row)
+        unanswered = isinstance(row, Text | Prompt)
+        said = asked(row) if labelled or unanswered else answered(row)
         feeling[place] = sentiment(said)
-        if not labelled and not isinstance(row, Text):
+        if not labelled and not unanswered:
             refused[place], length[place] = refuses(said), np.log1p(len(WORD.findall(said)))
     seen(count)
     return Table(

@@ -16,7 +16,7 @@ from typing import Any
 
 from sartor.data.checks._sightings import Sightings, percent
 from sartor.data.dataset import Dataset
-from sartor.data.rows import Example, Text
+from sartor.data.rows import Example, Prompt, Text
 from sartor.data.split import Splits
 from sartor.data.watching import Look, Watcher
 from sartor.errors import Problem
@@ -88,7 +88,7 @@ class _Watcher:
 
     def see(self, at: int, look: Look) -> None:
         row = look.row
-        if isinstance(row, Text) or (isinstance(row, Example) and row.label is not None):
+        if isinstance(row, Text | Prompt) or (isinstance(row, Example) and row.label is not None):
             return
         answer = look.answer.strip()
         value = _parsed(answer)

@@ -11,7 +11,7 @@ import numpy as np
 
 from sartor.data.checks._sightings import further_lines, percent
 from sartor.data.dataset import Dataset
-from sartor.data.rows import Example, Text
+from sartor.data.rows import Example, Prompt, Text
 from sartor.data.split import Splits
 from sartor.data.watching import Look, Watcher
 from sartor.data.wording import fingerprint64
@@ -39,7 +39,7 @@ class _Watcher:
 
     def see(self, at: int, look: Look) -> None:
         row = look.row
-        if not isinstance(row, Text) and not (isinstance(row, Example) and row.label is not None):
+        if not isinstance(row, Text | Prompt) and not (isinstance(row, Example) and row.label is not None):
             self._said[at] = fingerprint64(look.answered)
 
     def problems(self) -> Iterator[Problem]:

@@ -27,7 +27,7 @@ from sartor.data.dataset import Dataset
 from sartor.data.groups import is_among
 from sartor.data.literal import around_code, is_json, whole
 from sartor.data.outcome import On, Outcome, Short, texts, with_texts
-from sartor.data.rows import Example, Judged, Message, Preference, Ranking, Row, Text
+from sartor.data.rows import Example, Judged, Message, Preference, Prompt, Ranking, Row, Text
 from sartor.data.similarity import WORD
 from sartor.data.wording import fingerprint64, normal
 
@@ -150,7 +150,7 @@ def _lines(text: str, goes: Callable[[str], bool]) -> str:
 def _systems(row: Row) -> set[str]:
     turns: tuple[Message, ...] = ()
     match row:
-        case Example():
+        case Example() | Prompt():
             turns = row.messages
         case Preference() | Judged() | Ranking():
             turns = row.prompt

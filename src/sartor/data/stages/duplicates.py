@@ -27,7 +27,7 @@ from sartor.data.clusters import cluster
 from sartor.data.dataset import Dataset
 from sartor.data.groups import Rows, first_equal, first_same
 from sartor.data.outcome import Drop, Outcome, Short
-from sartor.data.rows import Example, Judged, Labelled, Message, Preference, Ranking, Row, Scored, Tagged, Text
+from sartor.data.rows import Example, Judged, Labelled, Message, Preference, Prompt, Ranking, Row, Scored, Tagged, Text
 from sartor.data.wording import answered, asked, normal
 
 __all__ = ["Options", "decide"]
@@ -94,6 +94,8 @@ def _frame(row: Row) -> str:
             facts = [row.tags]
         case Example():
             turns, facts = row.messages, [row.label, row.tools]
+        case Prompt():
+            turns, facts = row.messages, [row.tools]
         case Judged():
             turns, facts = row.prompt, [row.liked]
         case Preference():

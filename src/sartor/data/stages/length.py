@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from sartor.data.outcome import Cleaner, Drop, Outcome
-from sartor.data.rows import Preference, Ranking, Row, Text
+from sartor.data.rows import Preference, Prompt, Ranking, Row, Text
 from sartor.data.similarity import WORD
 from sartor.data.wording import answered, asked
 from sartor.options import Options as Settings
@@ -77,7 +77,7 @@ def cleaner(options: Options) -> Cleaner:
 def _answers(row: Row) -> tuple[str, ...]:
     """What is answered; an answer that is a tool call counts by its calls."""
     match row:
-        case Text():
+        case Text() | Prompt():
             return ()
         case Preference():
             return tuple("\n".join(turn.content for turn in turns) for turns in (row.chosen, row.rejected))

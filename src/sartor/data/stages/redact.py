@@ -32,7 +32,7 @@ from sartor.data.dataset import Dataset
 from sartor.data.masks import OPEN_SECRET, KeyFile, keys_or_new, name_of, placeholder, width_for, write_keys
 from sartor.data.outcome import Drop, Outcome, Short, with_texts
 from sartor.data.personal import WORDS, Found, Kind, finder
-from sartor.data.rows import Example, Judged, Message, Preference, Ranking, Row
+from sartor.data.rows import Example, Judged, Message, Preference, Prompt, Ranking, Row
 from sartor.recipe.schema import Rule
 
 __all__ = ["Options", "decide"]
@@ -128,7 +128,7 @@ def _everywhere(row: Row, change: Callable[[str], str]) -> Row:
         changed = replace(changed, columns=columns)
     turns: Mapping[str, tuple[Message, ...]] = {}
     match changed:
-        case Example():
+        case Example() | Prompt():
             turns = {"messages": changed.messages}
         case Preference():
             turns = {"prompt": changed.prompt, "chosen": changed.chosen, "rejected": changed.rejected}
