@@ -34,8 +34,6 @@ class Rendered:
     """Index of the row in its dataset, so that every later message can name file and line."""
     labels: np.ndarray = field(default_factory=_no_labels)
     """float32 [K], what is known of the row beside its text: the number of a class, a score, a rank; as its objective reads it."""
-    second: int = 0
-    """Where the second of two texts begins in a row that is read as a pair; 0: there is one text."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,8 +76,6 @@ class Batch:
     """[R, K] float32, the labels of each row; NaN behind those of a row that has fewer than another"""
     group: torch.Tensor
     """[R] int64, 0, 1, ...: rows with one number belong together, such as the answers to one prompt"""
-    second: torch.Tensor
-    """[R] int64, the position in its row at which the second of two texts begins; 0: there is one text"""
     columns: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """By name, [N] each: what else is known of every scored place, in the order of `at`"""
     draw: int = 0
@@ -104,7 +100,7 @@ class Batch:
         return replace(self, **moved, columns=columns)
 
 
-_TENSORS = ("ids", "position", "at", "target", "weight", "row", "last", "scale", "labels", "group", "second")
+_TENSORS = ("ids", "position", "at", "target", "weight", "row", "last", "scale", "labels", "group")
 
 
 def collate(rows: Sequence[Rendered], groups: Sequence[int] | None = None) -> Batch:
@@ -147,7 +143,6 @@ def _of_rows(rows: Sequence[Rendered], groups: Sequence[int] | None) -> dict[str
         "scale": torch.tensor([float(row.weight.max(initial=0.0)) for row in rows], dtype=torch.float32),
         "labels": torch.from_numpy(labels),
         "group": torch.tensor(range(len(rows)) if groups is None else groups, dtype=torch.int64),
-        "second": torch.tensor([row.second for row in rows], dtype=torch.int64),
     }
 
 
@@ -173,7 +168,6 @@ def alone(batch: Batch) -> list[Batch]:
                 scale=batch.scale[index : index + 1],
                 labels=batch.labels[index : index + 1],
                 group=batch.group[index : index + 1] * 0,
-                second=batch.second[index : index + 1],
                 columns={name: column[own] for name, column in batch.columns.items()},
                 continues=(),
             )

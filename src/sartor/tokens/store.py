@@ -1,7 +1,7 @@
-"""Tokenised rows on disk, read through memory maps: memory does not grow with the data beyond 36 bytes a row.
+"""Tokenised rows on disk, read through memory maps: memory does not grow with the data beyond 32 bytes a row.
 
 Flat files: ids, the runs of equal loss weight, labels, and for each row where its own of these end and which row of the
-dataset it is, and where in it a second text begins. `tokens.json` is written last; a folder without it is not a token set.
+dataset it is. `tokens.json` is written last; a folder without it is not a token set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from sartor.tokens.batch import Rendered
 
 _RUN = np.dtype([("start", "<i4"), ("end", "<i4"), ("weight", "<f4")])
-_ROW = np.dtype([("ids", "<i8"), ("runs", "<i8"), ("labels", "<i8"), ("row", "<i8"), ("second", "<i4")])
+_ROW = np.dtype([("ids", "<i8"), ("runs", "<i8"), ("labels", "<i8"), ("row", "<i8")])
 _ID = np.dtype("<i4")
 _LABEL = np.dtype("<f4")
 _CHUNK = 1 << 14
@@ -48,7 +48,7 @@ class TokenSet:
     """A sequence of `Rendered` rows in a folder."""
 
     FILES = ("ids.bin", "runs.bin", "labels.bin", "rows.bin", "tokens.json")
-    VERSION = 3
+    VERSION = 2
     """Of the form of these files."""
 
     def __init__(self, folder: Path, facts: dict[str, int]) -> None:
@@ -88,13 +88,13 @@ class TokenSet:
     def __getitem__(self, index: int) -> Rendered:
         if not 0 <= index < self._count:
             raise IndexError(index)
-        ids_from, runs_from, labels_from, *_ = self._rows[index - 1].tolist() if index else (0, 0, 0)
-        ids_to, runs_to, labels_to, row, second = self._rows[index].tolist()
+        ids_from, runs_from, labels_from, _ = self._rows[index - 1].tolist() if index else (0, 0, 0, 0)
+        ids_to, runs_to, labels_to, row = self._rows[index].tolist()
         ids = np.array(self._ids[ids_from:ids_to], dtype=np.int32)
         weight = np.zeros(len(ids), dtype=np.float32)
         for start, end, value in self._runs[runs_from:runs_to].tolist():
             weight[start:end] = value
-        return Rendered(ids, weight, row, np.array(self._labels[labels_from:labels_to], dtype=np.float32), second)
+        return Rendered(ids, weight, row, np.array(self._labels[labels_from:labels_to], dtype=np.float32))
 
     def __iter__(self) -> Iterator[Rendered]:
         return (self[index] for index in range(len(self)))
@@ -144,7 +144,6 @@ def _write(rendered: Iterable[Rendered], paths: Sequence[Path]) -> dict[str, int
             entries["ids"], entries["runs"] = ends + tokens, np.cumsum(counts) + runs
             entries["labels"] = np.cumsum([len(row.labels) for row in chunk]) + labels
             entries["row"] = [row.row for row in chunk]
-            entries["second"] = [row.second for row in chunk]
             ids.write(np.concatenate([row.ids for row in chunk]).astype(_ID).tobytes())
             run_file.write(own.tobytes())
             label_file.write(np.concatenate([row.labels for row in chunk]).astype(_LABEL).tobytes())

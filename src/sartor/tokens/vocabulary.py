@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,16 @@ FILES = (
     "merges.txt",
 )
 _SLOW_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Ids of the control tokens round one text, and round two; None where two texts have no form of their own."""
+
+    single: tuple[tuple[int, ...], tuple[int, ...]]
+    """Before and behind."""
+    pair: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None
+    """Before, between and behind."""
 
 
 class Vocabulary:
@@ -98,6 +109,36 @@ class Vocabulary:
         """One more than the largest token id."""
         return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
 
+    @cached_property
+    def frame(self) -> Frame:
+        """The control tokens that the tokenizer itself puts round one text, and round two: [CLS] a [SEP] b [SEP]."""
+        from tokenizers import Tokenizer
+
+        own = Tokenizer.from_str(self._json)
+        own.no_truncation()
+        own.no_padding()
+        before, after = _around(own.encode("a").sequence_ids, own.encode("a").ids)
+        both = own.encode("a", "a")
+        middle = [index for index, text in zip(both.ids, both.sequence_ids, strict=True) if text is None]
+        if len(middle) == len(before) + len(after) == 0:
+            return Frame((before, after), None)
+        last = max(place for place, text in enumerate(both.sequence_ids) if text == 0)
+        first = both.sequence_ids.index(1)
+        start, end = _around(both.sequence_ids, both.ids)
+        between = tuple(both.ids[last + 1 : first])
+        return Frame((before, after), (start, between, end) if between else None)
+
+    @property
+    def text_frame(self) -> Frame:
+        """Beginning-of-text and end-of-text round a text, as far as the vocabulary has them: what a decoder reads."""
+        before, after = (() if index is None else (index,) for index in (self.bos_id, self.eos_id))
+        return Frame((before, after), None)
+
+    @property
+    def mask_id(self) -> int | None:
+        """Id that stands for a hidden token."""
+        return self._named_id("mask_token")
+
     @property
     def bos_id(self) -> int | None:
         """Id of the beginning-of-text token."""
@@ -156,6 +197,17 @@ class Vocabulary:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    def placed(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of a user's text, in which nothing is a control token, and the characters that each covers.
+
+        Raises:
+            TokenError: T223, T224.
+        """
+        if self.controls.pattern.search(text):
+            return self.controls.encode_marked(self.controls.mark(text, self.controls.pattern))
+        encoding = self.encodings([text])[0]
+        return encoding.ids, encoding.offsets
+
     def encode_many(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         """`encode` for many texts at once."""
         if special or not any(self.controls.pattern.search(text) for text in texts):
@@ -211,6 +263,12 @@ def check_size(vocabulary: Vocabulary, rows: int, label: str) -> list[Problem]:
             fix="use the tokenizer that belongs to this model",
         )
     ]
+
+
+def _around(texts: Sequence[int | None], ids: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Ids before the first text and behind the last one."""
+    inside = [place for place, text in enumerate(texts) if text is not None]
+    return tuple(ids[: inside[0]]), tuple(ids[inside[-1] + 1 :])
 
 
 _FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")

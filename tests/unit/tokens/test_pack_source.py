@@ -137,3 +137,17 @@ def same_batches(left, right):
 def test_no_rows_is_refused():
     with pytest.raises(ValueError, match="no rows"):
         TokenSource(tiny.Rows([]), size=StepSize(examples=1), micro_tokens=8, seed=0)
+
+
+def test_random_choices_are_new_in_every_epoch_and_the_same_after_a_resume() -> None:
+    def source() -> TokenSource:
+        return TokenSource(tiny.Rows(tiny.rows(6)), size=StepSize(examples=3), micro_tokens=30, seed=4, epochs=2.0)
+
+    whole = source()
+    seen = [{batch.draw for batch in whole.take().batches} for _ in range(4)]
+    assert seen[0] == seen[1] != seen[2] == seen[3]
+    assert all(len(each) == 1 for each in seen)
+    resumed = source()
+    resumed.restore({"epoch": 1, "cursor": 1, "done": 3})
+    assert {batch.draw for batch in resumed.take().batches} == seen[3]
+    assert {batch.draw for batch in resumed.again(5).batches} == seen[3]
