@@ -256,8 +256,12 @@ def _measure(metric: Metric, stats: np.ndarray, resampled: np.ndarray) -> _Measu
     total = stats.sum(axis=0)
     without = metric.combine(total - stats) if len(stats) > 1 else np.empty(0)
     value, each = float(metric.combine(total)), metric.combine(stats)
-    is_share = bool(np.isin(each, (0.0, 1.0)).all()) and math.isclose(value, each.mean(), abs_tol=1e-12)
-    return _Measured(value, each, without, resampled, each == 1 if is_share else None)
+    return _Measured(value, each, without, resampled, each == 1 if is_share(each, value) else None)
+
+
+def is_share(each: np.ndarray, value: float) -> bool:
+    """Whether a score is the share of rows that are right, given the score of [n] each row alone."""
+    return bool(np.isin(each, (0.0, 1.0)).all()) and math.isclose(value, each.mean(), abs_tol=1e-12)
 
 
 def _aligned(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, list[Outcome]]:

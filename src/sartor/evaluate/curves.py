@@ -74,6 +74,57 @@ def curve(
     return _svg(width, height, parts, "Training and validation loss over optimiser steps")
 
 
+def front(
+    points: Sequence[Mapping[str, Any]],
+    chosen: float,
+    task: Mapping[str, Any],
+    general: Mapping[str, Any],
+    *,
+    width: int,
+    height: int,
+) -> Markup:
+    """General ability over a task for mixtures of two models, better to the right and up; those that none beats are joined.
+
+    Points have alpha, task, general and front; an axis whose lower values are better runs backwards.
+    """
+    known = [point for point in points if point["task"] is not None and point["general"] is not None]
+    if not known:
+        return Markup("")
+    left, right, top, bottom = 64, 40, 34, 44
+    across = _ticks(min(each["task"] for each in known), max(each["task"] for each in known), 6)
+    upward = _ticks(min(each["general"] for each in known), max(each["general"] for each in known), 5)
+
+    def x(value: float) -> float:
+        share = (value - across[0]) / (across[-1] - across[0])
+        return left + (width - left - right) * (share if task["higher_is_better"] else 1 - share)
+
+    def y(value: float) -> float:
+        share = (value - upward[0]) / (upward[-1] - upward[0])
+        return height - bottom - (height - top - bottom) * (share if general["higher_is_better"] else 1 - share)
+
+    parts = []
+    for value in upward:
+        parts.append(_tag("line", x1=left, x2=width - right, y1=y(value), y2=y(value), class_="grid"))
+        text = score_text(value, True) if general["share"] else f"{value:,g}"
+        parts.append(_tag("text", text, x=left - 8, y=y(value) + 4, class_="tick end"))
+    for value in across:
+        text = score_text(value, True) if task["share"] else f"{value:,g}"
+        parts.append(_tag("text", text, x=x(value), y=height - bottom + 18, class_="tick middle"))
+    parts.append(_tag("text", general["metric"], x=left, y=top - 16, class_="tick"))
+    parts.append(_tag("text", task["metric"], x=width - right, y=height - 4, class_="tick end"))
+    places = [(x(each["task"]), y(each["general"])) for each in known]
+    best = sorted(place for place, each in zip(places, known, strict=True) if each["front"])
+    parts.append(_tag("polyline", points=_path(places), class_="trail"))
+    parts.append(_tag("polyline", points=_path(best), class_="edge"))
+    for (a, b), each in zip(places, known, strict=True):
+        kept = each["alpha"] == chosen
+        kind = "dot kept" if kept else "dot" if each["front"] else "beaten"
+        parts.append(_tag("circle", cx=a, cy=b, r=6 if kept else 4, class_=kind))
+        named = {0: "base", 1: "tuned"}.get(each["alpha"], f"{each['alpha']:g}" if kept else "")
+        parts.append(_tag("text", named, x=a, y=b - 10, class_="name middle"))
+    return _svg(width, height, parts, f"{general['metric']} over {task['metric']} between base and tuned model")
+
+
 def bars(scores: Mapping[str, Mapping[str, Any]], *, share: bool, width: int = 240) -> Markup:
     """One line per model: its interval with the value as a dot, all on one axis from the lowest to the highest bound."""
     known = {

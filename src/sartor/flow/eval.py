@@ -132,7 +132,7 @@ def evaluate(
     renderers = {name: renderer_for(folder) for name, folder in folders.items()}
     emit(Stage("data", data))
     with tempfile.TemporaryDirectory(prefix="sartor-eval-") as scratch:
-        dataset = Dataset.write(_rows(data, root), Path(scratch))
+        dataset = Dataset.write(rows_of(data, root), Path(scratch))
         task = _task(dataset[0])
         examples = choose_shots(dataset, range(len(dataset)), count=shots, seed=seed)
         taken = {shot.id for shot in examples}
@@ -176,7 +176,7 @@ def evaluate(
     )
 
 
-def _rows(data: str, root: Path) -> Iterator[Row]:
+def rows_of(data: str, root: Path) -> Iterator[Row]:
     """All rows of the data. Raises DataError after the last one with every fault."""
     findings = Findings()
     strange: list[Problem] = []

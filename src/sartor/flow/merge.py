@@ -114,8 +114,8 @@ def merge(
             raise ModelError(Problem("M192", what, fix="name a second model, or --last K for checkpoints of a run"))
         rule = _rule(how, count, shares, density, seed, checkpoints=bool(checkpoints))
         origin = _origin(found, base, rule, root)
-        named = [_named(folder, checkpoint) for folder, checkpoint in _pairs(found, checkpoints)]
-        facts = _facts(found[0]) | {"merged": _lineage(rule, named, origin, as_adapter=as_adapter)}
+        parents = [named(folder, checkpoint) for folder, checkpoint in _pairs(found, checkpoints)]
+        facts = facts_of(found[0]) | {"merged": _lineage(rule, parents, origin, as_adapter=as_adapter)}
         _same_text([*found, *([origin] if origin else [])], emit)
         emit(Stage("merge", f"{how} of {count}"))
         folders = [
@@ -129,10 +129,10 @@ def merge(
             if checkpoints and found[0].base is None:
                 opened = [overlaid(opened[0], checkpoint) for checkpoint in checkpoints]
             form = stored(found[0].root, found[0].reference)
-            writers, forms = _model_writers(
+            writers, forms = model_writers(
                 form, opened, stored(origin, origin.reference) if origin else None, rule, emit
             )
-        writers |= _text_writers(found[0]) | {"sartor.json": _json_writer(facts)}
+        writers |= text_writers(found[0]) | {"sartor.json": json_writer(facts)}
         total = sum(each.bytes for each in forms.values())
         atomic.publish(out, writers, about=facts["merged"], needs=total)
     lineage = facts["merged"]
@@ -150,10 +150,10 @@ def merge_adapter(folder: ModelFolder, out: Path) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="sartor-merge-") as scratch:
         rule = Rule("average", (1.0,))
-        facts = _facts(folder) | {"merged": _lineage(rule, [_named(folder, None)], None, as_adapter=False)}
+        facts = facts_of(folder) | {"merged": _lineage(rule, [named(folder, None)], None, as_adapter=False)}
         form = stored(folder.root, folder.reference)
-        writers, forms = _model_writers(form, [whole(folder, Path(scratch) / "0")], None, rule, lambda event: None)
-        writers |= _text_writers(folder) | {"sartor.json": _json_writer(facts)}
+        writers, forms = model_writers(form, [whole(folder, Path(scratch) / "0")], None, rule, lambda event: None)
+        writers |= text_writers(folder) | {"sartor.json": json_writer(facts)}
         needs = sum(each.bytes for each in forms.values())
         atomic.publish(out, writers, about=facts["merged"], needs=needs)
 
@@ -235,7 +235,7 @@ def _pairs(found: Sequence[ModelFolder], checkpoints: Sequence[Path]) -> list[tu
     return [(found[0], checkpoint) for checkpoint in checkpoints] or [(folder, None) for folder in found]
 
 
-def _named(folder: ModelFolder, checkpoint: Path | None) -> dict[str, Any]:
+def named(folder: ModelFolder, checkpoint: Path | None) -> dict[str, Any]:
     """A model by its path and the hash of everything that decides what it computes."""
     files = [*weights(folder.path), *(weights(folder.base.path) if folder.base else ())]
     if checkpoint is not None:
@@ -259,11 +259,12 @@ def _lineage(
         "density": rule.density if rule.how in SPARSE else None,
         "seed": rule.seed if rule.how == "dare" else None,
         "models": [dict(model) for model in models],
-        "base": None if base is None else _named(base, None),
+        "base": None if base is None else named(base, None),
     }
 
 
-def _facts(folder: ModelFolder) -> dict[str, Any]:
+def facts_of(folder: ModelFolder) -> dict[str, Any]:
+    """What training noted beside a model, as far as it is true of another form of it."""
     path = folder.path / "sartor.json"
     facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return {key: facts[key] for key in KEPT_FACTS if key in facts}
@@ -283,7 +284,7 @@ def _same_text(folders: Sequence[ModelFolder], emit: Emit) -> None:
             emit(Noted("warning", "M195", said))
 
 
-def _model_writers(
+def model_writers(
     form: Weights, models: Sequence[Weights], base: Weights | None, rule: Rule, emit: Emit
 ) -> tuple[dict[str, Saver], dict[str, Form]]:
     """Writers of the weights in the files and types of `form`, and of its configuration."""
@@ -318,7 +319,7 @@ def _model_writers(
     if (form.root.path / INDEX).exists():
         places = {name: file.name for file, wanted in files.items() for name in wanted}
         total = sum(each.bytes for each in form.forms.values())
-        writers[INDEX] = _json_writer({"metadata": {"total_size": total}, "weight_map": places})
+        writers[INDEX] = json_writer({"metadata": {"total_size": total}, "weight_map": places})
     return writers, form.forms
 
 
@@ -329,10 +330,10 @@ def _adapter_writers(adapters: Adapters, facts: dict[str, Any]) -> tuple[dict[st
 
     held = Quantization.of(adapters.folders[0])
     facts["quantization"] = held.json() if held else None
-    return {ADAPTER: adapters.write, "adapter_config.json": _json_writer(adapters.config)}, adapters.forms
+    return {ADAPTER: adapters.write, "adapter_config.json": json_writer(adapters.config)}, adapters.forms
 
 
-def _text_writers(folder: ModelFolder) -> dict[str, Saver]:
+def text_writers(folder: ModelFolder) -> dict[str, Saver]:
     """Tokenizer and template of a model."""
     renderer = renderer_for(folder)
     writers: dict[str, Saver] = {file.name: partial(_copy, file) for file in renderer.vocabulary.files}
@@ -347,5 +348,6 @@ def _write(text: str, to: Path) -> None:
     to.write_text(text, encoding="utf-8")
 
 
-def _json_writer(body: Mapping[str, Any]) -> Saver:
+def json_writer(body: Mapping[str, Any]) -> Saver:
+    """Writes a JSON object."""
     return partial(_write, json.dumps(dict(body), indent=1, ensure_ascii=False) + "\n")

@@ -8,11 +8,9 @@ it is not the mean of the updates, which only a whole model can hold in the same
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,10 +18,12 @@ import torch
 from sartor.errors import ModelError, Problem
 from sartor.models.merging import Rule, weighted
 from sartor.models.quantization import Quantization
-from sartor.models.weights import ADAPTER, DTYPES, is_plain_lora, scale_of
+from sartor.models.weights import ADAPTER, DTYPES, adapter_settings, is_plain_lora, scale_of
 from sartor.store.tensors import Stored, forms, write_each
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sartor.models.catalog import ModelFolder
 
 
@@ -32,7 +32,7 @@ class Adapters:
 
     def __init__(self, folders: Sequence[ModelFolder], rule: Rule) -> None:
         self.folders, self.rule = folders, rule
-        self.settings = [_settings(folder) for folder in folders]
+        self.settings = [adapter_settings(folder.path) for folder in folders]
         self.forms = forms(folders[0].path / ADAPTER)
         what = next(self._obstacles(), None)
         if what is not None:
@@ -87,9 +87,3 @@ class Adapters:
         else:
             made = replace(self.rule, weights=weights).merge(name, tensors, torch.zeros_like(tensors[0]))
         return made.to(DTYPES[self.forms[name].dtype])
-
-
-def _settings(folder: ModelFolder) -> dict[str, Any]:
-    path = folder.path / "adapter_config.json"
-    body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return body

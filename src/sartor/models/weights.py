@@ -51,6 +51,7 @@ IGNORED = frozenset(
 """Settings of a model that do not enter its hidden states and logits."""
 
 Change = Callable[[torch.Tensor], torch.Tensor]
+"""Gives a new tensor: the one it takes may be the file itself, and is read again."""
 
 
 @dataclass(frozen=True)
@@ -117,15 +118,26 @@ def whole(folder: ModelFolder, scratch: Path) -> Weights:
 
     Raises ModelError M190 for an adapter that cannot be merged into its base, M193 for weights that are not numbers to merge.
     """
-    root = stored(folder.root, folder.reference)
+    base = origin(folder)
     if folder.base is None:
-        return root
-    settings = json.loads((folder.path / "adapter_config.json").read_text(encoding="utf-8"))
-    quantization = Quantization.of(folder)
-    base = root if quantization is None else _dequantised(root, quantization)
+        return base
+    settings = adapter_settings(folder.path)
     if is_plain_lora(settings, folder.path):
         return _with_updates(base, folder.path, settings)
     return _by_peft(base, folder, scratch)
+
+
+def origin(folder: ModelFolder) -> Weights:
+    """The base of an adapter as the adapter was trained on it; of a whole model itself."""
+    root, quantization = stored(folder.root, folder.reference), Quantization.of(folder)
+    return root if quantization is None else _dequantised(root, quantization)
+
+
+def adapter_settings(folder: Path) -> dict[str, Any]:
+    """adapter_config.json; empty where there is none."""
+    path = folder / "adapter_config.json"
+    body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return body
 
 
 def stored(folder: ModelFolder, label: str) -> Weights:
@@ -168,7 +180,7 @@ def _turned(model: PreTrainedModel) -> set[str]:
 def is_plain_lora(settings: Mapping[str, Any], folder: Path) -> bool:
     """Whether the formula at the top is all there is to an adapter."""
     more = {key for key, value in settings.items() if value and key not in SETTLED and (key, value) != ("bias", "none")}
-    names = forms(folder / ADAPTER) if not more and settings["peft_type"] == "LORA" else {}
+    names = forms(folder / ADAPTER) if not more and settings.get("peft_type") == "LORA" else {}
     return bool(names) and all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
 
 
@@ -184,7 +196,7 @@ def _with_updates(base: Weights, folder: Path, settings: Mapping[str, Any]) -> W
     def added(layer: str, name: str, weight: torch.Tensor) -> torch.Tensor:
         down, up = (updates[f"{layer}.lora_{letter}.weight"].float() for letter in "AB")
         update = up @ down
-        return weight.add_(update.T if name in turned else update, alpha=scale)
+        return torch.add(weight, update.T if name in turned else update, alpha=scale)
 
     changes = dict(base.changes)
     known = base.forms

@@ -240,3 +240,11 @@ def test_a_file_is_written_one_tensor_at_a_time(tmp_path: Path) -> None:
         write_each(
             tmp_path / "wrong.safetensors", wanted, lambda name: tensors[name][:1] if name == "half" else tensors[name]
         )
+
+
+def test_reading_twice_gives_the_same(tmp_path: Path) -> None:
+    """The file is mapped into memory: nothing may be changed in place."""
+    weights = whole(adapter(tiny.save_folder(tmp_path / "base"), tmp_path / "adapter"), tmp_path / "scratch")
+    tensors = weights.tensors()
+    once = {name: tensor.clone() for name, tensor in tensors.items()}
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in once.items())
