@@ -137,6 +137,8 @@ class Progress:
             case Started():
                 self.step = self.first = event.step
                 self.steps, self.began = event.steps, now
+                self.train, self.validation, self.best, self.lowest = [], [], None, float("inf")
+                self.recent.clear()
             case Stepped():
                 self.step, self.steps, self.memory = event.step, event.steps, event.memory_bytes
                 self.train.append(event.loss)

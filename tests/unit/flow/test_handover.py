@@ -28,7 +28,7 @@ def handed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Prepared, str, Pat
     with Run.into(home / "out", "job", "0" * 64) as run:
         prepared = prepare(load(recipe, ["seed=5"]), run.folder / "data", lambda event: None)
         tools = bench(prepared, lambda event: None)
-        call = hand_over(prepared, tools, run, run.stage(0, "sft"))
+        call = hand_over(prepared, tools, run, run.stage(0, "sft"), number=0, data=run.folder / "data")
     return prepared, json.dumps(call), home
 
 
