@@ -15,7 +15,8 @@ from sartor.engine.optimizers import adamw
 from sartor.engine.schedules import constant
 from sartor.engine.updater import Updater
 from sartor.events import Event
-from sartor.models.hf import random_causal
+from sartor.models.heads import HeadSpec
+from sartor.models.hf import random_model
 from sartor.models.load import policy_of
 from sartor.models.policy import CausalPolicy
 from sartor.objectives import sft
@@ -37,14 +38,103 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", **_COMMON, "sliding_window": 4},
     "phi3": {"model_type": "phi3", **_COMMON},
 }
-"""The architectures every feature must work with."""
+"""The decoders every feature must work with."""
+_ENCODER = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "pad_token_id": 2, "bos_token_id": 0, "eos_token_id": 1,
+            "cls_token_id": 0, "sep_token_id": 1}  # fmt: skip
+_STEADY = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "bert": {"model_type": "bert", **_ENCODER, **_STEADY, "max_position_embeddings": 256},
+    "roberta": {"model_type": "roberta", **_ENCODER, **_STEADY, "max_position_embeddings": 259, "type_vocab_size": 1},
+    "distilbert": {
+        "model_type": "distilbert",
+        "vocab_size": VOCABULARY,
+        "dim": 32,
+        "hidden_dim": 64,
+        "n_layers": 2,
+        "n_heads": 4,
+        "max_position_embeddings": 256,
+        "pad_token_id": 2,
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+        "seq_classif_dropout": 0.0,
+    },
+    "modernbert": {
+        "model_type": "modernbert",
+        **_ENCODER,
+        "max_position_embeddings": 256,
+        "local_attention": 8,
+        "num_hidden_layers": 3,
+        "global_attn_every_n_layers": 2,
+    },
+    "deberta": {
+        "model_type": "deberta-v2",
+        **_ENCODER,
+        **_STEADY,
+        "max_position_embeddings": 256,
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "pooler_hidden_size": 32,
+    },
+}
+"""Models that read both ways."""
+ENCODER_DECODERS: dict[str, dict[str, Any]] = {
+    "t5": {
+        "model_type": "t5",
+        "vocab_size": VOCABULARY,
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_heads": 4,
+        "dropout_rate": 0.0,
+        "n_positions": 256,
+        "pad_token_id": 2,
+        "eos_token_id": 1,
+        "decoder_start_token_id": 2,
+    },
+    "bart": {
+        "model_type": "bart",
+        "vocab_size": VOCABULARY,
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 64,
+        "decoder_ffn_dim": 64,
+        "max_position_embeddings": 256,
+        "dropout": 0.0,
+        "pad_token_id": 2,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "decoder_start_token_id": 1,
+        "forced_eos_token_id": None,
+    },
+}
+"""Models that read one text and write another."""
+EVERY = CONFIGS | ENCODERS | ENCODER_DECODERS
 
 
 def policy(
     name: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32, kernels: bool = True, **changes: Any
-) -> CausalPolicy:
-    """A probed policy over a random model."""
-    return policy_of(random_causal({**CONFIGS[name], **changes}, seed=seed).to(dtype), kernels=kernels)
+) -> Any:
+    """A probed policy over a random model with words."""
+    return policy_of(random_model({**EVERY[name], **changes}, seed=seed).to(dtype), kernels=kernels)
+
+
+def headed(
+    name: str,
+    head: HeadSpec,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    kernels: bool = True,
+    **changes: Any,
+) -> Any:
+    """A probed policy over a random model with a head."""
+    model = random_model({**EVERY[name], **changes}, seed=seed, head=head).to(dtype)
+    return policy_of(model, kernels=kernels, head=head)
 
 
 class Rows:
@@ -136,7 +226,7 @@ def weights(over: CausalPolicy) -> dict[str, torch.Tensor]:
 
 def save_folder(folder: Path, name: str = "llama", *, seed: int = 0) -> Path:
     """A Hugging Face folder with random weights (no tokenizer)."""
-    random_causal(CONFIGS[name], seed=seed).save_pretrained(folder)
+    random_model(EVERY[name], seed=seed).save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text())["model_type"]
     return folder
 

@@ -5,22 +5,35 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     AttentionInterface,
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PretrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils import logging as hf_logging
 
 from sartor.models.attention import NAME, attend_rows
+
+if TYPE_CHECKING:
+    from sartor.models.base import Kind
+    from sartor.models.heads import HeadSpec, Place
 
 AttentionInterface.register(NAME, attend_rows)
 hf_logging.disable_progress_bar()
@@ -30,56 +43,151 @@ DROPOUTS = ("attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hid
 """Names under which model configurations keep the probability of their dropout layers."""
 
 
+_WORDS: dict[Kind, Any] = {
+    "causal": AutoModelForCausalLM,
+    "encoder": AutoModelForMaskedLM,
+    "encoder_decoder": AutoModelForSeq2SeqLM,
+}
+_HEADED: dict[Place, tuple[Any, Any]] = {
+    "sequence": (AutoModelForSequenceClassification, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING),
+    "tokens": (AutoModelForTokenClassification, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING),
+}
+
+
 def load_causal(
+    folder: Path, *, dtype: torch.dtype, attention: str, overrides: Mapping[str, Any]
+) -> tuple[PreTrainedModel, list[str]]:
+    """As `load_model`, without a head."""
+    return load_model(folder, read_config(folder, overrides), dtype=dtype)[:2]
+
+
+def kind_of(config: PretrainedConfig) -> Kind | None:
+    """What a configuration makes, by which of transformers' model classes take it; None: nothing that reads text."""
+    own = type(config)
+    if getattr(config, "is_encoder_decoder", False):
+        return "encoder_decoder" if own in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING else None
+    if own in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
+        return "encoder"
+    if own in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return "causal"
+    return "encoder" if own in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING else None
+
+
+def takes_head(config: PretrainedConfig, head: HeadSpec) -> bool:
+    """Whether transformers has a model of this configuration with such a head."""
+    return type(config) in _HEADED[head.place][1]
+
+
+def read_config(folder: Path, overrides: Mapping[str, Any], head: HeadSpec | None = None) -> PretrainedConfig:
+    """config.json with other values, and with what `head` says."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    for key, value in {**overrides, **(head.config() if head else {})}.items():
+        setattr(config, key, value)
+    return config
+
+
+def load_model(
     folder: Path,
+    config: PretrainedConfig,
     *,
     dtype: torch.dtype,
-    attention: str,
-    overrides: Mapping[str, Any],
+    head: HeadSpec | None = None,
+    fresh: bool = False,
+    seed: int = 0,
     quantization: Mapping[str, Any] | None = None,
     device: str = "cpu",
-) -> tuple[PreTrainedModel, list[str]]:
-    """A causal language model from a folder of safetensors, and the names of weights that were missing or unexpected.
+) -> tuple[PreTrainedModel, list[str], list[str]]:
+    """A model from a folder of safetensors, the names of weights that were missing or unexpected, and of those drawn anew.
 
-    With `quantization`, settings of transformers' BitsAndBytesConfig, its layers are quantised on `device`.
+    Args:
+        config: from `read_config`; `kind_of` and `takes_head` must know it.
+        head: what stands on the hidden states; None: words.
+        fresh: draw the head anew from `seed` whatever the folder has of one.
+        quantization: settings of transformers' BitsAndBytesConfig; layers are quantised on `device`.
     """
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    for key, value in overrides.items():
-        setattr(config, key, value)
-    quantised: dict[str, Any] = {}
+    kind = kind_of(config)
+    assert kind is not None
+    more: dict[str, Any] = {"attn_implementation": "sdpa"} if kind == "causal" else {}
     if quantization is not None:
-        quantised = {"quantization_config": BitsAndBytesConfig(**quantization), "device_map": {"": device}}
-    model, info = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=config,
-        dtype=dtype,
-        attn_implementation=attention,
-        local_files_only=True,
-        use_safetensors=True,
-        output_loading_info=True,
-        **quantised,
-    )
-    wrong = [
-        f"{kind[:-5]} {key}" for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in info[kind]
-    ]
-    return model, wrong
+        more |= {"quantization_config": BitsAndBytesConfig(**quantization), "device_map": {"": device}}
+    if fresh and head is not None:
+        more["key_mapping"] = {rf"^({'|'.join(_beside_trunk(skeleton(folder, head)))})\.": "left_out."}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, info = _auto(kind, head).from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            **more,
+        )
+    found = {name: {str(key) for key in info[f"{name}_keys"]} for name in ("missing", "unexpected", "mismatched")}
+    drawn = _drawn(found["missing"], model, skeleton(folder)) if fresh else set()
+    found["missing"] -= drawn
+    if head is not None or kind != "causal":
+        found["unexpected"] -= _left_out(found["unexpected"], model)
+    return model, [f"{name} {key}" for name, keys in found.items() for key in sorted(keys)], sorted(drawn)
+
+
+def _auto(kind: Kind, head: HeadSpec | None) -> Any:
+    return _WORDS[kind] if head is None else _HEADED[head.place][0]
+
+
+def _bare(name: str, model: PreTrainedModel) -> str:
+    """A weight's name in the trunk, however the trunk is called."""
+    return name.removeprefix(f"{model.base_model_prefix}.")
+
+
+def _drawn(missing: set[str], model: PreTrainedModel, words: PreTrainedModel) -> set[str]:
+    """Which of the missing weights a head of words does without, so that they belong to the new head."""
+    trunk = {_bare(name, words) for name in words.state_dict()}
+    return {name for name in missing if _bare(name, model) not in trunk}
+
+
+def _left_out(unexpected: set[str], model: PreTrainedModel) -> set[str]:
+    """Which of a file's further weights belong to another head than the model's, and not to its trunk."""
+    with torch.device("meta"):
+        trunk = list(AutoModel.from_config(model.config).state_dict())
+    parts = {name.split(".")[0] for name in trunk}
+    return {name for name in unexpected if _bare(name, model) in trunk or _bare(name, model).split(".")[0] not in parts}
+
+
+def _beside_trunk(model: PreTrainedModel) -> list[str]:
+    return [name for name, part in model.named_children() if part is not model.base_model]
 
 
 def random_causal(config: Mapping[str, Any], *, seed: int) -> PreTrainedModel:
     """A causal language model with freshly drawn fp32 weights, from the contents of a config.json."""
-    fields = dict(config)
-    settings = AutoConfig.for_model(fields.pop("model_type"), **fields)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(_config(config), dtype=torch.float32)
     return model
 
 
-def skeleton(folder: Path) -> PreTrainedModel:
-    """The causal language model of a folder without its numbers: names, shapes and settings."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+def random_model(config: Mapping[str, Any], *, seed: int, head: HeadSpec | None = None) -> PreTrainedModel:
+    """A model of whatever kind the contents of a config.json describe, with freshly drawn fp32 weights."""
+    settings = _config({**config, **(head.config() if head else {})})
+    kind = kind_of(settings)
+    assert kind is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: PreTrainedModel = _auto(kind, head).from_config(settings, dtype=torch.float32)
+    return model
+
+
+def _config(fields: Mapping[str, Any]) -> PretrainedConfig:
+    fields = dict(fields)
+    made: PretrainedConfig = AutoConfig.for_model(fields.pop("model_type"), **fields)
+    return made
+
+
+def skeleton(folder: Path, head: HeadSpec | None = None) -> PreTrainedModel:
+    """The model of a folder without its numbers: names, shapes and settings."""
+    config = read_config(folder, {}, head)
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+        model: PreTrainedModel = _auto(kind_of(config) or "causal", head).from_config(config)
     return model
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -10,16 +10,20 @@ import torch
 from sartor.errors import ModelError, Problem
 from sartor.models import liger
 from sartor.models.attention import NAME
+from sartor.models.base import Exactness, Kind, ModelPolicy
 from sartor.models.catalog import ModelFolder
+from sartor.models.encoder import EncoderPolicy, separator
+from sartor.models.encoder_decoder import EncoderDecoderPolicy
 from sartor.models.fuse import fuse
-from sartor.models.hf import DROPOUTS, load_causal
-from sartor.models.policy import CausalPolicy, Exactness
+from sartor.models.heads import HeadSpec
+from sartor.models.hf import DROPOUTS, kind_of, load_model, read_config, takes_head
+from sartor.models.policy import CausalPolicy
 from sartor.models.probe import LENGTHS, probe, sample
 from sartor.models.quantization import Quantization
 from sartor.tokens.batch import collate
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 Dtype = Literal["float32", "bfloat16"]
 TORCH_DTYPE: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -33,27 +37,48 @@ def load(
     dropout: float = 0.0,
     kernels: bool = True,
     quantization: Quantization | None = None,
-) -> CausalPolicy:
+    head: HeadSpec | None = None,
+    seed: int = 0,
+) -> ModelPolicy:
     """Load a model or an adapter on its base, and measure which shortcuts are exact for it.
 
-    `dropout` sets the probability of the model's own dropout layers; `kernels` allows the compiled ones on a CPU. Raises ModelError when weights are missing (M110),
-    do not fit (M110), are not finite (M111), or when the model has no dropout to set (M112). `quantization` holds linear
-    layers in 4 bits; an adapter that was trained so always is, and in no other `dtype` (M162).
+    Whether it is a decoder, an encoder or both is asked of its configuration. A folder that holds a head is opened with it.
+
+    Args:
+        dropout: the probability of the model's own dropout layers; 0 leaves them as they are.
+        kernels: whether the compiled ones may be used on a CPU.
+        quantization: holds linear layers in 4 bits; an adapter that was trained so always is, and in no other `dtype` (M162).
+        head: what is to stand on the hidden states: a fresh one drawn from `seed`, or the folder's own where that is of the
+            same kind with the same names.
+
+    Raises:
+        ModelError: weights are missing or do not fit (M110), are not finite (M111); the model has no dropout to set (M112);
+            transformers has no model of this architecture for text (M170), or none with such a head (M171).
     """
     root = folder.base or folder
     overrides = _dropout_overrides(root, dropout) if dropout else {}
     quantization = quantization or Quantization.of(folder)
+    stored = HeadSpec.of(folder.path, {} if folder.base else folder.config)
+    fresh = folder.base is not None or stored is None or (head is not None and not head.fits(stored))
+    head = head or stored
+    config = _checked(read_config(root.path, overrides, head), head, root)
+    more: dict[str, Any] = {"head": head, "fresh": fresh and head is not None, "seed": seed}
     if quantization is None:
-        model, wrong = load_causal(root.path, dtype=TORCH_DTYPE[dtype], attention="sdpa", overrides=overrides)
+        model, wrong, drawn = load_model(root.path, config, dtype=TORCH_DTYPE[dtype], **more)
     else:
-        model, wrong = _in_four_bits(folder, quantization, dtype, device, overrides)
+        _check_dtype(folder, quantization, dtype)
+        from sartor.models.quantized import load_quantized
+
+        model, wrong, drawn = load_quantized(root.path, config, quantization, device=device, **more)
     wrong = [entry for entry in wrong if not entry.startswith("missing") or not _tied(model, entry.split(" ", 1)[1])]
     if wrong:
         raise ModelError(
             Problem("M110", f"weights do not fit the configuration: {'; '.join(wrong[:5])}", file=str(root.path))
         )
     _check_finite(model.named_parameters() if quantization is None else stored_tensors(root), root)
-    policy = policy_of(model, device=device, kernels=kernels)
+    policy = policy_of(model, device=device, kernels=kernels, head=head, fresh=_modules(drawn, model))
+    if isinstance(policy, EncoderPolicy):
+        policy.separator = separator(folder.path if (folder.path / "tokenizer.json").is_file() else root.path)
     if folder.base is not None:
         from sartor.models.adapters import load_adapter
 
@@ -61,30 +86,75 @@ def load(
     return policy
 
 
-def policy_of(model: PreTrainedModel, *, device: str = "cpu", kernels: bool = True) -> CausalPolicy:
-    """A frozen policy over a model in memory: with kernels where they are exact, and probed."""
+POLICIES: dict[Kind, type[ModelPolicy]] = {
+    policy.kind: policy for policy in (CausalPolicy, EncoderPolicy, EncoderDecoderPolicy)
+}
+
+
+def policy_of(
+    model: PreTrainedModel,
+    *,
+    device: str = "cpu",
+    kernels: bool = True,
+    head: HeadSpec | None = None,
+    fresh: tuple[str, ...] = (),
+) -> ModelPolicy:
+    """A frozen policy over a model in memory, whose head is `head`: with kernels where they are exact, and probed.
+
+    `fresh` names modules of the trunk that belong to the head.
+    """
+    kind = kind_of(model.config)
+    assert kind is not None
     model.to(device)
-    model.set_attn_implementation(NAME)
     model.requires_grad_(False)
-    policy = CausalPolicy(model, device=torch.device(device), exact=Exactness(packs=True))
+    policy = POLICIES[kind](model, device=torch.device(device), exact=Exactness(packs=True), head=head)
+    policy.fresh = fresh
+    if isinstance(policy, CausalPolicy):
+        model.set_attn_implementation(NAME)
+        _accelerate(policy, kernels=kernels)
+    policy.exact = probe(policy)
+    return policy
+
+
+def _accelerate(policy: CausalPolicy, *, kernels: bool) -> None:
     rows = sample(policy.vocabulary, LENGTHS)
 
     def run() -> object:
         return policy.hidden(collate(rows).to(policy.device))
 
     if kernels and policy.device.type == "cpu":
-        policy.native, policy.computed_by = fuse(model, policy.bounds, run)
+        policy.native, policy.computed_by = fuse(policy.model, policy.bounds, run)
     elif kernels:
-        policy.computed_by = liger.apply(model, run)
-    policy.exact = probe(policy)
-    return policy
+        policy.computed_by = liger.apply(policy.model, run)
 
 
-def _in_four_bits(
-    folder: ModelFolder, quantization: Quantization, dtype: Dtype, device: str, overrides: Mapping[str, Any]
-) -> tuple[PreTrainedModel, list[str]]:
-    from sartor.models.quantized import load_quantized
+def _checked(config: PretrainedConfig, head: HeadSpec | None, folder: ModelFolder) -> PretrainedConfig:
+    """The configuration. Raises ModelError M170 or M171 where transformers has no model of it."""
+    where = str(folder.path / "config.json")
+    if kind_of(config) is None:
+        what = f"transformers has no language model of type {config.model_type}"
+        raise ModelError(Problem("M170", what, file=where, fix="a model that reads and writes text"))
+    if head is None and "Classification" in next(iter(folder.config.get("architectures") or ()), ""):
+        what = "its head gives several numbers of one row, which no objective learns"
+        raise ModelError(
+            Problem("M171", what, file=where, fix="a model with a head of classes, labels, tags or one number")
+        )
+    if head is not None and not takes_head(config, head):
+        what = f"transformers has no model of type {config.model_type} with a head for {_PLACES[head.place]}"
+        raise ModelError(Problem("M171", what, file=where, fix="another base, or an objective that learns text"))
+    return config
 
+
+_PLACES = {"sequence": "whole rows", "tokens": "single tokens"}
+
+
+def _modules(drawn: list[str], model: PreTrainedModel) -> tuple[str, ...]:
+    """The parts of the trunk whose weights were drawn anew."""
+    prefix = model.base_model_prefix
+    return tuple(sorted({".".join(name.split(".")[:2]) for name in drawn if name.startswith(f"{prefix}.")}))
+
+
+def _check_dtype(folder: ModelFolder, quantization: Quantization, dtype: Dtype) -> None:
     if dtype != quantization.dtype:
         raise ModelError(
             Problem(
@@ -94,7 +164,6 @@ def _in_four_bits(
                 fix=f"dtype {quantization.dtype}, or auto",
             )
         )
-    return load_quantized(folder.root.path, quantization, device=device, attention="sdpa", overrides=overrides)
 
 
 def stored_tensors(folder: ModelFolder) -> Iterator[tuple[str, torch.Tensor]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sartor.errors import ModelError, Problem
-from sartor.models.hf import load_causal
+from sartor.models.hf import load_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from sartor.models.quantization import Quantization
 
@@ -65,11 +65,11 @@ def import_before_peft() -> None:
 
 
 def load_quantized(
-    folder: Path, quantization: Quantization, *, device: str, attention: str, overrides: Mapping[str, Any]
-) -> tuple[PreTrainedModel, list[str]]:
-    """As `load_causal`, with every linear layer but the output head in 4 bits, tensor by tensor as they are read.
+    folder: Path, config: PretrainedConfig, quantization: Quantization, *, device: str, **more: Any
+) -> tuple[PreTrainedModel, list[str], list[str]]:
+    """As `load_model`, with every linear layer but the output head in 4 bits, tensor by tensor as they are read.
 
-    Raises ModelError M160 without bitsandbytes.
+    `more`: the head and how it is made, as there. Raises ModelError M160 without bitsandbytes.
     """
     library = _bitsandbytes()
     settings = {
@@ -79,13 +79,11 @@ def load_quantized(
         "bnb_4bit_compute_dtype": quantization.dtype,
     }
     dtype: torch.dtype = getattr(torch, quantization.dtype)
-    model, wrong = load_causal(
-        folder, dtype=dtype, attention=attention, overrides=overrides, quantization=settings, device=device
-    )
+    model, wrong, drawn = load_model(folder, config, dtype=dtype, quantization=settings, device=device, **more)
     for layer in model.modules():
         if isinstance(layer, library.nn.Linear4bit):
             _one_way_to_compute(layer)
-    return model, wrong
+    return model, wrong, drawn
 
 
 def _one_way_to_compute(layer: Any) -> None:

@@ -18,7 +18,8 @@ from sartor.generate.sampling import Sampling
 from sartor.generate.slots import Slots
 from sartor.models.attention import NAME
 from sartor.models.hf import random_causal
-from sartor.models.policy import CausalPolicy, Exactness
+from sartor.models.base import Exactness
+from sartor.models.policy import CausalPolicy
 from sartor.protocols import TextGenerator
 
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 61}

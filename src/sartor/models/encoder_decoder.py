@@ -1,0 +1,128 @@
+"""An encoder-decoder as objectives see it: a row is a prompt and its answer, end to end as for any other model.
+
+The encoder reads what stands before the first scored token, the decoder the scored ones moved on by one place behind the
+model's own start token, so log-probabilities are those of transformers' own loss of (input_ids, labels). What stands behind
+the last scored token is read by neither. A head on whole rows reads all of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sartor.errors import ModelError, Problem
+from sartor.models.padding import PaddedPolicy, Reader, Side, groups, side_by_side, whole_rows
+
+if TYPE_CHECKING:
+    from sartor.tokens.batch import Batch
+
+Run = Callable[[dict[str, Any]], torch.Tensor]
+"""The model, called with these arguments -> [R, L, ...]"""
+IGNORED = -100
+"""Padding of labels in transformers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Where a row's answer lies in the flat batch."""
+
+    begin: int
+    """Of the row"""
+    first: int
+    """Of the answer"""
+    places: range
+    """Of its tokens among the batch's scored places"""
+
+
+def answers(batch: Batch) -> list[Answer]:
+    """The answer of each row that has one. Raises ModelError M173 where what is scored is not one stretch."""
+    found: list[Answer] = []
+    owners, at = batch.row.tolist(), batch.at.tolist()
+    start, place = 0, 0
+    for row, length in enumerate(batch.lengths):
+        count = 0
+        while place + count < len(owners) and owners[place + count] == row:
+            count += 1
+        if count:
+            if at[place : place + count] != list(range(at[place], at[place] + count)):
+                what = f"row {batch.rows[row]} has text that is not learnt between what is; a decoder's answer is one piece"
+                raise ModelError(Problem("M173", what, fix="data.loss_on: last_answer"))
+            found.append(Answer(start, at[place] + 1, range(place, place + count)))
+        start, place = start + length, place + count
+    return found
+
+
+class EncoderDecoderPolicy(PaddedPolicy):
+    """Implements `Policy` for any encoder-decoder of transformers."""
+
+    kind = "encoder_decoder"
+
+    def hidden(self, batch: Batch) -> torch.Tensor:
+        """[T, H] last hidden states of the encoder over whole rows; the decoder's are read by `logits` and `values` alone."""
+        encoder = self.model.get_encoder()
+        padded = self._padded(batch)
+        return padded.tokens(lambda side: encoder(input_ids=side.ids, attention_mask=side.mask).last_hidden_state)
+
+    def _read(self, batch: Batch) -> torch.Tensor:
+        """[N, H] what the output layer reads at the scored places."""
+        head = self.model.get_output_embeddings()
+        return self._decoded(batch, lambda inputs: Reader(head).read(lambda: self.model(**inputs)))
+
+    def _whole_logits(self, batch: Batch) -> torch.Tensor:
+        return self._decoded(batch, lambda inputs: self.model(**inputs).logits).float()
+
+    def _decoded(self, batch: Batch, run: Run) -> torch.Tensor:
+        """[N, ...] what `run` gives at the decoder's places, [R, L, ...]."""
+        whole_rows(batch.continues)
+        found = answers(batch)
+        if not found:
+            return run(self._call(batch.ids[:, : batch.lengths[0]], None, batch.ids[:, :1]))[:, :0].flatten(0, 1)
+        alike = (
+            groups([one.first - one.begin for one in found]) if self.exact.packs else [[n] for n in range(len(found))]
+        )
+        sides = [[found[index] for index in members] for members in alike]
+        read = torch.cat([self._side(batch.ids[0], members, run) for members in sides])
+        places = [place for members in sides for one in members for place in one.places]
+        return read[torch.argsort(torch.tensor(places)).to(read.device)]
+
+    def _head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The output layer, and what the model adds behind it, as BART and Marian do."""
+        weight, bias = super()._head()
+        behind = getattr(self.model, "final_logits_bias", None)
+        if behind is None:
+            return weight, bias
+        return weight, behind[0].to(weight.dtype) if bias is None else bias + behind[0]
+
+    def _side(self, flat: torch.Tensor, members: list[Answer], run: Run) -> torch.Tensor:
+        """[n, ...] the same for some rows, in their order."""
+        before = [one.first - one.begin for one in members]
+        lengths = [len(one.places) for one in members]
+        ids = side_by_side(flat, [one.begin for one in members], before, self.pad)
+        mask = (torch.arange(ids.shape[1]) < torch.tensor(before)[:, None]).to(torch.int64)
+        labels = side_by_side(flat, [one.first for one in members], lengths, IGNORED)
+        take = torch.arange(labels.shape[1]) < torch.tensor(lengths)[:, None]
+        out = run(self._call(ids, mask.to(flat.device), labels))
+        return out.flatten(0, 1)[take.reshape(-1).nonzero()[:, 0].to(flat.device)]
+
+    def _call(self, ids: torch.Tensor, mask: torch.Tensor | None, labels: torch.Tensor) -> dict[str, Any]:
+        """What the model's forward pass is called with."""
+        shifted = self.model.prepare_decoder_input_ids_from_labels(labels=labels)
+        return {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": shifted, "use_cache": False}
+
+    def _own(self, side: Side) -> torch.Tensor:
+        """The model's own logits of a side; rows with as many end-of-text tokens together, as its pooling wants them."""
+        ends = (side.ids == self.model.config.eos_token_id).sum(1).tolist()
+        alike = [[row for row, count in enumerate(ends) if count == wanted] for wanted in sorted(set(ends))]
+        found = []
+        try:
+            for rows in alike:
+                chosen = torch.tensor(rows, device=side.ids.device)
+                found.append(self.model(input_ids=side.ids[chosen], attention_mask=side.mask[chosen]).logits)
+        except ValueError as fault:
+            what = f"this model cannot read some row as a whole ({fault})"
+            raise ModelError(Problem("M174", what, fix="rows that end with the end-of-text token")) from fault
+        order = torch.tensor([row for rows in alike for row in rows])
+        return torch.cat(found)[torch.argsort(order).to(side.ids.device)]
