@@ -65,7 +65,7 @@ def head_logp(
             checkpoint(logp, hidden[part], target[part], use_reentrant=False)
             for part in _chunks(len(target), len(weight))
         ]
-    return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
+    return torch.cat(parts) if parts else head_logits(hidden, weight, bias, shape).sum(dim=1)
 
 
 def _plain(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
