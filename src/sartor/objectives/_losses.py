@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     import torch
 
 
+SURE = 1e-12
+"""Smallest 1 - p of the focal loss: its slope has no end at 0 where gamma is below 1."""
+
+
 def cross_entropy(logits: torch.Tensor, target: torch.Tensor, *, smoothing: float = 0.0) -> torch.Tensor:
     """[R, C], [R] -> [R]: -(1 - s) log p(target) - s / C sum_c log p(c).
 
@@ -26,7 +30,7 @@ def focal(logp: torch.Tensor, gamma: float) -> torch.Tensor:
 
     Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 5 without alpha, for which `class_weights` stand.
     """
-    return (-logp.float().expm1()).clamp(min=0) ** gamma
+    return (-logp.float().expm1()).clamp(min=SURE) ** gamma
 
 
 def focal_cross_entropy(

@@ -86,7 +86,7 @@ def test_non_finite_loss_stops_restores_and_names_the_rows(tmp_path, monkeypatch
     calls = itertools.count(1)
 
     def poisoned(over, batch):
-        loss = tiny.sft.loss(over, batch, None)
+        loss = tiny.sft.loss(over, batch, tiny.sft.Options())
         bad = next(calls) > 4
         return type(loss)(total=loss.total * float("inf") if bad else loss.total, weight=loss.weight)
 
@@ -112,7 +112,7 @@ def test_a_spike_can_be_skipped_but_not_three_in_a_row(tmp_path, monkeypatch):
     calls = itertools.count(1)
 
     def poisoned(over, batch):
-        loss = tiny.sft.loss(over, batch, None)
+        loss = tiny.sft.loss(over, batch, tiny.sft.Options())
         factor = float("nan") if next(calls) in bad else 1.0
         return type(loss)(total=loss.total * factor, weight=loss.weight)
 
@@ -126,7 +126,7 @@ def spiking(monkeypatch, *bad, factor=50.0):
     calls = itertools.count(1)
 
     def objective(over, batch):
-        loss = tiny.sft.loss(over, batch, None)
+        loss = tiny.sft.loss(over, batch, tiny.sft.Options())
         return type(loss)(total=loss.total * (factor if next(calls) in bad else 1.0), weight=loss.weight)
 
     monkeypatch.setattr(tiny, "objective", objective)
@@ -201,7 +201,7 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(tmp_path, monk
     def tight(over, batch):
         if batch.tokens > 70:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return tiny.sft.loss(over, batch, None)
+        return tiny.sft.loss(over, batch, tiny.sft.Options())
 
     monkeypatch.setattr(tiny, "objective", tight)
     policy = full()
