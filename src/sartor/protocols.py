@@ -78,6 +78,14 @@ class Policy(Protocol):
         """[N, V] fp32 logits at the scored places."""
         ...
 
+    def read(self, batch: Batch) -> torch.Tensor:
+        """[N, ...] what `words` makes logits of, far smaller than they are."""
+        ...
+
+    def words(self, read: torch.Tensor) -> torch.Tensor:
+        """[n, V] fp32 logits of some places of what `read` gave."""
+        ...
+
     def score(self, batch: Batch) -> torch.Tensor:
         """[R, k] fp32 output of the head on whole rows (classes, labels, number, reward); of tags, [T, k]."""
         ...

@@ -25,6 +25,7 @@ from sartor.data.versions import Version, version_of
 from sartor.errors import DataError, ModelError, Problem, RecipeError, raise_errors
 from sartor.events import Event
 from sartor.flow.course import path_in, plan, told
+from sartor.flow.model import find
 from sartor.models.catalog import ModelFolder, resolve
 from sartor.recipe.auto import Resolution
 from sartor.store.fingerprint import of_file
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from sartor.data.dataset import Dataset
     from sartor.protocols import Models, Traits
     from sartor.recipe.load import Loaded
-    from sartor.recipe.schema import Data
+    from sartor.recipe.schema import Component, Data
 
 Emit = Callable[[Event], None]
 PARTS = ("train", "validation", "test")
@@ -170,6 +171,8 @@ def prepare(
     objective = choose_objective(recipe, resolution, task)
     traits: Traits = registry.component("objective", objective.name).TRAITS
     _require_rows(loaded, objective.name, rows.dataset[0].kind)
+    if "teacher" in traits.roles:
+        _require_teacher(loaded, objective, renderer.vocabulary)
     max_tokens = longest_row(recipe, base, resolution)
     rows, tokens = _tokens(rows, renderer, folder, recipe.data, max_tokens, emit)
     raise_errors(DataError, rows.findings.errors)
@@ -274,6 +277,19 @@ def _require_rows(loaded: Loaded, objective: str, kind: str) -> None:
             fix=f"train.objective: {' or '.join(fitting)}, or leave it out",
         )
     )
+
+
+def _require_teacher(loaded: Loaded, objective: Component, vocabulary: Vocabulary) -> None:
+    """Raises ModelError where there is no such teacher, M180 where it counts in other tokens."""
+    reference = objective.options.teacher  # type: ignore[attr-defined]
+    folder = find(reference, loaded.root)
+    home = folder.path if (folder.path / "tokenizer.json").exists() else folder.root.path
+    difference = vocabulary.difference(Vocabulary.load(home))
+    if difference is None:
+        return
+    what = f"the teacher {reference} has another vocabulary than the base: {difference}"
+    fix = "a teacher of the same family; or let it write the answers, and learn them with sft: docs/techniques/distill.md"
+    raise ModelError(loaded.problem("M180", f"train.objective.{objective.name}.teacher", what, fix=fix))
 
 
 def _judge_rate(loaded: Loaded, settings: Settings, rows: Rows) -> None:

@@ -127,6 +127,18 @@ class ModelPolicy(ABC):
         weight, bias = self._head()
         return head_logits(self._read(batch), weight, bias, self.exact.head)
 
+    def read(self, batch: Batch) -> torch.Tensor:
+        """[N, ...] what `words` makes logits of: hidden states at the scored places, which are far smaller than the logits."""
+        self._needs_words()
+        return self._whole_logits(batch) if self.exact.head is None else self._read(batch)
+
+    def words(self, read: torch.Tensor) -> torch.Tensor:
+        """[n, V] fp32 logits of some places of what `read` gave."""
+        if self.exact.head is None:
+            return read
+        weight, bias = self._head()
+        return head_logits(read, weight, bias, self.exact.head)
+
     def logp(self, batch: Batch) -> torch.Tensor:
         """[N] fp32 log-probability of each target."""
         self._needs_words()

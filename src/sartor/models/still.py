@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
     from sartor.tokens.batch import Batch
 
 
@@ -21,11 +21,11 @@ class Still:
         bare: ask it with its adapter switched off, which is the model that training started from; costs no second one.
     """
 
-    def __init__(self, policy: CausalPolicy, *, bare: bool = False) -> None:
+    def __init__(self, policy: ModelPolicy, *, bare: bool = False) -> None:
         self.policy, self.bare = policy, bare
 
     @contextmanager
-    def _asked(self) -> Iterator[CausalPolicy]:
+    def _asked(self) -> Iterator[ModelPolicy]:
         training = self.policy.model.training
         self.policy.eval()
         try:
@@ -57,6 +57,16 @@ class Still:
         """[N, V] fp32 logits at the scored places."""
         with self._asked() as policy:
             return policy.logits(batch)
+
+    def read(self, batch: Batch) -> torch.Tensor:
+        """[N, ...] what `words` makes logits of."""
+        with self._asked() as policy:
+            return policy.read(batch)
+
+    def words(self, read: torch.Tensor) -> torch.Tensor:
+        """[n, V] fp32 logits of some places of what `read` gave."""
+        with self._asked() as policy:
+            return policy.words(read)
 
     def score(self, batch: Batch) -> torch.Tensor:
         """[R, k] fp32 output of the head."""
