@@ -28,11 +28,11 @@ from sartor.evaluate.metrics import wants
 from sartor.evaluate.predict import predict
 from sartor.events import Finished, Noted
 from sartor.flow.course import COURSE
+from sartor.flow.roles import roles_of
 from sartor.models.compile import compile_layers
 from sartor.models.load import load
 from sartor.models.policy import CausalPolicy
 from sartor.models.save import save_model
-from sartor.models.still import Still
 from sartor.store import atomic
 from sartor.store.checkpoint import Checkpoints
 from sartor.tokens.batch import Batch
@@ -113,7 +113,7 @@ def train(
     """
     recipe, settings = prepared.loaded.recipe, prepared.settings
     traits: Traits = registry.component("objective", settings.objective.name).TRAITS
-    objective = objective_of(prepared, **roles_of(prepared, policy, traits))
+    objective = objective_of(prepared, **roles_of(prepared, policy, traits, lambda: open_base(prepared, _unseen)))
     course = _measured(prepared, policy, folder, world)
     weights = hold(settings, policy, world)
     seat = Seat(world.rank, world.size, weights.lockstep)
@@ -239,16 +239,6 @@ def plan_of(prepared: Material, *, validate_every: int, save_every: int) -> Plan
         name_row=lambda row: str(origin(row)),
         metrics=registry.component("objective", prepared.settings.objective.name).TRAITS.metrics,
     )
-
-
-def roles_of(prepared: Material, policy: CausalPolicy, traits: Traits) -> dict[str, Policy]:
-    """The further models that an objective asks, by the name of their role."""
-    return {"reference": _reference(prepared, policy)} if "reference" in traits.roles else {}
-
-
-def _reference(prepared: Material, policy: CausalPolicy) -> Policy:
-    """The model that training starts from: this one with its adapter off, or a second one where its weights move."""
-    return Still(policy, bare=True) if policy.adapter is not None else Still(open_base(prepared, _unseen))
 
 
 def objective_of(prepared: Material, **roles: Policy) -> Objective:
