@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 
 from sartor.engine.precision import Masters, Objective
-from sartor.models.policy import CausalPolicy
+from sartor.models.base import ModelPolicy
 from sartor.protocols import Loss
 from sartor.tokens.batch import Batch
 
@@ -17,7 +17,7 @@ LARGEST = 709.0
 
 
 def mean_loss(
-    policy: CausalPolicy,
+    policy: ModelPolicy,
     batches: Iterable[Batch],
     weights: Masters | None = None,
     *,
@@ -46,5 +46,5 @@ def mean_loss(
     return {"loss": loss, **{name: value / weight for name, value in zip(metrics, measured, strict=True)}}
 
 
-def _scored(policy: CausalPolicy, batch: Batch) -> Loss:
+def _scored(policy: ModelPolicy, batch: Batch) -> Loss:
     return Loss(policy.nll(batch), batch.weight.sum())

@@ -16,7 +16,7 @@ from sartor.tokens.batch import Rendered, collate, collate_shared
 from sartor.tokens.pack import pack, pack_shared
 
 if TYPE_CHECKING:
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
     from sartor.tokens.store import TokenRows
 
 PACKED_TOKENS = {"cpu": 8192, "cuda": 32768}
@@ -46,7 +46,7 @@ def windows(row: Rendered, window: int | None) -> list[Rendered]:
     return pieces
 
 
-def likelihood(policy: CausalPolicy, rows: Sequence[Rendered]) -> tuple[np.ndarray, np.ndarray]:
+def likelihood(policy: ModelPolicy, rows: Sequence[Rendered]) -> tuple[np.ndarray, np.ndarray]:
     """(nll [n] float64 in nats, tokens [n] int64): sums over each row's tokens with a weight, which is not applied."""
     pieces = [(owner, piece) for owner, row in enumerate(rows) for piece in windows(row, policy.window)]
     nll, tokens = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
@@ -64,7 +64,7 @@ def likelihood(policy: CausalPolicy, rows: Sequence[Rendered]) -> tuple[np.ndarr
     return nll, tokens
 
 
-def row_losses(policy: CausalPolicy, rows: TokenRows, chosen: Sequence[int], *, whole: bool = False) -> np.ndarray:
+def row_losses(policy: ModelPolicy, rows: TokenRows, chosen: Sequence[int], *, whole: bool = False) -> np.ndarray:
     """[k] float64, nats per scored token of the chosen rows, or of each row as a whole; so many rows are held at a time."""
     losses = np.empty(len(chosen))
     for begin in range(0, len(chosen), AT_ONCE):
@@ -75,7 +75,7 @@ def row_losses(policy: CausalPolicy, rows: TokenRows, chosen: Sequence[int], *, 
 
 
 @contextmanager
-def measuring(policy: CausalPolicy) -> Iterator[None]:
+def measuring(policy: ModelPolicy) -> Iterator[None]:
     """Dropout off, no gradients; afterwards as before."""
     training = policy.model.training
     policy.eval()
@@ -87,7 +87,7 @@ def measuring(policy: CausalPolicy) -> Iterator[None]:
             policy.train()
 
 
-def _bins(policy: CausalPolicy, rows: Sequence[Rendered]) -> list[list[int]]:
+def _bins(policy: ModelPolicy, rows: Sequence[Rendered]) -> list[list[int]]:
     capacity = PACKED_TOKENS.get(policy.device.type, PACKED_TOKENS["cpu"])
     if policy.exact.shares:
         return pack_shared([row.ids for row in rows], capacity)

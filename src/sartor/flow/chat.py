@@ -16,8 +16,8 @@ from sartor.flow.model import find, load
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sartor.models.base import ModelPolicy
     from sartor.models.catalog import ModelFolder
-    from sartor.models.policy import CausalPolicy
     from sartor.tokens.render import Renderer
 
 Say = Callable[[str, str], None]
@@ -32,7 +32,7 @@ class Speaker:
     """One model in a conversation."""
 
     name: str
-    policy: CausalPolicy
+    policy: ModelPolicy
     renderer: Renderer
     around: Callable[[], AbstractContextManager[object]] = nullcontext
     """Entered while it speaks; for the base of an adapter it switches the adapter off."""

@@ -28,7 +28,7 @@ from sartor.tokens.batch import Rendered
 from sartor.tokens.render import Renderer
 
 if TYPE_CHECKING:
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
     from sartor.recipe.load import Loaded
 
 ROWS = 256
@@ -117,7 +117,7 @@ def answer_alone(renderer: Renderer, row: Example, number: int) -> tuple[Rendere
     return Rendered(whole.ids, weight, number), Rendered(whole.ids[begin:end], weight[begin:end], number)
 
 
-def losses(policy: CausalPolicy, rows: Sequence[Rendered]) -> NDArray[np.float64]:
+def losses(policy: ModelPolicy, rows: Sequence[Rendered]) -> NDArray[np.float64]:
     """[n] nats per scored token of each row."""
     from sartor.evaluate.likelihood import likelihood
 

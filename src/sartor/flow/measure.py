@@ -23,7 +23,7 @@ from sartor.flow.forecast import fitting_batch
 
 if TYPE_CHECKING:
     from sartor.flow.prepare import Emit, Prepared
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
     from sartor.protocols import Metric, Outcome
     from sartor.store.run import Run
 
@@ -149,7 +149,7 @@ def _shots(prepared: Prepared, train: np.ndarray, test: np.ndarray, room: int) -
 
 
 def measure(
-    name: str, policy: CausalPolicy | None, tools: Bench, prepared: Prepared, run: Run, emit: Emit
+    name: str, policy: ModelPolicy | None, tools: Bench, prepared: Prepared, run: Run, emit: Emit
 ) -> list[Outcome]:
     """The outcomes of one model on the test rows, kept in predictions/NAME.jsonl; a finished file is read again.
 

@@ -16,7 +16,7 @@ from sartor.models.catalog import ModelFolder, resolve
 from sartor.models.quantization import Quantization
 
 if TYPE_CHECKING:
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
     from sartor.protocols import TextGenerator
     from sartor.tokens.batch import Batch
     from sartor.tokens.render import Renderer
@@ -28,7 +28,7 @@ Prompt = str | Sequence[Mapping[str, Any]]
 class Model:
     """A model with its renderer. Everything is deterministic unless a temperature is given."""
 
-    def __init__(self, folder: ModelFolder, policy: CausalPolicy, renderer: Renderer, *, batch: int = 16) -> None:
+    def __init__(self, folder: ModelFolder, policy: ModelPolicy, renderer: Renderer, *, batch: int = 16) -> None:
         from sartor.generate.local import LocalGenerator
 
         vocabulary = renderer.vocabulary

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sartor.evaluate.compare import Comparison
     from sartor.flow.measure import Bench
     from sartor.flow.team import Team
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
     from sartor.protocols import Outcome
 
 ROOT = Path("runs")
@@ -382,7 +382,7 @@ class _Session:
             outcomes["tuned"] = measure("tuned", tuned, tools, prepared, self.run, self.emit)
         return outcomes
 
-    def _train_all(self, ready: _Ready, policy: CausalPolicy | None) -> None:
+    def _train_all(self, ready: _Ready, policy: ModelPolicy | None) -> None:
         """Every stage that has no model yet; `policy`, where given, is the base as the first one begins with it."""
         if len(ready.stages) > 1 and self.launch.size > 1 and self.launch.started:
             what = f"a launcher has started {self.launch.size} processes, which can train one stage, not a list of them"
@@ -395,7 +395,7 @@ class _Session:
             policy = None
             gc.collect()
 
-    def _train(self, stage: Trained, policy: CausalPolicy | None, tools: Bench) -> None:
+    def _train(self, stage: Trained, policy: ModelPolicy | None, tools: Bench) -> None:
         from sartor.flow.train import attach, open_base, publish_model, train
 
         prepared, folder = stage.prepared, stage.folder(self.run)

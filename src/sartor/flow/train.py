@@ -29,9 +29,9 @@ from sartor.evaluate.predict import predict
 from sartor.events import Finished, Noted
 from sartor.flow.course import COURSE
 from sartor.flow.roles import roles_of
+from sartor.models.base import ModelPolicy
 from sartor.models.compile import compile_layers
 from sartor.models.load import load
-from sartor.models.policy import CausalPolicy
 from sartor.models.save import save_model
 from sartor.store import atomic
 from sartor.store.checkpoint import Checkpoints
@@ -54,7 +54,7 @@ STEERING_ROWS = 64
 """Validation rows answered at each validation when a metric of the answers steers."""
 
 
-def open_base(prepared: Material, emit: Emit) -> CausalPolicy:
+def open_base(prepared: Material, emit: Emit) -> ModelPolicy:
     """The base model, ready to be measured."""
     recipe, settings = prepared.loaded.recipe, prepared.settings
     torch.set_num_threads(settings.threads)
@@ -84,7 +84,7 @@ def quantization(settings: StageSettings) -> Quantization | None:
     return held
 
 
-def attach(prepared: Material, policy: CausalPolicy) -> None:
+def attach(prepared: Material, policy: ModelPolicy) -> None:
     """Put the recipe's method on the base model: where training begins."""
     recipe, settings = prepared.loaded.recipe, prepared.settings
     method = registry.component("method", settings.method.name)
@@ -97,7 +97,7 @@ def attach(prepared: Material, policy: CausalPolicy) -> None:
 
 def train(
     prepared: Material,
-    policy: CausalPolicy,
+    policy: ModelPolicy,
     folder: Path,
     emit: Emit,
     *,
@@ -167,7 +167,7 @@ def train(
     return finished
 
 
-def _measured(prepared: Material, policy: CausalPolicy, folder: Path, world: World) -> Course:
+def _measured(prepared: Material, policy: ModelPolicy, folder: Path, world: World) -> Course:
     """The course, with the base model's loss on every row where the curriculum goes by it; measured once for a stage."""
     course = prepared.course
     if prepared.loaded.recipe.train.curriculum.by != "loss":
@@ -187,7 +187,7 @@ def _measured(prepared: Material, policy: CausalPolicy, folder: Path, world: Wor
     return course
 
 
-def hold(settings: StageSettings, policy: CausalPolicy, world: World) -> Masters:
+def hold(settings: StageSettings, policy: ModelPolicy, world: World) -> Masters:
     """What moves, held by this process or together with the other ranks."""
     if world.alone:
         return Masters(policy.trainable())
@@ -200,7 +200,7 @@ def hold(settings: StageSettings, policy: CausalPolicy, world: World) -> Masters
     return Replicas(policy.trainable(), world)
 
 
-def _make_whole(prepared: Material, policy: CausalPolicy, checkpoint: Path, world: World) -> None:
+def _make_whole(prepared: Material, policy: ModelPolicy, checkpoint: Path, world: World) -> None:
     """Put a whole model with the weights of a checkpoint in the place of this policy's shards. Only rank 0 needs it."""
     if not world.first:
         return
@@ -211,7 +211,7 @@ def _make_whole(prepared: Material, policy: CausalPolicy, checkpoint: Path, worl
     policy.model, policy.adapter, policy.device = fresh.model, fresh.adapter, fresh.device
 
 
-def updater_of(prepared: Material, policy: CausalPolicy, weights: Masters) -> Updater:
+def updater_of(prepared: Material, policy: ModelPolicy, weights: Masters) -> Updater:
     """The recipe's optimiser over what moves."""
     settings = prepared.settings
     return Updater(
@@ -248,7 +248,7 @@ def objective_of(prepared: Material, **roles: Policy) -> Objective:
         prepared.settings.objective.options,
     )
 
-    def objective(policy: CausalPolicy, batch: Batch) -> Loss:
+    def objective(policy: ModelPolicy, batch: Batch) -> Loss:
         loss: Loss = module.loss(policy, batch, options, **roles)
         return loss
 
@@ -263,7 +263,7 @@ def _steering(prepared: Material) -> Metric | None:
 
 def _validation(
     prepared: Material,
-    policy: CausalPolicy,
+    policy: ModelPolicy,
     weights: Masters,
     batches: Sequence[Batch],
     objective: Objective,
@@ -320,7 +320,7 @@ def _fixed_sample(
     return seated([units[int(index)] for index in chosen], micro_tokens, seat, share=share)
 
 
-def publish_model(prepared: Prepared, policy: CausalPolicy, folder: Path, *, best_step: int) -> None:
+def publish_model(prepared: Prepared, policy: ModelPolicy, folder: Path, *, best_step: int) -> None:
     """Write the tuned model folder, whole or not at all."""
     held = quantization(prepared.settings)
     facts = {

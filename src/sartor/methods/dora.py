@@ -15,7 +15,7 @@ from sartor.methods import lora
 
 if TYPE_CHECKING:
     from sartor.advise.shape import Shape
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
 
 SAVES, MERGES = "adapter", True
 LEARNING_RATE, learning_rate = lora.LEARNING_RATE, lora.learning_rate
@@ -37,7 +37,7 @@ def width(form: Shape, options: Options) -> int:
     return options.rank + sum(outputs for _, _, outputs in form.matrices(options.targets)) // layers
 
 
-def attach(policy: CausalPolicy, options: Options, *, seed: int) -> None:
+def attach(policy: ModelPolicy, options: Options, *, seed: int) -> None:
     """Inject the updates; only they and the lengths are trainable. `seed` fixes the initial A matrices."""
     from sartor.models.adapters import inject_lora
 

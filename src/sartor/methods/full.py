@@ -9,7 +9,7 @@ from sartor.options import NoOptions
 
 if TYPE_CHECKING:
     from sartor.advise.shape import Shape
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
 
 Options = NoOptions
 SAVES = "model"
@@ -32,6 +32,6 @@ def width(form: Shape, options: NoOptions) -> int:
     return 0
 
 
-def attach(policy: CausalPolicy, options: NoOptions, *, seed: int) -> None:
+def attach(policy: ModelPolicy, options: NoOptions, *, seed: int) -> None:
     """Make every parameter trainable."""
     policy.model.requires_grad_(True)

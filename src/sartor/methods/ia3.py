@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sartor.advise.shape import Shape
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
 
 SAVES, MERGES = "adapter", True
 LEARNING_RATE = (3e-4, 1e-1)
@@ -63,7 +63,7 @@ def width(form: Shape, options: Options) -> int:
     return form.key
 
 
-def attach(policy: CausalPolicy, options: Options, *, seed: int) -> None:
+def attach(policy: ModelPolicy, options: Options, *, seed: int) -> None:
     """Inject the factors; only they are trainable. All begin at one, whatever `seed`."""
     from sartor.models.adapters import inject, linear_layers
 

@@ -17,7 +17,7 @@ from sartor.options import Auto
 
 if TYPE_CHECKING:
     from sartor.advise.shape import Shape
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
 
 SAVES = "adapter"
 MERGES = True
@@ -65,7 +65,7 @@ def width(form: Shape, options: LowRank) -> int:
     return options.rank
 
 
-def attach(policy: CausalPolicy, options: Options, *, seed: int) -> None:
+def attach(policy: ModelPolicy, options: Options, *, seed: int) -> None:
     """Inject the updates; only they are trainable. `seed` fixes the initial A matrices."""
     from sartor.models.adapters import inject_lora
 

@@ -18,7 +18,7 @@ from sartor.methods._places import Places
 
 if TYPE_CHECKING:
     from sartor.advise.shape import Shape
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
 
 SAVES, MERGES = "adapter", True
 LEARNING_RATE = (2e-5, 1e-2)
@@ -56,7 +56,7 @@ def width(form: Shape, options: Options) -> int:
     return sum(sizes) // max(1, len(sizes))
 
 
-def attach(policy: CausalPolicy, options: Options, *, seed: int) -> None:
+def attach(policy: ModelPolicy, options: Options, *, seed: int) -> None:
     """Inject the rotations; only they are trainable. All begin at zero, whatever `seed`."""
     from sartor.models.adapters import inject
 

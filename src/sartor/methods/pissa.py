@@ -19,7 +19,7 @@ from sartor.methods._places import Places
 
 if TYPE_CHECKING:
     from sartor.advise.shape import Shape
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
 
 SAVES, MERGES = "adapter", True
 LEARNING_RATE = (2e-6, 1e-3)
@@ -49,7 +49,7 @@ def width(form: Shape, options: Options) -> int:
     return 2 * options.rank
 
 
-def attach(policy: CausalPolicy, options: Options, *, seed: int) -> None:
+def attach(policy: ModelPolicy, options: Options, *, seed: int) -> None:
     """Inject the updates; only they are trainable. Where they begin depends on the base alone, not on `seed`."""
     from sartor.models.adapters import inject_lora
     from sartor.models.principal import begin

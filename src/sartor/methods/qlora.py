@@ -16,7 +16,7 @@ from sartor.models.quantization import FourBit, Quantization
 
 if TYPE_CHECKING:
     from sartor.advise.hardware import Dtype
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
 
 NEEDS = ("bitsandbytes", "quant")
 """Library, and the extra that installs it."""
@@ -44,7 +44,7 @@ def quantization(options: Options, dtype: Dtype) -> Quantization:
     return Quantization(options.quant_type, options.double_quant, dtype)
 
 
-def attach(policy: CausalPolicy, options: Options, *, seed: int) -> None:
+def attach(policy: ModelPolicy, options: Options, *, seed: int) -> None:
     """Inject the updates into a base loaded with `quantization`; only they are trainable."""
     from sartor.models.quantized import is_quantized
 

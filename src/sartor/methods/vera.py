@@ -17,7 +17,7 @@ from sartor.methods._places import Places
 
 if TYPE_CHECKING:
     from sartor.advise.shape import Shape
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
 
 SAVES, MERGES = "adapter", True
 LEARNING_RATE = (2e-4, 1e-1)
@@ -52,7 +52,7 @@ def width(form: Shape, options: Options) -> int:
     return 2 * options.rank + sum(sizes) // max(1, len(sizes))
 
 
-def attach(policy: CausalPolicy, options: Options, *, seed: int) -> None:
+def attach(policy: ModelPolicy, options: Options, *, seed: int) -> None:
     """Inject the updates; only d and b are trainable. Where they begin does not depend on `seed`."""
     from sartor.models.adapters import inject
 
