@@ -68,6 +68,19 @@ class Stepped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Rolled(Event):
+    """The policy has written a round of answers after `step`. `metrics` are means over them: reward, kl (nats an answer away from
+    the reference), tokens, unfinished, repetition, distinct, entropy, and the penalty for drifting in force."""
+
+    kind: ClassVar[str] = "round"
+    step: int
+    round: int
+    answers: int
+    metrics: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Validated(Event):
     """Validation after `step`; `metrics` holds at least `loss`."""
 
