@@ -24,6 +24,7 @@ ROOMS: dict[str, str] = {
     "objective": "sartor.objectives",
     "optimizer": "sartor.engine.optimizers",
     "schedule": "sartor.engine.schedules",
+    "anchor": "sartor.engine.anchors",
     "watcher": "sartor.engine.watchers",
     "tracker": "sartor.engine.trackers",
 }

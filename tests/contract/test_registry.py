@@ -22,9 +22,11 @@ FUNCTIONS = {
     "check": [],
     "metric": [],
     "method": ["attach", "learning_rate", "trainable", "width"],
+    "anchor": ["importance"],
     "objective": ["loss"],
     "optimizer": ["build"],
     "schedule": ["factor"],
+    "anchor": [],
     "watcher": ["build"],
     "tracker": ["build"],
 }

@@ -18,6 +18,8 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
+from sartor.engine.anchor import Anchor
+from sartor.engine.anchors import ewc
 from sartor.engine.loop import Plan, fit
 from sartor.engine.optimizers import adamw
 from sartor.engine.parallel.replicas import Replicas
@@ -74,18 +76,23 @@ def train(
     steps: int | None = None,
     wrong: int = 0,
     checkpointed: bool = False,
+    anchor: str = "",
     **changes: Any,
 ) -> tuple[CausalPolicy, list[Event]]:
     """An epoch and a half of `ROWS` ragged rows; the policy ends with the whole weights of the best step.
 
     stop_after: ask to stop at this step. tight: fail for want of memory in batches of more tokens, on the last rank.
-    wrong: change a weight of the last rank before this step.
+    wrong: change a weight of the last rank before this step. anchor: l2_start or ewc.
     """
     over = policy(method, dtype, seed, name=model, **changes)
     if checkpointed:
         over.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     weights = masters(over, strategy, world, dtype)
-    updater = Updater(weights, adamw, adamw.Options(), learning_rate=1e-3, clip_norm=1.0)
+    held = None
+    if anchor:
+        important = ewc.importance(over, weights, tiny.rows(5, seed=2)) if anchor == "ewc" else None
+        held = Anchor(weights, 30.0, important)
+    updater = Updater(weights, adamw, adamw.Options(), learning_rate=1e-3, clip_norm=1.0, anchor=held)
     seat = Seat(world.rank, world.size, weights.lockstep)
     source = TokenSource(
         tiny.Rows(tiny.rows(ROWS)),

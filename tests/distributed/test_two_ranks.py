@@ -72,6 +72,11 @@ WORK = [
     *[_job(f"{strategy}-few", strategy=strategy, examples=1, steps=6) for strategy in ("ddp", "fsdp2")],
     *[_job(f"{strategy}-bf16", strategy=strategy, dtype="bfloat16", steps=4) for strategy in ("ddp", "fsdp2")],
     _job("fsdp2-lora-bf16", strategy="fsdp2", method="lora", dtype="bfloat16", checkpointed=True, steps=4),
+    *[
+        _job(f"{strategy}-{anchor}", strategy=strategy, anchor=anchor)
+        for strategy in ("ddp", "fsdp2")
+        for anchor in ("l2_start", "ewc")
+    ],
     _job("ddp-tight", strategy="ddp", tight=30, micro_tokens=60),
     _job("ddp-wrong", strategy="ddp", wrong=3),
     _job("ddp-dropout", strategy="ddp", **DROPOUT),
@@ -126,6 +131,20 @@ def test_two_ranks_end_with_the_weights_of_one(done, tmp_path, strategy, method)
             for key in ("loss", "gradient_norm", "tokens", "supervised", "best_step", "metrics"):
                 if key in one:
                     assert two[key] == pytest.approx(one[key], rel=1e-5), (one, two)
+
+
+@pytest.mark.parametrize("anchor", ["l2_start", "ewc"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_an_anchor_pulls_two_ranks_as_one(done, unbroken, tmp_path, strategy, anchor):
+    alone, taken = jobs.train(tmp_path, anchor=anchor)
+    name = f"{strategy}-{anchor}"
+    assert far(weights(done, name), tiny.weights(alone)) < CLOSE
+    assert far(unbroken, tiny.weights(alone)) > 1e-4
+    for rank in (0, 1):
+        mine = [event.metrics["anchor"] for event in taken if hasattr(event, "gradient_norm")]
+        theirs = [event["metrics"]["anchor"] for event in events(done, name, rank) if event["event"] == "step"]
+        assert mine[0] == 0 < mine[-1]
+        assert theirs == pytest.approx(mine, rel=1e-4)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])

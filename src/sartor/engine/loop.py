@@ -28,7 +28,7 @@ from sartor.engine.state import Progress, read_state, read_weights, state_writer
 from sartor.engine.updater import Updater
 from sartor.errors import Interrupted, Problem, SartorError, TrainingStopped
 from sartor.events import Event, Finished, Noted, Saved, Started, Stepped, Validated
-from sartor.models.policy import CausalPolicy
+from sartor.models.base import ModelPolicy
 from sartor.protocols import BatchSource, Watcher
 from sartor.store.checkpoint import Checkpoints
 from sartor.tokens.source import Step
@@ -58,7 +58,7 @@ Validate = Callable[[], Mapping[str, float]]
 
 
 def fit(
-    policy: CausalPolicy,
+    policy: ModelPolicy,
     objective: Objective,
     source: BatchSource,
     updater: Updater,
@@ -93,7 +93,7 @@ def fit(
 
 @dataclass
 class _Fit:
-    policy: CausalPolicy
+    policy: ModelPolicy
     objective: Objective
     source: BatchSource
     updater: Updater
@@ -195,7 +195,8 @@ class _Fit:
             step.supervised,
             round(seconds, 4),
             peak_memory(self.policy.device),
-            {name: value / sums.weight for name, value in zip(self.plan.metrics, sums.metrics, strict=True)},
+            {name: value / sums.weight for name, value in zip(self.plan.metrics, sums.metrics, strict=True)}
+            | ({} if sums.anchor is None else {"anchor": sums.anchor}),
         )
 
     def _gradients(self, step: Step, number: int) -> _Sums:
@@ -222,7 +223,8 @@ class _Fit:
         numbers = torch.cat([total, flags.to(device, non_blocking=True)])
         weights.reduce(numbers)
         norm = self.updater.norm(numbers[1])
-        loss_sum, weight, *rest = torch.cat([numbers, norm[None]]).tolist()
+        pulled = [] if self.updater.penalty is None else [self.updater.penalty]
+        loss_sum, weight, *rest = torch.cat([numbers, torch.stack([norm, *pulled]).to(device)]).tolist()
         return _Sums(norm, loss_sum, weight, tuple(rest[: len(names)]), *rest[len(names) :])
 
     def _may_halve(self, step: Step, number: int, fault: BaseException) -> None:
@@ -315,6 +317,8 @@ class _Sums:
     asked: float
     due: float
     norm: float
+    anchor: float | None = None
+    """What the anchor added to the mean loss."""
 
 
 def _seed(seed: int, step: int, rank: int, index: int) -> int:

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from sartor.engine.parallel.world import ALONE, World
-from sartor.models.policy import CausalPolicy
+from sartor.models.base import ModelPolicy
 from sartor.protocols import Loss
 from sartor.store.tensors import Part
 from sartor.tokens.batch import Batch
 
-Objective = Callable[[CausalPolicy, Batch], Loss]
+Objective = Callable[[ModelPolicy, Batch], Loss]
 
 
 class Masters:
@@ -38,7 +38,7 @@ class Masters:
     def _master(self, parameter: torch.nn.Parameter) -> torch.Tensor:
         return parameter if parameter.dtype == torch.float32 else parameter.detach().float().requires_grad_(True)
 
-    def loss(self, objective: Objective, policy: CausalPolicy, batch: Batch) -> Loss:
+    def loss(self, objective: Objective, policy: ModelPolicy, batch: Batch) -> Loss:
         """The objective's sums over a batch on the policy's device."""
         return objective(policy, batch)
 
@@ -77,11 +77,15 @@ class Masters:
         """Add up the step's gradients, and `numbers` beside them, over all ranks in place. Once a step, after `backward`."""
 
     def settle(self) -> None:
-        """Let parameters that no rank had a gradient for have none. After `reduce`, before the optimiser."""
+        """Let parameters that no rank had a gradient for have none. After `reduce`, before gradients are changed."""
 
     def norm(self, grads: Sequence[torch.Tensor]) -> torch.Tensor:
         """[] L2 norm of all the masters' gradients, given those of this rank."""
         return torch.nn.utils.get_total_norm(grads)
+
+    def total(self, number: torch.Tensor) -> torch.Tensor:
+        """[] the sum over all the masters, given that over those numbers that this rank holds."""
+        return number
 
     @torch.no_grad()
     def publish(self) -> None:

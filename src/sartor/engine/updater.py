@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sartor.engine.anchor import Anchor
 from sartor.engine.precision import Masters
 
 NO_RATES: Mapping[str, float] = MappingProxyType({})
@@ -44,6 +45,7 @@ class Updater:
         clip_norm: largest gradient norm; 0 does not clip.
         tables: names of embeddings and output heads, which some optimisers move differently.
         rates: name -> multiple of the learning rate, where a method asks for one.
+        anchor: what pulls the weights towards their start.
     """
 
     def __init__(
@@ -56,7 +58,11 @@ class Updater:
         clip_norm: float,
         tables: Collection[str] = (),
         rates: Mapping[str, float] = NO_RATES,
+        anchor: Anchor | None = None,
     ) -> None:
+        self.anchor = anchor
+        self.penalty: torch.Tensor | None = None
+        """[] what the anchor added to the mean loss at the last step."""
         self.weights = parameters if isinstance(parameters, Masters) else Masters(parameters)
         if not self.weights.masters:
             raise ValueError("nothing is trainable")
@@ -67,15 +73,21 @@ class Updater:
 
     @torch.no_grad()
     def norm(self, divisor: torch.Tensor) -> torch.Tensor:
-        """Divide the summed gradients by `divisor` and return their global L2 norm."""
-        grads = [master.grad for master in self.weights.masters.values() if master.grad is not None]
+        """Divide the summed gradients by `divisor`, let the anchor pull, and return their global L2 norm."""
+        self.weights.settle()
+        grads = self._gradients()
         if grads:
             torch._foreach_div_(grads, divisor.to(grads[0].dtype))
+        if self.anchor is not None:
+            self.penalty = self.anchor.pull(self.weights)
+            grads = self._gradients()
         return self.weights.norm(grads).to(divisor.device)
+
+    def _gradients(self) -> list[torch.Tensor]:
+        return [master.grad for master in self.weights.masters.values() if master.grad is not None]
 
     def apply(self, norm: torch.Tensor, factor: float) -> float:
         """Clip to `clip_norm`, take one step at `factor` of the peak rate; returns the rate used."""
-        self.weights.settle()
         if self.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.weights.masters.values(), self.clip_norm, norm)
         rate = self.learning_rate * factor

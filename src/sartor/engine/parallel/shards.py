@@ -17,8 +17,8 @@ from torch.distributed.tensor import DTensor
 
 from sartor.engine.parallel.world import World
 from sartor.engine.precision import Masters, Objective
+from sartor.models.base import ModelPolicy
 from sartor.models.compile import decoder_layers
-from sartor.models.policy import CausalPolicy
 from sartor.protocols import Loss
 from sartor.store.tensors import Part
 from sartor.tokens.batch import Batch
@@ -43,7 +43,7 @@ class Shards(Masters):
 
     lockstep = True
 
-    def __init__(self, policy: CausalPolicy, world: World, dtype: torch.dtype) -> None:
+    def __init__(self, policy: ModelPolicy, world: World, dtype: torch.dtype) -> None:
         """`dtype` is what the model computes in. The policy's device becomes the world's."""
         self._outer = _cut(policy, world, dtype)
         policy.device = world.device
@@ -56,7 +56,7 @@ class Shards(Masters):
             local: torch.Tensor = parameter.to_local()
         return local.detach().requires_grad_(True)
 
-    def loss(self, objective: Objective, policy: CausalPolicy, batch: Batch) -> Loss:
+    def loss(self, objective: Objective, policy: ModelPolicy, batch: Batch) -> Loss:
         """The objective's sums over a batch; its metrics are left out."""
         total, weight = self._outer(partial(_sums, objective, policy, batch))
         return Loss(total, weight)
@@ -74,9 +74,13 @@ class Shards(Masters):
 
     def norm(self, grads: Sequence[torch.Tensor]) -> torch.Tensor:
         """Over all ranks' rows."""
-        square = super().norm(grads).square()
-        self.world.sum_([square])
-        return square.sqrt()
+        return self.total(super().norm(grads).square()).sqrt()
+
+    def total(self, number: torch.Tensor) -> torch.Tensor:
+        """Over all ranks' rows."""
+        number = number.clone()
+        self.world.sum_([number])
+        return number
 
     def publish(self) -> None:
         """The masters are the weights; the next forward pass collects and rounds them."""
@@ -91,12 +95,12 @@ class Shards(Masters):
         return part
 
 
-def _sums(objective: Objective, policy: CausalPolicy, batch: Batch) -> Sums:
+def _sums(objective: Objective, policy: ModelPolicy, batch: Batch) -> Sums:
     loss = objective(policy, batch)
     return loss.total, loss.weight
 
 
-def _cut(policy: CausalPolicy, world: World, dtype: torch.dtype) -> TrainStep:
+def _cut(policy: ModelPolicy, world: World, dtype: torch.dtype) -> TrainStep:
     """Cut every decoder layer by itself and the rest together. Layers move to the ranks' device one at a time."""
     mesh = init_device_mesh(world.device.type, (world.size,))
     mixed = MixedPrecisionPolicy(
