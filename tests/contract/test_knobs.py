@@ -683,6 +683,8 @@ METHODS: dict[str, dict[str, object]] = {
     "pissa": {"rank": 4, "iterations": 1, "target_modules": "[q_proj]"},
     "oft": {"block_size": 8, "terms": 3, "target_modules": "[q_proj]"},
     "vera": {"rank": 32, "start": 0.3, "dropout": 0.5, "matrices": 3, "target_modules": "[q_proj]"},
+    "partial": {"layers": "[0]", "parts": "[norms]", "patterns": "['*.mlp.down_proj.weight']"},
+    "adapter": {"size": 8, "activation": "relu", "layers": "[o_proj]"},
     "ia3": {"outputs": "[q_proj]", "inputs": "[o_proj]"},
 }
 """A method's options, each with another value than its default."""

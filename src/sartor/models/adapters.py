@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
     from sartor.models.virtual import Virtual
 
 FILE = "adapter_model.safetensors"
 Kind = Literal["LoraConfig", "IA3Config", "OFTConfig", "VeraConfig"]
 """PEFT's class of settings of a kind of adapter that lives inside the linear layers."""
 IDLE: Mapping[str, tuple[str, float]] = {
-    "LORA": (".lora_B", 0.0),
-    "IA3": (".ia3_l", 1.0),
-    "OFT": (".oft_R", 0.0),
-    "VERA": (".vera_lambda_b", 0.0),
+    "lora": (".lora_B", 0.0),
+    "ia3": (".ia3_l", 1.0),
+    "oft": (".oft_R", 0.0),
+    "vera": (".vera_lambda_b", 0.0),
 }
 """Kind of adapter -> part of the names of tensors that change nothing while all their numbers are this one."""
 
@@ -53,6 +53,12 @@ class PeftAdapter:
 
     def __init__(self, peft: PeftModel, name: str) -> None:
         self.peft, self.name = peft, name
+
+    @property
+    def kind(self) -> str:
+        """PEFT's name for it."""
+        name: str = self.peft.peft_config[self.name].peft_type.value
+        return name.lower()
 
     def on(self) -> None:
         """Take part in what the model computes."""
@@ -104,7 +110,7 @@ def _which_moves(model: torch.nn.Module) -> Iterator[None]:
 
 
 def inject(
-    policy: CausalPolicy,
+    policy: ModelPolicy,
     kind: Kind,
     *,
     target_modules: Literal["all-linear"] | tuple[str, ...],
@@ -138,12 +144,12 @@ def inject(
     return adapter
 
 
-def linear_layers(policy: CausalPolicy) -> list[str]:
+def linear_layers(policy: ModelPolicy) -> list[str]:
     """Paths of all linear layers inside of the decoder layers."""
     return [name for name, part in policy.model.base_model.named_modules(prefix="model") if _linear(part)]
 
 
-def _no_such_layer(policy: CausalPolicy, targets: str | list[str]) -> ModelError:
+def _no_such_layer(policy: ModelPolicy, targets: str | list[str]) -> ModelError:
     layers = sorted({name.rsplit(".", 1)[-1] for name in linear_layers(policy)})
     return ModelError(
         Problem(
@@ -161,7 +167,7 @@ def _no_such_adapter(kind: Kind, fault: TypeError) -> ModelError:
 
 
 def inject_lora(
-    policy: CausalPolicy,
+    policy: ModelPolicy,
     *,
     rank: int,
     alpha: float,
@@ -186,7 +192,7 @@ def inject_lora(
     )
 
 
-def _take_dtype(policy: CausalPolicy, wrapper: PeftModel) -> None:
+def _take_dtype(policy: ModelPolicy, wrapper: PeftModel) -> None:
     """Adapter weights in the type the base computes in, also where its layers are quantised."""
     prefix = wrapper.base_model.prefix
     for name, parameter in policy.model.named_parameters():
@@ -201,7 +207,7 @@ def _linear(part: torch.nn.Module) -> bool:
     return isinstance(part, torch.nn.Linear) or type(part).__name__ == "Conv1D"
 
 
-def load_adapter(policy: CausalPolicy, folder: Path, *, name: str = FIRST, trainable: bool = False) -> None:
+def load_adapter(policy: ModelPolicy, folder: Path, *, name: str = FIRST, trainable: bool = False) -> None:
     """Put the adapter of `folder` on the policy's model and use it. Every key of the file must find its place.
 
     Raises ModelError M121 when keys are missing or left over, M122 when the adapter changes nothing although it should, and
@@ -226,12 +232,6 @@ def load_adapter(policy: CausalPolicy, folder: Path, *, name: str = FIRST, train
 
 def _beside(there: PeftAdapter, folder: Path, name: str) -> PeftAdapter:
     """A further adapter in the model that holds `there`."""
-    kinds = {kind.peft_type for kind in there.peft.peft_config.values()}
-    kind = _library().PeftConfig.from_pretrained(str(folder)).peft_type
-    if kind not in kinds:
-        told = f"this adapter is of kind {kind.value}, those that are open are {', '.join(sorted(kinds))}"
-        fix = "open it on a base of its own"
-        raise ModelError(Problem("M124", told, file=str(folder / "adapter_config.json"), fix=fix))
     with _which_moves(there.peft):
         try:
             there.peft.load_adapter(str(folder), adapter_name=name, is_trainable=False, autocast_adapter_dtype=False)
@@ -256,7 +256,7 @@ def _check(adapter: PeftAdapter, folder: Path) -> None:
                 fix="use the base model this adapter was trained on",
             )
         )
-    part, idle = IDLE.get(adapter.settings().peft_type.value, ("", 0.0))
+    part, idle = IDLE.get(adapter.kind, ("", 0.0))
     updates = [tensor for name, tensor in held.items() if part and part in name]
     silent = updates and all(bool((tensor == idle).all()) for tensor in updates)
     if silent and not _stayed_at_base(folder):

@@ -16,6 +16,9 @@ from typing import Any
 from sartor.errors import ModelError, Problem
 
 NANO = "sartor/nano"
+OWN_ADAPTER = "sartor_adapter.json"
+"""Settings of an adapter of a kind that PEFT does not have (models/bottleneck.py)."""
+ADAPTER_SETTINGS = ("adapter_config.json", OWN_ADAPTER)
 CODE_KEYS = ("auto_map", "custom_pipelines", "trust" + "_remote_code")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -82,14 +85,16 @@ def _local(path: Path, reference: str, root: Path) -> ModelFolder:
         if not (path / "model").is_dir():
             raise _wrong("M101", "this run has no finished model yet", path, fix=f"sartor run, to finish it ({path})")
         return _local(path / "model", reference, root)
-    if (path / "adapter_config.json").exists():
-        base = _adapter_base(path, root)
+    settings = next((path / name for name in ADAPTER_SETTINGS if (path / name).exists()), None)
+    if settings is not None:
+        base = _adapter_base(settings, root)
         return ModelFolder(path, reference, base.config, base)
     return _model(path, reference)
 
 
-def _adapter_base(path: Path, root: Path) -> ModelFolder:
-    written = _read_json(path / "adapter_config.json").get("base_model_name_or_path") or ""
+def _adapter_base(settings: Path, root: Path) -> ModelFolder:
+    path = settings.parent
+    written = _read_json(settings).get("base_model_name_or_path") or ""
     ours = _read_json(path / "sartor.json") if (path / "sartor.json").exists() else {}
     for reference in dict.fromkeys(str(entry) for entry in (ours.get("base"), written) if entry):
         try:

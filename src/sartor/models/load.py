@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,9 +10,10 @@ import torch
 
 from sartor.errors import ModelError, Problem
 from sartor.models import liger
+from sartor.models.adapter import FIRST, OUTSIDE
 from sartor.models.attention import NAME
 from sartor.models.base import Exactness, Kind, ModelPolicy
-from sartor.models.catalog import ModelFolder
+from sartor.models.catalog import OWN_ADAPTER, ModelFolder
 from sartor.models.encoder import EncoderPolicy, separator
 from sartor.models.encoder_decoder import EncoderDecoderPolicy
 from sartor.models.fuse import fuse
@@ -20,6 +22,7 @@ from sartor.models.hf import DROPOUTS, kind_of, load_model, read_config, takes_h
 from sartor.models.policy import CausalPolicy
 from sartor.models.probe import LENGTHS, probe, sample
 from sartor.models.quantization import Quantization
+from sartor.models.quantized import is_quantized
 from sartor.tokens.batch import collate
 
 if TYPE_CHECKING:
@@ -80,10 +83,43 @@ def load(
     if isinstance(policy, EncoderPolicy):
         policy.separator = separator(folder.path if (folder.path / "tokenizer.json").is_file() else root.path)
     if folder.base is not None:
+        open_adapter(policy, folder)
+    return policy
+
+
+def open_adapter(policy: ModelPolicy, folder: ModelFolder, *, name: str = FIRST) -> None:
+    """Put one more adapter of the policy's base on it, and use it; `policy.using(name)` switches to another one and back.
+
+    Raises ModelError when it does not fit (M121), does nothing (M122), or cannot stand beside those that are there or on a base
+    that is held otherwise than when it was trained (M124).
+    """
+    kind, quantization = _kind(folder), Quantization.of(folder)
+    inside = {one.kind for one in policy.adapters.values()} - OUTSIDE
+    what = None
+    if inside and kind not in inside | OUTSIDE:
+        what = f"this adapter is of kind {kind}, what is open is of kind {', '.join(inside)}"
+    if (quantization is not None) != is_quantized(policy.model):
+        what = f"this adapter was trained on a base {f'held in {quantization}' if quantization else 'as it is stored'}"
+    if what is not None:
+        raise ModelError(Problem("M124", what, file=str(folder.path), fix="open it on a base of its own"))
+    if policy.adapter is not None:
+        policy.adapter.off()
+    if kind == "bottleneck":
+        from sartor.models.bottleneck import load_bottleneck
+
+        load_bottleneck(policy, folder.path, name=name)
+    else:
         from sartor.models.adapters import load_adapter
 
-        load_adapter(policy, folder.path)
-    return policy
+        load_adapter(policy, folder.path, name=name)
+
+
+def _kind(folder: ModelFolder) -> str:
+    """Of adapter, as its settings say."""
+    if (folder.path / OWN_ADAPTER).exists():
+        return "bottleneck"
+    settings = json.loads((folder.path / "adapter_config.json").read_text(encoding="utf-8"))
+    return str(settings.get("peft_type", "")).lower()
 
 
 POLICIES: dict[Kind, type[ModelPolicy]] = {

@@ -18,7 +18,7 @@ from sartor.models.adapters import PeftAdapter
 from sartor.models.low_rank import low_rank
 
 if TYPE_CHECKING:
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
 
 
 class Principal:
@@ -62,7 +62,7 @@ class PrincipalAdapter(PeftAdapter):
 
 
 @torch.no_grad()
-def begin(policy: CausalPolicy, adapter: PeftAdapter, rank: int, iterations: int) -> None:
+def begin(policy: ModelPolicy, adapter: PeftAdapter, rank: int, iterations: int) -> None:
     """Let every layer of a fresh LoRA adapter of scale 1 start from the `rank` largest components of its weight.
 
     `iterations` of the randomised decomposition of Halko et al. 2011; 0: the exact one. Raises ModelError M125 where a layer has fewer
@@ -80,7 +80,7 @@ def _begin(path: str, layer: Any, name: str, rank: int, iterations: int) -> None
     if rank > min(whole.shape):
         what = f"rank is {rank}, but {path} has only {min(whole.shape)} components"
         raise ModelError(Problem("M125", what, fix=f"method.pissa.rank: {min(whole.shape)}, or other target_modules"))
-    left, sizes, right = _decomposed(whole, rank, iterations)
+    left, sizes, right = decomposed(whole, rank, iterations)
     root = sizes.sqrt()
     a, b = (root[:, None] * right).to(weight.dtype), (left * root).to(weight.dtype)
     layer.lora_A[name].weight.copy_(a)
@@ -91,7 +91,7 @@ def _begin(path: str, layer: Any, name: str, rank: int, iterations: int) -> None
     layer.__class__ = type(f"Principal{type(layer).__name__}", (Principal, type(layer)), {})
 
 
-def _decomposed(weight: torch.Tensor, rank: int, iterations: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def decomposed(weight: torch.Tensor, rank: int, iterations: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """[out, r], [r] and [r, in]: the largest components. What is drawn at random depends on nothing but the shape."""
     if not iterations:
         left, sizes, right = torch.linalg.svd(weight, full_matrices=False)

@@ -11,7 +11,7 @@ KEYS = frozenset(
 )
 
 NAMES: dict[str, frozenset[str]] = {
-    "method": frozenset({"adapter", "prefix", "prompt", "probe"}),
+    "method": frozenset({"prefix", "prompt", "probe"}),
     "objective": frozenset(
         {
             *("masked_lm", "classify", "regress", "reward", "distill"),

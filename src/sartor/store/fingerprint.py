@@ -126,7 +126,8 @@ def of_text(text: str) -> str:
 
 def weights(folder: Path) -> list[Path]:
     """The files of a model folder that decide its function: weights and their configuration."""
-    return sorted([*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob("adapter_config.json")])
+    settings = ("config.json", "adapter_config.json", "sartor_adapter.json")
+    return sorted([*folder.glob("*.safetensors"), *(path for name in settings for path in folder.glob(name))])
 
 
 def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
