@@ -35,7 +35,8 @@ def gradient(
     case: Case, policy: Any, batches: Sequence[Batch], roles: Mapping[str, Any]
 ) -> tuple[float, float, dict[str, float], Gradients]:
     """(sum of totals, sum of weights, sums of metrics, gradient of the mean), as the engine takes them."""
-    policy.model.zero_grad()
+    for parameter in policy.trainable().values():
+        parameter.grad = None
     total = weight = 0.0
     metrics = dict.fromkeys(case.traits.metrics, 0.0)
     for batch in batches:
