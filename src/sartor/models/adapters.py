@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -117,14 +118,15 @@ def inject(
     seed: int,
     **settings: Any,
 ) -> PeftAdapter:
-    """Put an adapter of PEFT into the chosen layers; it alone is trainable, in the type the base computes in.
+    """Put an adapter of PEFT into the chosen layers; it alone is trainable, in the type the base computes in, and with it the
+    head where the model has one in place of words.
 
     `settings` are those of PEFT's own class. Raises ModelError M120 where no layer has a wanted name, M121 where PEFT has no
     such adapter for a layer.
     """
     peft = _library()
     targets = target_modules if target_modules == "all-linear" else list(target_modules)
-    config = getattr(peft, kind)(task_type="CAUSAL_LM", target_modules=targets, **settings)
+    config = getattr(peft, kind)(target_modules=targets, **_task(policy), **settings)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out")
         warnings.filterwarnings("ignore", message="Invalid `oft_block_size`")
@@ -142,6 +144,18 @@ def inject(
     _take_dtype(policy, wrapper)
     join_products(policy.model)
     return adapter
+
+
+def _task(policy: ModelPolicy) -> dict[str, Any]:
+    """What PEFT calls the model's purpose, and which of its modules are trained and saved whole."""
+    if policy.head is None:
+        return {"task_type": {"causal": "CAUSAL_LM", "encoder_decoder": "SEQ_2_SEQ_LM", "encoder": None}[policy.kind]}
+    parts = policy.head_modules()
+    return {
+        "task_type": {"sequence": "SEQ_CLS", "tokens": "TOKEN_CLS"}[policy.head.place],
+        "modules_to_save": parts,
+        "exclude_modules": rf"({'|'.join(map(re.escape, parts))})(\..*)?",
+    }
 
 
 def linear_layers(policy: ModelPolicy) -> list[str]:

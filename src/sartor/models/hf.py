@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,9 +112,7 @@ def load_model(
     more: dict[str, Any] = {"attn_implementation": "sdpa"} if kind == "causal" else {}
     if quantization is not None:
         more |= {"quantization_config": BitsAndBytesConfig(**quantization), "device_map": {"": device}}
-    if fresh and head is not None:
-        more["key_mapping"] = {rf"^({'|'.join(_beside_trunk(skeleton(folder, head)))})\.": "left_out."}
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _unreported():
         torch.manual_seed(seed)
         model, info = _auto(kind, head).from_pretrained(
             folder,
@@ -121,14 +121,36 @@ def load_model(
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=fresh,
             **more,
         )
-    found = {name: {str(key) for key in info[f"{name}_keys"]} for name in ("missing", "unexpected", "mismatched")}
+        beside = _beside_trunk(model) if fresh else []
+        for name in beside:
+            _draw(model.get_submodule(name), float(getattr(config, "initializer_range", None) or 0.02))
+    found = {name: set(map(_named, info[f"{name}_keys"])) for name in ("missing", "unexpected", "mismatched")}
     drawn = _drawn(found["missing"], model, skeleton(folder)) if fresh else set()
     found["missing"] -= drawn
+    found["mismatched"] = {name for name in found["mismatched"] if name.split(".")[0] not in beside}
     if head is not None or kind != "causal":
         found["unexpected"] -= _left_out(found["unexpected"], model)
     return model, [f"{name} {key}" for name, keys in found.items() for key in sorted(keys)], sorted(drawn)
+
+
+def _named(entry: str | tuple[Any, ...]) -> str:
+    """The weight's name; transformers gives the two shapes with it where they differ."""
+    return entry if isinstance(entry, str) else str(entry[0])
+
+
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """Without transformers' table of missing and unexpected weights: they are returned, and told where they matter."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _auto(kind: Kind, head: HeadSpec | None) -> Any:
@@ -152,6 +174,18 @@ def _left_out(unexpected: set[str], model: PreTrainedModel) -> set[str]:
         trunk = list(AutoModel.from_config(model.config).state_dict())
     parts = {name.split(".")[0] for name in trunk}
     return {name for name in unexpected if _bare(name, model) in trunk or _bare(name, model).split(".")[0] not in parts}
+
+
+@torch.no_grad()
+def _draw(part: torch.nn.Module, deviation: float) -> None:
+    """Fresh weights as transformers gives them to heads: matrices from a normal distribution, biases zero."""
+    for layer in part.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.weight.normal_(0.0, deviation)
+            if layer.bias is not None:
+                layer.bias.zero_()
+        elif isinstance(layer, torch.nn.LayerNorm):
+            layer.reset_parameters()
 
 
 def _beside_trunk(model: PreTrainedModel) -> list[str]:

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sartor.models.policy import CausalPolicy
+from sartor.models.base import ModelPolicy
+from sartor.models.heads import KEY
 
 
 def save_model(
-    policy: CausalPolicy,
+    policy: ModelPolicy,
     folder: Path,
     *,
     base: Path,
@@ -22,7 +23,8 @@ def save_model(
 ) -> None:
     """Save the policy's weights beside the tokenizer `files` and the chat template that was trained with.
 
-    `facts` goes to sartor.json: at least the reference of the base and the rendering options.
+    `facts` goes to sartor.json: at least the reference of the base and the rendering options. The head goes there too, as
+    the policy has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if policy.adapter is not None:
@@ -32,4 +34,5 @@ def save_model(
     for file in files:
         shutil.copyfile(file, folder / file.name)
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-    (folder / "sartor.json").write_text(json.dumps(dict(facts), indent=1) + "\n", encoding="utf-8")
+    told = {**facts, **({KEY: policy.head.json()} if policy.head is not None else {})}
+    (folder / "sartor.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
