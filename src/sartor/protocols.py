@@ -188,9 +188,20 @@ class Outcome:
     prediction: str | None = None
     """Generated text without end-of-turn; None where nothing was generated."""
     label: str | None = None
-    """For classification: the label whose string scored best."""
+    """For classification: the label that scored best, as a string or at the head."""
     label_scores: Mapping[str, float] = field(default_factory=dict)
-    """Log-probability of each label string, end-of-turn included."""
+    """Log-probability of each label: of its string, end-of-turn included, or at the head, where those of one label sum to 1;
+    where a row may have several, of each being there."""
+    labels: Sequence[str] | None = None
+    """Where a row may have several labels: those that were given."""
+    right_labels: Sequence[str] | None = None
+    """Those that are right."""
+    tags: Sequence[str] | None = None
+    """The tag given to each word."""
+    right_tags: Sequence[str] | None = None
+    """The tag that is right for each word."""
+    value: float | None = None
+    """For regression: the number that was given."""
     nll: float = 0.0
     """Sum of -log p over the reference answer's tokens, end-of-turn included (nats)."""
     tokens: int = 0
@@ -218,7 +229,7 @@ class Metric(Protocol):
 
     @property
     def needs(self) -> str:
-        """prediction | label | nll: what must be in the Outcome."""
+        """prediction | label | probabilities | value | tags | nll ...: what must be in the Outcome."""
         ...
 
     def stats(self, outcomes: Sequence[Outcome]) -> np.ndarray:
