@@ -14,16 +14,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sartor.errors import ModelError, Problem
+from sartor.generate.encoder_decoder import run_encoder_decoder
 from sartor.generate.engine import Choose, Engine, Heard, share_out
 from sartor.generate.padded import run_padded
 from sartor.generate.probe import obstacle
 from sartor.generate.rows import Completion, Decode, Listener, Row, Speech
 from sartor.generate.sampling import Sampling, choose, logp_of
+from sartor.models.encoder_decoder import EncoderDecoderPolicy
+from sartor.models.policy import CausalPolicy
 
 if TYPE_CHECKING:
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
 
 GREEDY = Sampling()
+
+
+def _writes_nothing(policy: ModelPolicy) -> ModelError:
+    what = "an encoder" if policy.head is None else f"a model with a head of {policy.head.kind} in place of words"
+    return ModelError(Problem("M176", f"{what} writes no text", fix="a decoder or an encoder-decoder with its words"))
 
 
 class LocalGenerator:
@@ -37,7 +46,7 @@ class LocalGenerator:
         batch: rows generated together, at most.
     """
 
-    def __init__(self, policy: CausalPolicy, stop_ids: frozenset[int], pad_id: int, decode: Decode, batch: int) -> None:
+    def __init__(self, policy: ModelPolicy, stop_ids: frozenset[int], pad_id: int, decode: Decode, batch: int) -> None:
         self.policy, self.stop_ids, self.pad_id, self.decode, self.batch = policy, stop_ids, pad_id, decode, batch
         self.obstacle: str | None = None
         """Why rows are padded and wait for each other, once something was generated that way."""
@@ -115,15 +124,27 @@ class LocalGenerator:
             if not len(prompt):
                 raise ValueError(f"prompt {index} is empty; a model continues from at least one token")
             ids = np.asarray(prompt, dtype=np.int64)
-            room = limit if self.policy.window is None else min(limit, self.policy.window - len(ids))
+            room = self._room(ids, limit)
             rows += [
                 Row(index, sample, ids, room, np.random.default_rng([seed, index, sample])) for sample in range(samples)
             ]
         return rows
 
+    def _room(self, prompt: np.ndarray, limit: int) -> int:
+        """How many tokens of an answer there may be; an encoder-decoder has a window for the answer alone."""
+        if self.policy.window is None:
+            return limit
+        taken = 0 if isinstance(self.policy, EncoderDecoderPolicy) else len(prompt)
+        return min(limit, self.policy.window - taken)
+
     def _run(self, rows: list[Row], pick: Choose, heard: Heard | None) -> Iterator[list[Row]]:
         if not rows:
             return
+        if isinstance(self.policy, EncoderDecoderPolicy):
+            yield from run_encoder_decoder(self.policy, self.stop_ids, pick, heard, rows, self.batch)
+            return
+        if not isinstance(self.policy, CausalPolicy) or self.policy.head is not None:
+            raise _writes_nothing(self.policy)
         self.obstacle = obstacle(self.policy)
         if self.obstacle is not None:
             yield from run_padded(self.policy, self.stop_ids, self.pad_id, pick, heard, rows, self.batch)

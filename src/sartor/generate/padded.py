@@ -30,14 +30,17 @@ def run_padded(
     batch: int,
 ) -> Iterator[list[Row]]:
     """Finish all rows, at most `batch` together; yields each batch in the order its rows finished."""
-    for members in _batches(rows, batch):
+    for members in batches(rows, batch):
         with policy.generating() as model:
             finished = _run(model, policy.device, members, stop_ids, pad_id, choose, heard)
         yield finished
 
 
-def _batches(rows: Sequence[Row], batch: int) -> Iterator[list[Row]]:
-    """Longest prompts first, so that what does not fit into memory fails at once."""
+def batches(rows: Sequence[Row], batch: int) -> Iterator[list[Row]]:
+    """At most `batch` rows together, and no more places than a cache has.
+
+    Longest prompts first, so that what does not fit into memory fails at once.
+    """
     members: list[Row] = []
     places = 0
     for row in sorted(rows, key=lambda row: (-len(row.prompt), row.index, row.sample)):

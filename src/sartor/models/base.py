@@ -253,6 +253,23 @@ class ModelPolicy(ABC):
         found |= {id(parameter) for parameter in head.parameters()} if head is not None else set()
         return frozenset(name for name, parameter in self.model.named_parameters() if id(parameter) in found)
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """In evaluation mode and without gradients; afterwards as before."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.model.train(training)
+
+    @contextmanager
+    def generating(self) -> Iterator[PreTrainedModel]:
+        """The model, still, as it works with a cache and padding."""
+        with self.still():
+            yield self.model
+
     def train(self) -> None:
         """Dropout on."""
         self.model.train()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,6 +60,18 @@ class EncoderDecoderPolicy(PaddedPolicy):
     """Implements `Policy` for any encoder-decoder of transformers."""
 
     kind = "encoder_decoder"
+
+    @cached_property
+    def start(self) -> int:
+        """The token that every answer begins behind. Raises ModelError M175 where answers begin in different ways."""
+        asked = self.model.prepare_decoder_input_ids_from_labels(
+            labels=torch.tensor([[0, 0], [1, 1]], device=self.device)
+        )
+        first = asked[:, 0].tolist()
+        if first[0] != first[1]:
+            what = "this model begins an answer with its own last token, so where it begins cannot be told beforehand"
+            raise ModelError(Problem("M175", what, fix="a model with one decoder_start_token_id, as T5 and BART have"))
+        return int(first[0])
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """[T, H] last hidden states of the encoder over whole rows; the decoder's are read by `logits` and `values` alone."""

@@ -113,14 +113,9 @@ class CausalPolicy(ModelPolicy):
 
     @contextmanager
     def generating(self) -> Iterator[PreTrainedModel]:
-        """The model in evaluation mode with an attention that works with a cache and padding, without gradients."""
-        training = self.model.training
-        self.model.eval()
-        try:
-            with torch.inference_mode(), self.attention("eager" if _softcapped(self.model) else "sdpa"):
-                yield self.model
-        finally:
-            self.model.train(training)
+        """The model, still, with an attention that works with a cache and padding."""
+        with self.still(), self.attention("eager" if _softcapped(self.model) else "sdpa"):
+            yield self.model
 
 
 def _softcapped(model: PreTrainedModel) -> bool:
