@@ -269,6 +269,11 @@ class Prompt(Row):
     """The last turn is the user's, or a tool's"""
     tools: tuple[Mapping[str, Any], ...] = ()
 
+    def conversation(self) -> Example:
+        """The same with an empty answer, for what asks a model and takes whole conversations."""
+        given = {each.name: getattr(self, each.name) for each in fields(Row)}
+        return Example(**given, messages=(*self.messages, Message("assistant", "")), tools=self.tools)
+
     def prompt_text(self) -> str:
         return "\n".join(message.content for message in self.messages)
 

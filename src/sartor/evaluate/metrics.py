@@ -28,7 +28,15 @@ JSON_SHARE = 0.95
 
 DEFAULTS: Mapping[str, tuple[str, ...]] = {
     "classify": ("accuracy", "macro_f1"),
+    "regress": ("rmse", "mae", "pearson", "spearman"),
+    "tag": ("tag_f1", "tag_accuracy"),
     "pretrain": ("perplexity", "bits_per_byte"),
+    "prefer": (
+        "preference_accuracy",
+        "preference_margin",
+        "preference_accuracy_per_token",
+        "preference_margin_per_token",
+    ),
     "chat": ("perplexity", "exact_match", "rougeL"),
     "generate": ("perplexity", "exact_match", "rougeL"),
 }
@@ -45,11 +53,11 @@ def defaults(task: str, references: Sequence[str] = ()) -> list[str]:
 
 
 def wants(metrics: Sequence[Metric], task: str) -> frozenset[str]:
-    """What must be measured: prediction, label, nll. Without labels to score, a metric of labels judges the generated text."""
-    needs = {metric.needs for metric in metrics}
-    if task != "classify" and "label" in needs:
-        needs = needs - {"label"} | {"prediction"}
-    return frozenset(needs)
+    """What must be measured of a model that writes: prediction, label, nll. Without labels to score, a metric of labels judges
+    the generated text, and a number is read from it."""
+    scored = "label" if task == "classify" else "prediction"
+    instead = {"label": scored, "probabilities": scored, "value": "prediction", "tags": "prediction"}
+    return frozenset(instead.get(metric.needs, metric.needs) for metric in metrics)
 
 
 def load(names: Sequence[str], root: Path) -> list[Metric]:
@@ -124,6 +132,44 @@ class _Custom:
         return score
 
 
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """A user's function of many answers at once: (answers, rows) -> a number for each."""
+
+    name: str
+    file: Path
+    function: Callable[..., Any]
+
+    def __call__(self, answers: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        """A number for each answer, not-a-number where it says None. Raises InputError E101 where it raises, E102 where it
+        returns anything else."""
+        with _UsersCode(self.file, InputError, "E101", f"{self.name} failed"):
+            result = self.function(list(answers), [dict(row) for row in rows])
+        given = result if isinstance(result, list | tuple | np.ndarray) else ()
+        scores = [math.nan if each is None else _number(each) for each in given]
+        found = [score for score in scores if score is not None]
+        if len(found) == len(scores) == len(answers):
+            return found
+        what = f"{self.name} returned {_short(result)}, where a list of {len(answers)} finite numbers is needed"
+        fix = "return one number for each answer, None where it cannot be told"
+        line = self.function.__code__.co_firstlineno
+        raise InputError(Problem("E102", what, file=str(self.file), line=line, fix=fix))
+
+
+def batched(name: str, root: Path) -> Batched:
+    """The function `file.py:function` of (answers, rows). Raises RecipeError R141 to R144."""
+    file, function = _function(name, root)
+    signature = inspect.signature(function)
+    try:
+        signature.bind([], [])
+    except TypeError as fault:
+        what = f"{function.__name__}{signature} cannot be called"
+        fix = f"def {function.__name__}(answers: list[str], rows: list[dict]) -> list[float]"
+        line = function.__code__.co_firstlineno
+        raise RecipeError(Problem("R144", what, file=str(file), line=line, fix=fix)) from fault
+    return Batched(name, file, function)
+
+
 def _number(result: object) -> float | None:
     if not isinstance(result, bool | int | float | np.bool_ | np.integer | np.floating):
         return None
@@ -135,14 +181,20 @@ def _number(result: object) -> float | None:
 
 
 def _custom(name: str, root: Path) -> Metric:
+    file, function = _function(name, root)
+    return _Custom(
+        name, file, function, _takes_columns(function, file), bool(getattr(function, "higher_is_better", True))
+    )
+
+
+def _function(name: str, root: Path) -> tuple[Path, Callable[..., Any]]:
+    """The file and the function of `file.py:function`. Raises RecipeError."""
     path, _, function_name = name.rpartition(":")
     if not path or not function_name:
-        raise RecipeError(Problem("R143", f'metric "{name}" names no function', fix=f"{name.rstrip(':')}:function"))
+        raise RecipeError(Problem("R143", f'"{name}" names no function', fix=f"{name.rstrip(':')}:function"))
     file = root / path
     if not file.is_file():
-        raise RecipeError(
-            Problem("R141", f"metric file {file} does not exist", fix="paths start at the recipe's folder")
-        )
+        raise RecipeError(Problem("R141", f"{file} does not exist", fix="paths start at the recipe's folder"))
     module = _imported(file)
     function = getattr(module, function_name, None)
     if not inspect.isfunction(function):
@@ -150,9 +202,7 @@ def _custom(name: str, root: Path) -> Metric:
         raise RecipeError(
             Problem("R143", f'no function "{function_name}"', file=str(file), fix=f"it has {', '.join(own) or 'none'}")
         )
-    return _Custom(
-        name, file, function, _takes_columns(function, file), bool(getattr(function, "higher_is_better", True))
-    )
+    return file, function
 
 
 def _imported(file: Path) -> ModuleType:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sartor.data.rows import Example, Row, Text
+from sartor.data.rows import Example, Prompt, Row, Text
 from sartor.errors import Problem, TokenError
 from sartor.evaluate.labels import LabelScorer
 from sartor.evaluate.likelihood import likelihood
+from sartor.evaluate.preferences import rated
 from sartor.evaluate.shots import with_shots
 from sartor.events import Event, Noted, Progressed
 from sartor.generate.local import LocalGenerator
@@ -25,7 +26,7 @@ from sartor.tokens.render import Renderer
 
 if TYPE_CHECKING:
     from sartor.data.dataset import Dataset
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
 
 BLOCK_BATCHES = 4
 """Batches of generated rows in one block: enough to put prompts of like length together."""
@@ -50,7 +51,7 @@ class _Cuts:
 
 
 def predict(
-    policy: CausalPolicy,
+    policy: ModelPolicy,
     renderer: Renderer,
     dataset: Dataset | Sequence[Row],
     indices: Sequence[int],
@@ -71,7 +72,7 @@ def predict(
         shots: examples to show before each row.
         max_new_tokens: longest generated answer.
         batch: rows generated together.
-        want: which of nll, prediction and label to measure. Raw text has only nll.
+        want: which of nll, prediction, label and answers (those that were compared) to measure. Raw text has only nll.
 
     Raises:
         TokenError: rows that the chat template refuses, with file and line of each.
@@ -79,11 +80,16 @@ def predict(
     measurer = Measurer(policy, renderer, labels, shots, max_new_tokens, batch, want)
     size = max(SMALLEST_BLOCK, BLOCK_BATCHES * batch)
     for start in range(0, len(indices), size):
-        rows = [dataset[int(index)] for index in indices[start : start + size]]
+        rows = [_answerable(dataset[int(index)]) for index in indices[start : start + size]]
         yield from measurer.block(rows)
         emit(Progressed(task, start + len(rows), len(indices)))
     for note in measurer.notes():
         emit(note)
+
+
+def _answerable(row: Row) -> Row:
+    """The row as one that a model can answer."""
+    return row.conversation() if isinstance(row, Prompt) else row
 
 
 class Measurer:
@@ -91,7 +97,7 @@ class Measurer:
 
     def __init__(
         self,
-        policy: CausalPolicy,
+        policy: ModelPolicy,
         renderer: Renderer,
         labels: Sequence[str],
         shots: Sequence[Example],
@@ -99,7 +105,7 @@ class Measurer:
         batch: int,
         want: frozenset[str],
     ) -> None:
-        unknown = want - {"nll", "prediction", "label"}
+        unknown = want - {"nll", "prediction", "label", "answers"}
         if unknown:
             raise ValueError(f"cannot measure {', '.join(sorted(unknown))}")
         self.policy, self.renderer, self.labels, self.shots = policy, renderer, labels, shots
@@ -130,6 +136,8 @@ class Measurer:
         ]
         places = [place for place, row in enumerate(rows) if isinstance(row, Example)]
         asked = [self._ask(row) for row in rows if isinstance(row, Example)]
+        if "answers" in self.want:
+            outcomes = rated(self.policy, self.renderer, rows, outcomes)
         if "nll" in self.want:
             found = zip(outcomes, *self._likelihood(rows, dict(zip(places, asked, strict=True))), strict=True)
             outcomes = [

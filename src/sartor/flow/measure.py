@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sartor import registry
 from sartor.console import size
-from sartor.data.rows import Example
+from sartor.data.rows import Example, Prompt
 from sartor.errors import DataError, Problem, RecipeError, raise_errors
 from sartor.evaluate import metrics as metric_files
 from sartor.evaluate.outcomes import collect
@@ -20,6 +21,8 @@ from sartor.evaluate.shots import choose_shots, fit_shots
 from sartor.evaluate.verdict import check as check_gates
 from sartor.events import Noted
 from sartor.flow.forecast import fitting_batch
+from sartor.flow.rounds import REWARD, RewardMetric
+from sartor.objectives._rounds import Rounds
 
 if TYPE_CHECKING:
     from sartor.flow.prepare import Emit, Prepared
@@ -52,6 +55,7 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
     """Decide every open value of `evaluate`. Raises RecipeError for unknown metrics and gates that cannot be decided."""
     recipe, resolution, task = prepared.loaded.recipe, prepared.resolution, prepared.settings.task
     wanted, dataset = recipe.evaluate, prepared.rows.dataset
+    rewarded = registry.component("objective", prepared.settings.objective.name).TRAITS.reads == "prompt"
     train = np.unique(prepared.tokens["train"].rows)
     test = np.unique(prepared.tokens["test"].rows)
     if not len(test):
@@ -60,7 +64,12 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
                 "D116", "there are no test rows, so nothing can be proven", fix="data.split.test: 0.1, or more rows"
             )
         )
-    if wanted.metrics == "auto":
+    most = min(len(test), MOST_ROWS if wanted.rows == "auto" else wanted.rows)
+    indices = np.sort(np.random.default_rng([recipe.seed, 2]).permutation(test)[:most])
+    if wanted.metrics == "auto" and dataset[0].kind == Prompt.kind:
+        names = [REWARD]
+        resolution.decide("evaluate.metrics", names, "the rows have no answers to compare with")
+    elif wanted.metrics == "auto":
         sample = [dataset[int(index)].answer_text() for index in train[:200]]
         names = metric_files.defaults(task, sample)
         resolution.decide(
@@ -69,20 +78,20 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
     else:
         names = list(wanted.metrics)
     names = list(dict.fromkeys([*names, *(gate.metric for gate in recipe.goal.success)]))
+    if rewarded:
+        names = [name for name in names if name != REWARD]
     metrics = metric_files.load(names, prepared.loaded.root)
-    if recipe.train.stop.on != "loss":
+    if rewarded:
+        metrics.insert(0, RewardMetric(prepared, indices.tolist()))
+    elif recipe.train.stop.on != "loss":
         metric_files.load([recipe.train.stop.on], prepared.loaded.root)
-    most = min(len(test), MOST_ROWS)
     if wanted.rows == "auto":
         resolution.decide("evaluate.rows", most, f"all {len(test):,} test rows, at most {MOST_ROWS:,}")
-    else:
-        most = min(len(test), wanted.rows)
     known = [metric.name for metric in metrics]
     problems = check_gates(recipe.goal.success, against=wanted.against, metrics=known, rows=most)
     raise_errors(RecipeError, problems)
     for problem in problems:
         emit(Noted(problem.level, problem.code, problem.what))
-    indices = np.sort(np.random.default_rng([recipe.seed, 2]).permutation(test)[:most])
     new_tokens = _new_tokens(prepared)
     want = metric_files.wants(metrics, task)
     few = "few_shot" in wanted.against and task != "pretrain"
@@ -118,6 +127,11 @@ def _new_tokens(prepared: Prepared) -> int:
     wanted = prepared.loaded.recipe.evaluate.max_new_tokens
     if wanted != "auto":
         return wanted
+    objective = prepared.settings.objective
+    if isinstance(objective.options, Rounds):
+        value = objective.options.max_new_tokens
+        prepared.resolution.decide("evaluate.max_new_tokens", value, f"as {objective.name} lets the policy answer")
+        return value
     rows = prepared.tokens["train"]
     step = max(1, len(rows) // 1000)
     longest = max(rows[index].supervised for index in range(0, len(rows), step))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from sartor.options import Options
 from sartor.protocols import Credit
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -81,6 +84,15 @@ class Rounds(Options):
     """Nats an answer that the policy may be away from the reference: the best step is sought within it, and beyond it a warning is given."""
     clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """How far the probability of a token may move from what it was, as a share, before it gains nothing more."""
+
+    def lengths(self, prompts: np.ndarray, most: int) -> np.ndarray:
+        """[n] tokens of prompts -> tokens of every answer with its prompt that is learnt from when all are asked once, at most.
+
+        `most` is the longest row there may be.
+        """
+        longest = (prompts + self.max_new_tokens).clip(max=most)
+        found: np.ndarray = longest.repeat(self.samples * self.passes)
+        return found
 
     @property
     def credit(self) -> Credit:

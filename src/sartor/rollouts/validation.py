@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sartor.errors import InputError, Problem
 from sartor.models.still import Still
 from sartor.rollouts.prompts import Answer
 from sartor.tokens.batch import Rendered, collate
@@ -44,12 +45,15 @@ def validate(
 ) -> dict[str, float]:
     """Means over answers: reward, kl (nats an answer), tokens, share unfinished, and loss, which is minus the reward.
 
-    Answers that the reward cannot judge are left out of it and told as `unscored`.
+    Answers that the reward cannot judge are left out of it and told as `unscored`. Raises InputError N423 where that is all.
     """
     stopped = np.array([answer.stopped for answer in answers], np.bool_)
     scores = reward.score(answers) - unfinished * ~stopped
     known = np.isfinite(scores)
-    value = float(scores[known].mean()) if known.any() else float("-inf")
+    if not known.any():
+        fix = "see what the reward gives for answers like these; prompts need room for an answer"
+        raise InputError(Problem("N423", "no answer to a validation prompt has a reward", fix=fix))
+    value = float(scores[known].mean())
     rows = [_rendered(answer, place) for place, answer in enumerate(answers)]
     return {
         "loss": -value,

@@ -134,7 +134,7 @@ def test_a_round_is_the_same_after_its_way_through_json(objective: ModuleType) -
 def test_columns_stand_in_the_order_of_the_places() -> None:
     """The value of each place, its advantage and its return, worked out again from the reward of its answer."""
     ppo = registry.component("objective", "ppo")
-    source, options = made(ppo, examples=6, options={"whiten": False, "kl": 0.0, "trace": 0.5, "discount": 0.9})
+    source, _ = made(ppo, examples=6, options={"whiten": False, "kl": 0.0, "trace": 0.5, "discount": 0.9})
     with torch.no_grad():
         source.policy.value_head.weight.normal_(generator=torch.Generator().manual_seed(0))
     (batch,) = source.take().batches

@@ -1,0 +1,116 @@
+"""What a recipe must say before a policy may write its own data, and the reward as a metric of the verdict. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sartor.errors import Problem, RecipeError, RunError
+from sartor.metrics._mean import ratio
+from sartor.objectives._rounds import Reward, Rounds
+from sartor.rollouts.prompts import Answer, Prompts
+
+if TYPE_CHECKING:
+    from sartor.flow.prepare import Prepared
+    from sartor.protocols import Outcome
+    from sartor.recipe.load import Loaded
+    from sartor.recipe.schema import Component
+
+REWARD = "reward"
+"""What is validated on, and what the verdict is about where rows have no answers."""
+
+
+def require(loaded: Loaded, objective: Component, kind: str, processes: int) -> None:
+    """Raises RecipeError R106 for settings that do not go with rounds, RunError P133 for several processes."""
+    options = objective.options
+    assert isinstance(options, Rounds)
+    key = f"train.objective.{objective.name}"
+    if processes > 1:
+        what = f"{objective.name} writes its own data in one process, and {processes} were started"
+        raise RunError(Problem("P133", what, fix="run it in one process"))
+    if not options.rewards:
+        what = "nothing says what a good answer is"
+        fix = f"{key}.rewards: [reward.py:score], a metric such as exact_match, {{model: PATH}} or {{judge: ...}}"
+        raise RecipeError(loaded.problem("R106", key, what, fix=fix))
+    for number, reward in enumerate(options.rewards):
+        _require_file(loaded, f"{key}.rewards[{number}]", reward)
+    train, data = loaded.recipe.train, loaded.recipe.data
+    ptx = getattr(options, "ptx", 0.0)
+    if ptx and kind != "example":
+        what = "ptx learns the data's own answers, and these rows have none"
+        raise RecipeError(loaded.problem("R106", f"{key}.ptx", what, fix="rows with answers, or ptx: 0"))
+    if train.stop.on not in ("loss", REWARD):
+        what = f"{objective.name} is steered by the reward within kl_bound, not by {train.stop.on}"
+        raise RecipeError(
+            loaded.problem("R106", "train.stop.on", what, fix=f"train.stop.on: {REWARD}, or leave it out")
+        )
+    idle = {
+        "train.dropout": train.dropout > 0,
+        "train.curriculum.by": train.curriculum.by != "none",
+        "train.class_weights": train.class_weights != "none",
+        "data.temperature": data.temperature != 1,
+        "data.bias.reweigh": data.bias.reweigh is not None,
+        **{f"data.sources[{number}].weight": source.weight is not None for number, source in enumerate(data.sources)},
+    }
+    for name, given in idle.items():
+        if given:
+            what = (
+                f"{objective.name} asks every prompt equally often and measures without dropout, so this has no effect"
+            )
+            raise RecipeError(loaded.problem("R106", name, what, fix="leave it out"))
+
+
+def _require_file(loaded: Loaded, key: str, reward: Reward) -> None:
+    """Raises RecipeError R106 for a reward model that is not there."""
+    if reward.model is not None and not (loaded.root / Path(reward.model).expanduser()).exists():
+        what = f"there is no reward model at {reward.model}"
+        fix = "the folder of a model trained with objective reward, such as runs/NAME/model"
+        raise RecipeError(loaded.problem("R106", key, what, fix=fix))
+
+
+def lengths(objective: Component, prompts: np.ndarray, max_tokens: int) -> np.ndarray:
+    """Tokens of every answer that is learnt from when each prompt is asked once, at most."""
+    options = objective.options
+    assert isinstance(options, Rounds)
+    return options.lengths(prompts, max_tokens)
+
+
+class RewardMetric:
+    """Implements `Metric`: the mean reward of a model's answers to the test rows, as training gave it.
+
+    Args:
+        prepared: the run.
+        indices: data set indices of the test rows, in the order of the outcomes.
+    """
+
+    name, higher_is_better, needs = REWARD, True, "prediction"
+
+    def __init__(self, prepared: Prepared, indices: Sequence[int]) -> None:
+        self._prepared, self._indices = prepared, indices
+
+    def stats(self, outcomes: Sequence[Outcome]) -> np.ndarray:
+        """[n, 2] (reward, 1); (0, 0) where it could not be told."""
+        from sartor.flow.rollouts import reward_of
+
+        prepared, settings = self._prepared, self._prepared.settings
+        options = settings.objective.options
+        assert isinstance(options, Rounds)
+        dataset = prepared.rows.dataset
+        rows = [dataset[index] for index in self._indices]
+        prompts = Prompts(dataset, self._indices, prepared.renderer)
+        asked = {row.id or str(row.origin): each for row, each in zip(rows, prompts, strict=True)}
+        answers = [
+            Answer(asked[each.id], np.empty(0, np.int32), each.prediction or "", each.stopped) for each in outcomes
+        ]
+        stopped = np.array([answer.stopped for answer in answers], np.bool_)
+        reward = reward_of(options.rewards, prepared.loaded.root, settings, prepared.loaded.recipe.seed)
+        scores = reward.score(answers) - options.unfinished * ~stopped
+        known = np.isfinite(scores)
+        return np.stack([np.where(known, scores, 0.0), known.astype(np.float64)], axis=1)
+
+    def combine(self, sums: np.ndarray) -> np.ndarray:
+        """[..., 2] -> [...]; not-a-number where there is no reward."""
+        return ratio(sums[..., 0], sums[..., 1])
