@@ -210,6 +210,12 @@ class Outcome:
     """UTF-8 bytes of the reference answer."""
     stopped: bool = True
     """Whether generation ended by itself rather than at max_new_tokens."""
+    ratings: tuple[float, ...] = ()
+    """For answers that were compared or judged: how good each is said to be, higher is better (a verdict: 1 or 0)."""
+    scores: tuple[float, ...] = ()
+    """What the model makes of each of them: its log-probability, end-of-turn included, or its reward."""
+    lengths: tuple[int, ...] = ()
+    """How many tokens each of them has."""
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 

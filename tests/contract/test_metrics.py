@@ -26,7 +26,43 @@ REFERENCES = [
 ]
 
 
-def outcomes(*, perfect: bool) -> list[Outcome]:
+NUMBERS = [(3.0, 1.0), (4.5, 4.0), (-2.0, 6.0), (0.0, -1.0), (10.0, 2.0), (7.0, 6.5), (1.5, 9.0), (2.0, 2.5)]
+TAGS = ["B-PER", "I-PER", "O"]
+UNDEFINED = ("pearson", "spearman")
+"""Of one row alone they say nothing."""
+
+
+def outcomes(*, perfect: bool, needs: str = "prediction") -> list[Outcome]:
+    if needs == "value":
+        return [
+            Outcome(id=str(index), prompt="?", reference=str(right), value=right if perfect else wrong)
+            for index, (right, wrong) in enumerate(NUMBERS)
+        ]
+    if needs == "probabilities":
+        return [_scored(index, perfect=perfect) for index in range(len(REFERENCES))]
+    if needs == "answers":
+        return [
+            Outcome(
+                id=str(index),
+                prompt="?",
+                reference="",
+                ratings=(1.0, 0.0),
+                scores=(-4.0, -5.0 - index) if perfect else (-5.0 - index, -4.0 - index % 2),
+                lengths=(3, 3),
+            )
+            for index in range(len(REFERENCES))
+        ]
+    if needs == "tags":
+        return [
+            Outcome(
+                id=str(index),
+                prompt="?",
+                reference=" ".join(TAGS),
+                right_tags=TAGS,
+                tags=TAGS if perfect else TAGS[:1] * 3,
+            )
+            for index in range(len(REFERENCES))
+        ]
     return [
         Outcome(
             id=str(index),
@@ -40,6 +76,23 @@ def outcomes(*, perfect: bool) -> list[Outcome]:
         )
         for index, (right, wrong) in enumerate(REFERENCES)
     ]
+
+
+def _scored(index: int, *, perfect: bool) -> Outcome:
+    """Two labels; a poor model is sure of the wrong one."""
+    right, other = ("no", "yes") if index % 3 else ("yes", "no")
+    label = right if perfect else other
+    sure = 0.0 if perfect else -0.1 - index / 50
+    return Outcome(
+        id=str(index),
+        prompt="?",
+        reference=right,
+        label=label,
+        label_scores={
+            label: sure,
+            right if label == other else other: -30.0 if perfect else float(np.log(-np.expm1(sure))),
+        },
+    )
 
 
 def metric(name: str) -> Metric:
@@ -70,27 +123,42 @@ def test_module_offers_options_and_the_metric_of_its_file_name(name: str) -> Non
     assert module.__doc__
     assert isinstance(module.METRIC, Metric)
     assert module.METRIC.name == name
-    assert module.METRIC.needs in {"prediction", "label", "nll"}
+    assert module.METRIC.needs in {"prediction", "label", "nll", "value", "probabilities", "tags", "answers"}
 
 
 def test_perfect_answers_are_best(name: str) -> None:
     judge = metric(name)
-    best, poor = value(judge, outcomes(perfect=True)), value(judge, outcomes(perfect=False))
+    best, poor = (value(judge, outcomes(perfect=perfect, needs=judge.needs)) for perfect in (True, False))
     assert (best > poor) if judge.higher_is_better else (best < poor)
-    limit = {"bleu": 100, "chrf": 100, "perplexity": 1, "bits_per_byte": 0, "length": 0}.get(name, 1)
-    if name != "json_valid":
+    limit = {
+        "bleu": 100,
+        "chrf": 100,
+        "perplexity": 1,
+        "bits_per_byte": 0,
+        "length": 0,
+        "rmse": 0,
+        "mae": 0,
+        "ece": 0,
+    }.get(name, 1)
+    if name != "json_valid" and "margin" not in name:
         assert best == pytest.approx(limit)
 
 
+def mixed(name: str, poor: int) -> list[Outcome]:
+    """Some rows of a poor model, the others of a perfect one."""
+    needs = metric(name).needs
+    return outcomes(perfect=False, needs=needs)[:poor] + outcomes(perfect=True, needs=needs)[poor:]
+
+
 def test_order_of_rows_does_not_matter(name: str) -> None:
-    judge, rows = metric(name), outcomes(perfect=False)[:4] + outcomes(perfect=True)[4:]
-    mixed = random.Random(3).sample(rows, len(rows))
-    assert value(judge, mixed) == pytest.approx(value(judge, rows), abs=1e-12)
+    judge, rows = metric(name), mixed(name, 4)
+    shuffled = random.Random(3).sample(rows, len(rows))
+    assert value(judge, shuffled) == pytest.approx(value(judge, rows), abs=1e-12)
 
 
 def test_sums_of_statistics_give_the_value_of_the_rows_together(name: str) -> None:
     """A row counted twice by its weight is the row present twice, and a leading axis is only more of the same."""
-    judge, rows = metric(name), outcomes(perfect=False)[:5] + outcomes(perfect=True)[5:]
+    judge, rows = metric(name), mixed(name, 5)
     stats = judge.stats(rows)
     assert stats.shape[0] == len(rows)
     assert stats.dtype == np.float64
@@ -105,12 +173,17 @@ def test_sums_of_statistics_give_the_value_of_the_rows_together(name: str) -> No
 
 def test_empty_answers_are_finite(name: str) -> None:
     judge = metric(name)
+    if judge.needs == "answers":
+        return
+    asked = outcomes(perfect=False, needs=judge.needs if judge.needs == "value" else "prediction")
+    if judge.needs == "probabilities":
+        asked = [replace(row, reference=row.reference[:0] + "yes" * (index % 2)) for index, row in enumerate(asked)]
     for prediction in ("", None):
-        rows = [replace(row, prediction=prediction) for row in outcomes(perfect=False)]
+        rows = [replace(row, prediction=prediction, value=None) for row in asked]
         assert np.isfinite(value(judge, rows))
-        assert np.isfinite(judge.combine(judge.stats(rows))).all()
-    single = [replace(outcomes(perfect=True)[0], reference="", prediction="")]
-    assert np.isfinite(value(judge, single)) or name == "bleu"
+        assert name in UNDEFINED or np.isfinite(judge.combine(judge.stats(rows))).all()
+    single = [replace(outcomes(perfect=True)[0], reference="0" * (judge.needs == "value"), prediction="")]
+    assert np.isfinite(value(judge, single)) or name in ("bleu", *UNDEFINED)
 
 
 def test_no_rows_give_no_crash(name: str) -> None:

@@ -6,7 +6,7 @@ B: resamples, n: rows, k: statistics of a metric. One [B, n] matrix of row weigh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,15 @@ from sartor.protocols import Metric, Outcome
 
 SMALL = 10
 """With fewer rows no interval deserves trust; the comparison says so."""
+
+HELD: Mapping[str, Callable[[Outcome], bool]] = {
+    "label": lambda outcome: outcome.label is not None or outcome.labels is not None,
+    "probabilities": lambda outcome: bool(outcome.label_scores),
+    "value": lambda outcome: outcome.value is not None,
+    "tags": lambda outcome: outcome.tags is not None,
+    "answers": lambda outcome: bool(outcome.scores),
+}
+"""What a metric needs -> whether a row holds it; where none does, the generated text is judged."""
 
 Word = Literal["better", "worse", "no difference seen"]
 
@@ -285,7 +294,7 @@ def _aligned(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, list[Outcom
 def _has(metric: Metric, outcomes: Sequence[Outcome]) -> bool:
     if metric.needs == "nll":
         return any(outcome.tokens for outcome in outcomes)
-    if metric.needs == "label" and any(outcome.label is not None for outcome in outcomes):
+    if metric.needs in HELD and any(HELD[metric.needs](outcome) for outcome in outcomes):
         return True
     return any(outcome.prediction is not None for outcome in outcomes)
 

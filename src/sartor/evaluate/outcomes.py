@@ -17,18 +17,20 @@ from sartor.store import atomic
 
 PART = ".part"
 _NAMES = tuple(field.name for field in fields(Outcome))
+_TUPLES = tuple(field.name for field in fields(Outcome) if isinstance(field.default, tuple))
 
 
 def to_line(outcome: Outcome) -> str:
     """One line of JSON without line end; numbers that are not finite become null."""
-    body = {key: value for key, value in asdict(outcome).items() if value not in (None, {})}
+    body = {key: value for key, value in asdict(outcome).items() if value not in (None, {}, ())}
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def from_line(text: str) -> Outcome:
     """The inverse of `to_line`."""
     body: dict[str, Any] = json.loads(text)
-    return Outcome(**{name: body[name] for name in _NAMES if name in body})
+    found: dict[str, Any] = {name: body[name] for name in _NAMES if name in body}
+    return Outcome(**found | {name: tuple(found[name]) for name in _TUPLES if name in found})
 
 
 def read_outcomes(path: Path) -> list[Outcome]:

@@ -23,7 +23,7 @@ from sartor.protocols import Loss
 from sartor.store.tensors import Part
 from sartor.tokens.batch import Batch
 
-Sums = tuple[torch.Tensor, torch.Tensor]
+Sums = tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]
 
 
 class TrainStep(torch.nn.Module):
@@ -57,9 +57,9 @@ class Shards(Masters):
         return local.detach().requires_grad_(True)
 
     def loss(self, objective: Objective, policy: ModelPolicy, batch: Batch) -> Loss:
-        """The objective's sums over a batch; its metrics are left out."""
-        total, weight = self._outer(partial(_sums, objective, policy, batch))
-        return Loss(total, weight)
+        """The objective's sums over a batch."""
+        total, weight, metrics = self._outer(partial(_sums, objective, policy, batch))
+        return Loss(total, weight, metrics)
 
     def backward(self, total: torch.Tensor, *, last: bool = False) -> None:
         """Leaves each rank the summed gradients of its rows, added to those of earlier micro-batches."""
@@ -97,7 +97,7 @@ class Shards(Masters):
 
 def _sums(objective: Objective, policy: ModelPolicy, batch: Batch) -> Sums:
     loss = objective(policy, batch)
-    return loss.total, loss.weight
+    return loss.total, loss.weight, {name: value.detach() for name, value in loss.metrics.items()}
 
 
 def _cut(policy: ModelPolicy, world: World, dtype: torch.dtype) -> TrainStep:
