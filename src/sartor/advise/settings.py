@@ -17,6 +17,8 @@ from sartor.advise.hardware import Dtype, Hardware, number_type
 from sartor.advise.parallel import ONE, Parallel, Processes
 from sartor.console import size as in_bytes
 from sartor.errors import ModelError, Problem
+from sartor.models.heads import HeadSpec
+from sartor.models.kinds import TOLD, Kind
 from sartor.recipe.schema import Component
 from sartor.store import environment
 from sartor.tokens.source import StepSize, boundaries
@@ -43,6 +45,8 @@ class StageSettings:
     """What a training stage has to know of a recipe, nothing left open. Every rank is told the same."""
 
     task: str
+    head: HeadSpec | None
+    """What the model is to have in the place of words; None: words."""
     method: Component
     objective: Component
     optimizer: Component
@@ -97,13 +101,27 @@ def longest_row(recipe: Recipe, base: ModelFolder, resolution: Resolution) -> in
     return wanted
 
 
-def choose_objective(recipe: Recipe, resolution: Resolution, task: str) -> Component:
-    """What is minimised."""
+def choose_objective(
+    recipe: Recipe, resolution: Resolution, task: str, *, model: Kind = "causal", rows: str = "example"
+) -> Component:
+    """What is minimised, for a kind of model and of rows."""
     if recipe.train.objective != "auto":
         return recipe.train.objective
-    name = "pretrain" if task == "pretrain" else "sft"
-    resolution.decide("train.objective", name, f"the task is {task}")
+    name, why = _objective(task, model, rows)
+    resolution.decide("train.objective", name, why)
     return Component(name=name, options=registry.component("objective", name).Options())
+
+
+def _objective(task: str, model: Kind, rows: str) -> tuple[str, str]:
+    """(objective, reason)."""
+    why = f"the task is {task}, the base is {TOLD[model]}"
+    if task == "pretrain":
+        return {"causal": "pretrain", "encoder": "masked_lm", "encoder_decoder": "span_corruption"}[model], why
+    if task in ("regress", "tag"):
+        return task, f"the task is {task}"
+    if task == "classify" and model == "encoder":
+        return ("multilabel", f"{why}, rows have lists of labels") if rows == "labelled" else ("classify", why)
+    return "sft", f"the task is {task}"
 
 
 def decide(
@@ -118,6 +136,7 @@ def decide(
     hardware: Hardware,
     scored: float = 1.0,
     processes: Processes = ONE,
+    head: HeadSpec | None = None,
 ) -> Settings:
     """Fill in every further `auto`, given the lengths in tokens of the training rows (or units of them) and the share of them that is learnt.
 
@@ -182,10 +201,11 @@ def decide(
         resolution.decide("train.kernels", kernels, why)
 
     hardware = hardware.share(processes.here)
+    held = 0.0 if train.anchor == "none" else float(registry.component("anchor", train.anchor.name).BYTES)
     job = memory.Job(
         dtype=dtype,
         trainable=trainable,
-        state=fit.state_bytes(optimizer.name, form, trainable, width),
+        state=fit.state_bytes(optimizer.name, form, trainable, width) + held * trainable,
         tokens=int(lengths.max()),
         rows=memory.Rows.of(lengths),
         scored=scored,
@@ -207,11 +227,12 @@ def decide(
         free=hardware.memory,
     )
     job = replace(job, shards=processes.size if parallel == "fsdp2" else 1)
-    plan = fit.Plan(form, job, int(lengths.max()), _largest_step(lengths, size, recipe.seed), optimizer.name)
+    plan = fit.Plan(form, job, int(lengths.max()), _largest_step(lengths, size, recipe.seed), optimizer.name, held)
     micro, plan = _fit_memory(recipe, resolution, plan, hardware)
     warning = fit.tight(plan, hardware, micro, open_size=train.micro_batch_tokens == "auto")
     return Settings(
         task=task,
+        head=head,
         method=method,
         objective=objective,
         optimizer=optimizer,

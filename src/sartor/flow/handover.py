@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import TypeAdapter
 
+from sartor import registry
 from sartor.advise.settings import StageSettings
 from sartor.data.dataset import Dataset
 from sartor.errors import ModelError, Problem, RunError
 from sartor.flow.course import path_in
+from sartor.flow.heads import inputs_for
 from sartor.flow.measure import Bench
 from sartor.flow.prepare import PARTS, Prepared, renderer_for
 from sartor.models.catalog import ModelFolder, resolve
@@ -24,10 +26,12 @@ from sartor.recipe.load import Loaded, parse
 from sartor.recipe.schema import Of
 from sartor.store.fingerprint import of_file, weights
 from sartor.tokens.course import Course
+from sartor.tokens.inputs import Inputs
 from sartor.tokens.render import Renderer
 from sartor.tokens.store import TokenRows, TokenSet
 
 if TYPE_CHECKING:
+    from sartor.protocols import Traits
     from sartor.store.run import Run
 
 
@@ -64,6 +68,11 @@ class Material(Protocol):
         ...
 
     @property
+    def inputs(self) -> Inputs | None:
+        """How the model reads whole rows, where a head learns about them."""
+        ...
+
+    @property
     def rows(self) -> HasDataset:
         """The rows."""
         ...
@@ -94,6 +103,7 @@ class Handed:
     settings: StageSettings
     base: ModelFolder
     renderer: Renderer
+    inputs: Inputs | None
     rows: OpenedRows
     tokens: Mapping[str, TokenSet]
     course: Course
@@ -151,18 +161,22 @@ def take_over(call: Mapping[str, Any], *, threads: int) -> Handed:
             )
         )
     tools = call["tools"]
+    settings = replace(settings_from_json(call["settings"]), threads=threads)
+    renderer = renderer_for(
+        base,
+        template=root / recipe.base.template if recipe.base.template else None,
+        now=datetime.fromtimestamp(call["now"]),
+        loss_on=recipe.data.loss_on,
+        reasoning=recipe.data.reasoning,
+        thinks=call["thinks"],
+    )
+    traits: Traits = registry.component("objective", settings.objective.name).TRAITS
     return Handed(
         loaded=loaded,
-        settings=replace(settings_from_json(call["settings"]), threads=threads),
+        settings=settings,
         base=base,
-        renderer=renderer_for(
-            base,
-            template=root / recipe.base.template if recipe.base.template else None,
-            now=datetime.fromtimestamp(call["now"]),
-            loss_on=recipe.data.loss_on,
-            reasoning=recipe.data.reasoning,
-            thinks=call["thinks"],
-        ),
+        renderer=renderer,
+        inputs=inputs_for(base, renderer.vocabulary) if traits.reads == "input" else None,
         rows=OpenedRows(dataset),
         tokens=tokens,
         course=course,

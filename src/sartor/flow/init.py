@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sartor import registry
 from sartor.data.findings import Findings
+from sartor.data.pipeline import TASKS
 from sartor.data.reading import expand, read, recognise
 from sartor.data.rows import Example, Row
 from sartor.errors import DataError, Problem, RecipeError
@@ -28,6 +29,8 @@ NAME = "recipe.yaml"
 DEFAULT_BASE = "sartor/nano"
 GATES = {
     "classify": "{metric: accuracy, better_than: base}",
+    "regress": "{metric: rmse, better_than: base}",
+    "tag": "{metric: tag_f1, better_than: base}",
     "json": "{metric: json_valid, at_least: 0.95}",
     "other": "{metric: perplexity, better_than: base}",
 }
@@ -58,8 +61,8 @@ class Seen:
     @property
     def task(self) -> str:
         """The task these rows speak for."""
-        if self.kind == "text":
-            return "pretrain"
+        if self.kind in TASKS:
+            return TASKS[self.kind]
         if self.labels:
             return "classify"
         return "chat" if self.turns > 1 else "generate"
@@ -194,7 +197,7 @@ def init(seen: Seen, folder: Path, *, goal: str | None, task: str | None, base: 
 def recipe_text(seen: Seen, folder: Path, *, goal: str | None, task: str, base: str) -> str:
     """The recipe as YAML with comments; paths are relative to its folder."""
     rows = f"{seen.rows:,}" if seen.complete else f"more than {seen.rows:,}"
-    kind = "json" if seen.json_answers and task != "classify" else task
+    kind = "json" if seen.json_answers and task in ("chat", "generate") else task
     gate = GATES.get(kind, GATES["other"])
     fixed = seen.data.startswith("builtin:") or Path(seen.data).is_absolute()
     data = seen.data if fixed else os.path.relpath(seen.data, folder)
@@ -206,7 +209,7 @@ def recipe_text(seen: Seen, folder: Path, *, goal: str | None, task: str, base: 
         "# What is not said here has a default with a reason; `sartor check` prints them all.",
         "",
         "goal:",
-        f"  task: {task:<17} # chat | generate | classify | pretrain",
+        f"  task: {task:<17} # chat | generate | classify | regress | tag | pretrain",
         statement,
         "  success:                # decided before training; a gate that fails makes the exit code 1",
         f"    - {gate}",

@@ -24,13 +24,18 @@ from sartor.data.rows import row_from_json
 from sartor.data.versions import Version, version_of
 from sartor.errors import DataError, ModelError, Problem, RecipeError, raise_errors
 from sartor.events import Event
+from sartor.flow import rounds
+from sartor.flow.anchor import require as require_anchor
 from sartor.flow.course import path_in, plan, told
+from sartor.flow.heads import head_of, inputs_for, require_model, targets_of
 from sartor.flow.model import find
 from sartor.models.catalog import ModelFolder, resolve
+from sartor.models.kinds import kind_of
 from sartor.recipe.auto import Resolution
 from sartor.store.fingerprint import of_file
 from sartor.tokens.contract import supervise
 from sartor.tokens.course import Course
+from sartor.tokens.inputs import Inputs, supervise_inputs
 from sartor.tokens.render import Renderer, has_reasoning
 from sartor.tokens.store import TokenSet
 from sartor.tokens.template import PLAIN, ChatTemplate
@@ -46,6 +51,10 @@ if TYPE_CHECKING:
 Emit = Callable[[Event], None]
 PARTS = ("train", "validation", "test")
 TOKENS = "tokens"
+OF_ROWS = ("pretrain", "classify", "regress", "tag")
+"""Tasks for which rows are made,"""
+NO_ANSWERS = ("pretrain", "tag")
+"""and those whose rows have no answer that could be said."""
 REASONING = (b"</think>", b'"reasoning": "')
 """What a row that holds reasoning holds on disk."""
 
@@ -65,6 +74,8 @@ class Prepared:
     settings: Settings
     max_tokens: int
     course: Course
+    inputs: Inputs | None = None
+    """How the model reads whole rows, where a head learns about them."""
 
     @property
     def version(self) -> Version:
@@ -149,7 +160,7 @@ def prepare(
     task = rows.task
     if recipe.goal.task == "auto":
         resolution.decide("goal.task", task, f"read off {rows.dataset[0].kind} rows")
-    elif (recipe.goal.task == "pretrain") != (task == "pretrain") or (recipe.goal.task == "classify" != task):
+    elif recipe.goal.task != task and (recipe.goal.task in OF_ROWS or task in NO_ANSWERS):
         raise DataError(
             Problem(
                 "D180",
@@ -168,35 +179,49 @@ def prepare(
         reasoning=recipe.data.reasoning,
         thinks=recipe.data.reasoning != "none" and reasons(rows.dataset),
     )
-    objective = choose_objective(recipe, resolution, task)
+    kind = rows.dataset[0].kind
+    objective = choose_objective(recipe, resolution, task, model=kind_of(base), rows=kind)
     traits: Traits = registry.component("objective", objective.name).TRAITS
-    _require_rows(loaded, objective.name, rows.dataset[0].kind)
+    _require_rows(loaded, objective.name, kind)
+    require_model(loaded, base, renderer.vocabulary, objective.name, kind)
     if "teacher" in traits.roles:
         _require_teacher(loaded, objective, renderer.vocabulary)
+    require_anchor(loaded, renderer, base)
+    if traits.reads == "prompt":
+        rounds.require(loaded, objective, kind, processes.size)
     max_tokens = longest_row(recipe, base, resolution)
-    rows, tokens = _tokens(rows, renderer, folder, recipe.data, max_tokens, emit)
+    targets = targets_of(traits, rows)
+    inputs = None if targets is None else inputs_for(base, renderer.vocabulary, targets)
+    rows, tokens = _tokens(rows, inputs or renderer, folder, recipe.data, max_tokens, emit)
     raise_errors(DataError, rows.findings.errors)
     if not len(tokens["train"]):
         raise DataError(Problem("D115", "no training row is left", fix="see dropped.jsonl for the reason of each"))
     units = Units(tokens["train"], together=traits.together)
     course = plan(loaded, rows, units)
     course.write(path_in(folder))
+    lengths = units.lengths if course.mixture is None else course.mixture.lengths[course.mixture.rows(0)]
+    scored = tokens["train"].supervised / max(1, tokens["train"].tokens)
+    if traits.reads == "prompt":
+        lengths, scored = rounds.lengths(objective, lengths, max_tokens), 1.0
     settings = decide(
         recipe,
         resolution,
         task=task,
         base=base,
         objective=objective,
-        lengths=units.lengths if course.mixture is None else course.mixture.lengths[course.mixture.rows(0)],
+        lengths=lengths,
         validation_rows=len(Units(tokens["validation"], together=traits.together)),
         hardware=survey(),
-        scored=tokens["train"].supervised / max(1, tokens["train"].tokens),
+        scored=scored,
         processes=processes,
+        head=head_of(traits, targets),
     )
     for warning in (*settings.warnings, *told(course, loaded, settings.steps / settings.steps_per_epoch)):
         rows.findings.add(warning)
     _judge_rate(loaded, settings, rows)
-    return Prepared(loaded, resolution, base, renderer.vocabulary, renderer, rows, tokens, settings, max_tokens, course)
+    return Prepared(
+        loaded, resolution, base, renderer.vocabulary, renderer, rows, tokens, settings, max_tokens, course, inputs
+    )
 
 
 def reasons(dataset: Dataset) -> bool:
@@ -209,7 +234,7 @@ def reasons(dataset: Dataset) -> bool:
 
 
 def _tokens(
-    rows: Rows, renderer: Renderer, folder: Path, data: Data, max_tokens: int, emit: Emit
+    rows: Rows, renderer: Renderer | Inputs, folder: Path, data: Data, max_tokens: int, emit: Emit
 ) -> tuple[Rows, dict[str, TokenSet]]:
     """The parts as proven tokens, and the rows with what was found; those made before, where nothing has changed.
 
@@ -227,20 +252,21 @@ def _tokens(
         parts = {part: TokenSet.open(folder / TOKENS / part) for part in PARTS}
         return replace(rows, findings=Findings.restore(about["findings"])), parts
     seal.unlink(missing_ok=True)
-    parts = {
-        part: supervise(
-            rows.dataset,
-            rows.splits.indices(part),
-            renderer,
-            max_tokens=max_tokens,
-            too_long=data.too_long,
-            folder=folder / TOKENS / part,
-            label=part,
-            findings=rows.findings,
-            emit=emit,
-        )
-        for part in PARTS
-    }
+    parts: dict[str, TokenSet] = {}
+    for part in PARTS:
+        how: dict[str, Any] = {
+            "max_tokens": max_tokens,
+            "too_long": data.too_long,
+            "folder": folder / TOKENS / part,
+            "label": part,
+            "findings": rows.findings,
+            "emit": emit,
+        }
+        indices = rows.splits.indices(part)
+        if isinstance(renderer, Inputs):
+            parts[part] = supervise_inputs(rows.dataset, indices, renderer, **how)
+        else:
+            parts[part] = supervise(rows.dataset, indices, renderer, **how)
     if key is not None:
         names = [f"{part}/{name}" for part in PARTS for name in TokenSet.FILES]
         keep(seal, key, names, {"findings": rows.findings.state()})
@@ -280,7 +306,7 @@ def _require_rows(loaded: Loaded, objective: str, kind: str) -> None:
 
 
 def _require_teacher(loaded: Loaded, objective: Component, vocabulary: Vocabulary) -> None:
-    """Raises ModelError where there is no such teacher, M180 where it counts in other tokens."""
+    """Raises ModelError where there is no such teacher, M185 where it counts in other tokens."""
     reference = objective.options.teacher  # type: ignore[attr-defined]
     folder = find(reference, loaded.root)
     home = folder.path if (folder.path / "tokenizer.json").exists() else folder.root.path
@@ -288,8 +314,10 @@ def _require_teacher(loaded: Loaded, objective: Component, vocabulary: Vocabular
     if difference is None:
         return
     what = f"the teacher {reference} has another vocabulary than the base: {difference}"
-    fix = "a teacher of the same family; or let it write the answers, and learn them with sft: docs/techniques/distill.md"
-    raise ModelError(loaded.problem("M180", f"train.objective.{objective.name}.teacher", what, fix=fix))
+    fix = (
+        "a teacher of the same family; or let it write the answers, and learn them with sft: docs/techniques/distill.md"
+    )
+    raise ModelError(loaded.problem("M185", f"train.objective.{objective.name}.teacher", what, fix=fix))
 
 
 def _judge_rate(loaded: Loaded, settings: Settings, rows: Rows) -> None:

@@ -11,10 +11,32 @@ def text(outcome: Outcome) -> str:
 
 
 def choice(outcome: Outcome) -> str:
-    """The label that scored best where labels were scored, the generated text otherwise."""
+    """The label that scored best where labels were scored, the generated text otherwise.
+
+    Where a row may have several labels: all that were given, as the reference lists them.
+    """
+    if outcome.right_labels is not None:
+        given = choices(outcome)
+        return right(outcome) if set(given) == set(outcome.right_labels) else ", ".join(sorted(given))
     return text(outcome) if outcome.label is None else outcome.label.strip()
 
 
 def right(outcome: Outcome) -> str:
     """The reference without surrounding space."""
     return outcome.reference.strip()
+
+
+def choices(outcome: Outcome) -> list[str]:
+    """Every label that was given; a text lists them with commas between."""
+    if outcome.right_labels is None:
+        return [choice(outcome)]
+    if outcome.labels is not None:
+        return list(outcome.labels)
+    if text(outcome) == right(outcome):
+        return list(outcome.right_labels)
+    return list(dict.fromkeys(part.strip() for part in text(outcome).split(",") if part.strip()))
+
+
+def rights(outcome: Outcome) -> list[str]:
+    """Every label that is right."""
+    return [right(outcome)] if outcome.right_labels is None else list(outcome.right_labels)

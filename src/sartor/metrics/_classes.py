@@ -1,4 +1,7 @@
-"""Counts per class, from which precision, recall and F1 follow; a class is a different reference answer of the test set."""
+"""Counts per class, from which precision, recall and F1 follow; a class is a different reference answer of the test set.
+
+Where a row may have several labels, each of them is a class, and is counted by itself.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sartor.errors import InputError, Problem
-from sartor.metrics._answers import choice, right
+from sartor.metrics._answers import choices, rights
 from sartor.metrics._mean import ratio
 from sartor.protocols import Outcome
 
@@ -32,31 +35,34 @@ class ByClass:
 
     def stats(self, outcomes: Sequence[Outcome]) -> np.ndarray:
         """[n, 3 C]. Raises InputError E103 where the references are no classes."""
-        classes = sorted({right(outcome) for outcome in outcomes})
-        if len(classes) > MOST:
-            raise InputError(
-                Problem(
-                    "E103",
-                    f"{self.name} needs classes, but the test rows have {len(classes):,} different answers",
-                    fix="use exact_match, token_f1 or rougeL for free text",
-                )
-            )
+        classes = known(self.name, outcomes)
         place = {name: index for index, name in enumerate(classes)}
         counts = np.zeros((len(outcomes), len(classes), 3))
         for row, outcome in enumerate(outcomes):
-            truth, guess = place[right(outcome)], place.get(choice(outcome))
-            if guess == truth:
-                counts[row, truth, 0] = 1
-                continue
-            counts[row, truth, 2] = 1
-            if guess is not None:
-                counts[row, guess, 1] = 1
+            truth = {place[name] for name in rights(outcome)}
+            guess = {place[name] for name in choices(outcome) if name in place}
+            for kind, members in enumerate((truth & guess, guess - truth, truth - guess)):
+                counts[row, list(members), kind] = 1
         return counts.reshape(len(outcomes), 3 * len(classes))
 
     def combine(self, sums: np.ndarray) -> np.ndarray:
         """[..., 3 C] -> [...]"""
         counts = sums.reshape(*sums.shape[:-1], -1, 3)
         return self.score(counts[..., 0], counts[..., 1], counts[..., 2])
+
+
+def known(name: str, outcomes: Sequence[Outcome]) -> list[str]:
+    """Every class of the references, sorted. Raises InputError E103 where there are too many to be classes."""
+    classes = sorted({label for outcome in outcomes for label in rights(outcome)})
+    if len(classes) > MOST:
+        raise InputError(
+            Problem(
+                "E103",
+                f"{name} needs classes, but the test rows have {len(classes):,} different answers",
+                fix="use exact_match, token_f1 or rougeL for free text",
+            )
+        )
+    return classes
 
 
 def macro(hits: np.ndarray, possible: np.ndarray, seen: np.ndarray) -> np.ndarray:

@@ -14,15 +14,15 @@ NAMES: dict[str, frozenset[str]] = {
     "method": frozenset({"prefix", "prompt", "probe"}),
     "objective": frozenset(
         {
-            *("masked_lm", "classify", "regress", "reward", "distill"),
-            *("dpo", "ipo", "kto", "orpo", "simpo", "ppo", "grpo"),
+            *("reward",),
+            *("dpo", "ipo", "kto", "orpo", "simpo"),
         }
     ),
     "metric": frozenset({"general", "judge"}),
 }
 
 VALUES: dict[str, frozenset[str]] = {
-    "goal.task": frozenset({"regress", "prefer", "embed"}),
+    "goal.task": frozenset({"prefer", "embed"}),
 }
 
 ELSEWHERE: dict[str, str] = {

@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema, core_schema
 from sartor import registry
 from sartor.options import Auto, Options
 
-Task = Literal["auto", "chat", "generate", "classify", "pretrain"]
+Task = Literal["auto", "chat", "generate", "classify", "regress", "tag", "pretrain"]
 
 
 class Rule(ValueError):
@@ -81,7 +81,7 @@ class Of:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         names = registry.names(self.kind)
-        options = {name: registry.component(self.kind, name).Options.model_json_schema() for name in names}
+        options = {name: _whole(registry.component(self.kind, name).Options.model_json_schema()) for name in names}
         written = [
             {
                 "type": "object",
@@ -92,6 +92,25 @@ class Of:
             for name in names
         ]
         return {"anyOf": [{"enum": names}, *written]}
+
+
+def _whole(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema with what its references mean in their place, so that it can stand inside another one."""
+    parts = schema.get("$defs", {})
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [resolved(entry) for entry in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value:
+            return resolved(parts[value["$ref"].removeprefix("#/$defs/")]) | {
+                key: resolved(entry) for key, entry in value.items() if key != "$ref"
+            }
+        return {key: resolved(entry) for key, entry in value.items() if key != "$defs"}
+
+    found: dict[str, Any] = resolved(schema)
+    return found
 
 
 @dataclass(frozen=True)
@@ -146,7 +165,7 @@ class Section(Options):
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
-METRIC = NameOf("metric", or_function=True)
+METRIC = NameOf("metric", or_function=True, besides=("reward",))
 Metric = Annotated[str, METRIC]
 
 
@@ -190,7 +209,7 @@ class Goal(Section):
     main: ClassVar[str] = "statement"
 
     task: Task = "auto"
-    """chat, generate, classify or pretrain; auto reads it off the data."""
+    """chat, generate, classify, regress (a number), tag (words) or pretrain; auto reads it off the data."""
     statement: str | None = None
     """One sentence: what goes in, what must come out."""
     success: tuple[Annotated[Gate, AfterValidator(_known_metric)], ...] = ()
@@ -334,6 +353,7 @@ Method = Annotated[Component, Of("method")]
 Objective = Annotated[Component, Of("objective")]
 Optimizer = Annotated[Component, Of("optimizer")]
 Schedule = Annotated[Component, Of("schedule")]
+Anchor = Annotated[Component, Of("anchor")]
 
 
 class BatchSize(Options):
@@ -363,8 +383,8 @@ class Validation(Options):
 class Stop(Options):
     """When to stop before the last step."""
 
-    on: Annotated[str, NameOf("metric", or_function=True, besides=("loss",), prefix="validation.")] = "loss"
-    """What steers: loss, perplexity, or any metric, then measured on 64 validation rows each time."""
+    on: Annotated[str, NameOf("metric", or_function=True, besides=("loss", "reward"), prefix="validation.")] = "loss"
+    """What steers: loss, perplexity, or any metric, then measured on 64 validation rows each time; reward for a policy that is rewarded."""
     patience: Annotated[int, Field(ge=0)] = 3
     """Validations without improvement before stopping; 0 never stops early."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
@@ -395,7 +415,7 @@ class Train(Options):
     """How the model is trained."""
 
     objective: Objective | Auto = "auto"
-    """What is minimised: sft or pretrain; auto follows the task."""
+    """What is minimised, e.g. sft, classify or pretrain, with options; auto follows the task and the kind of model."""
     epochs: Annotated[float, Field(gt=0)] | Auto = "auto"
     """Passes over the training rows; auto aims at about 600 steps in 3 to 20 epochs, with early stopping. Not together with steps."""
     steps: Positive | None = None
@@ -410,6 +430,8 @@ class Train(Options):
     """Learning rate over time: constant, linear or cosine, with warm-up."""
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
     """Largest gradient norm; 0 does not clip."""
+    anchor: Anchor | Literal["none"] = "none"
+    """What holds the weights near their start, against forgetting: l2_start or ewc, with options."""
     curriculum: Curriculum = Curriculum()
     """The order of training rows."""
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]] = "none"

@@ -72,7 +72,11 @@ class Vocabulary:
         self.templates, self.files = dict(templates or {}), files
         self._tokenizer.add_special_tokens(_special_words(config, self._tokenizer))
         self.named = {name: text for name in NAMES if (text := _text(config.get(name))) is not None}
-        """bos_token, eos_token ... as far as the vocabulary has them: the variables of chat templates."""
+        """bos_token, eos_token ... as far as the vocabulary has them: the variables of chat templates. Where texts are framed by
+        [CLS] and [SEP] alone, these begin and end them."""
+        for name, other in (("bos_token", "cls_token"), ("eos_token", "sep_token")):
+            if other in self.named:
+                self.named.setdefault(name, self.named[other])
         decoder = sorted(self._tokenizer.get_added_tokens_decoder().items())
         self.added: dict[str, int] = {token.content: index for index, token in decoder}
         """Every token that is cut out of the text before the tokenizer's model runs."""

@@ -129,7 +129,7 @@ def test_the_resolved_recipe_loads_and_says_the_same() -> None:
     assert Recipe.model_validate(yaml.safe_load(text)) == made.recipe()
     lines = text.splitlines()
     assert "    rank: 8  # set in recipe.yaml:8" in lines
-    assert "  objective: sft  # the task is chat" in lines
+    assert "  objective:  # the task is chat" in lines
     assert "      learning_rate: 2.0e-05  # by size" in lines
     assert lines[-1] == "# steps: 189  3 epochs of 63"
     assert sum("  # " in line for line in lines[1:-1]) == len(made.json()) - 1

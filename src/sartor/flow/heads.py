@@ -1,0 +1,70 @@
+"""What stands in the place of words on a recipe's model: what its head learns of the rows, and how the model reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sartor import registry
+from sartor.errors import RecipeError
+from sartor.models.heads import HeadSpec
+from sartor.models.kinds import TOLD, kind_of
+from sartor.tokens.inputs import Inputs
+from sartor.tokens.symbols import Symbols
+from sartor.tokens.targets import Targets
+
+if TYPE_CHECKING:
+    from sartor.data.pipeline import Prepared as Rows
+    from sartor.models.catalog import ModelFolder
+    from sartor.protocols import Traits
+    from sartor.recipe.load import Loaded
+    from sartor.tokens.vocabulary import Vocabulary
+
+
+def inputs_for(base: ModelFolder, vocabulary: Vocabulary, targets: Targets | None = None) -> Inputs:
+    """How this model reads whole rows."""
+    frame = vocabulary.text_frame if kind_of(base) == "causal" else vocabulary.frame
+    return Inputs(vocabulary, frame, targets)
+
+
+def targets_of(traits: Traits, rows: Rows) -> Targets | None:
+    """What the head of an objective learns of the training rows; None where it learns words or answers.
+
+    Raises DataError T230, T231.
+    """
+    if traits.reads != "input" or traits.head in ("words", "reward"):
+        return None
+    train = rows.splits.indices("train")
+    return Targets.learn(traits.head, (rows.dataset[int(index)] for index in train))
+
+
+def head_of(traits: Traits, targets: Targets | None) -> HeadSpec | None:
+    """The head that an objective trains."""
+    if traits.head == "words":
+        return None
+    if targets is None:
+        return HeadSpec("reward")
+    return HeadSpec(targets.kind, targets.names, targets.center, targets.spread)
+
+
+def require_model(loaded: Loaded, base: ModelFolder, vocabulary: Vocabulary, objective: str, rows: str) -> None:
+    """Raises RecipeError R106 where an objective is not for this kind of model, or for its vocabulary."""
+    traits: Traits = registry.component("objective", objective).TRAITS
+    model = kind_of(base)
+    if model not in traits.models:
+        wanted = " or ".join(TOLD[kind] for kind in ("causal", "encoder", "encoder_decoder") if kind in traits.models)
+        fitting = [
+            name
+            for name in registry.names("objective")
+            if (other := registry.component("objective", name).TRAITS) and model in other.models and rows in other.rows
+        ]
+        what = f"{objective} trains {wanted}; the base is {TOLD[model]}"
+        fix = f"train.objective: {' or '.join(fitting)}, or another base" if fitting else f"a base that is {wanted}"
+        raise RecipeError(loaded.problem("R106", "train.objective", what, fix=fix))
+    missing = Symbols.of(vocabulary).missing(traits.symbols)
+    if missing is not None:
+        what = f"{objective} needs {missing}, which the vocabulary of the base does not have"
+        raise RecipeError(loaded.problem("R106", "train.objective", what, fix="a base that was trained so"))
+    if traits.head != "words" and loaded.recipe.train.curriculum.by == "loss":
+        what = f"the base has no loss of its own on rows from which {objective} learns"
+        fix = "train.curriculum: length, or a column of numbers"
+        raise RecipeError(loaded.problem("R106", "train.curriculum", what, fix=fix))
