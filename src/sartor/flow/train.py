@@ -27,8 +27,11 @@ from sartor.evaluate.metrics import load as load_metrics
 from sartor.evaluate.metrics import wants
 from sartor.evaluate.predict import predict
 from sartor.events import Finished, Noted
+from sartor.flow.anchor import anchored
 from sartor.flow.course import COURSE
+from sartor.flow.feed import Feed
 from sartor.flow.roles import roles_of
+from sartor.flow.rollouts import ready, rounds_of
 from sartor.models.base import ModelPolicy
 from sartor.models.compile import compile_layers
 from sartor.models.load import load
@@ -42,6 +45,7 @@ from sartor.tokens.units import Units
 
 if TYPE_CHECKING:
     from sartor.advise.settings import StageSettings
+    from sartor.engine.anchor import Anchor
     from sartor.events import Event
     from sartor.flow.handover import Material
     from sartor.flow.measure import Bench
@@ -113,9 +117,51 @@ def train(
     """
     recipe, settings = prepared.loaded.recipe, prepared.settings
     traits: Traits = registry.component("objective", settings.objective.name).TRAITS
-    objective = objective_of(prepared, **roles_of(prepared, policy, traits, lambda: open_base(prepared, _unseen)))
+    roles = roles_of(prepared, policy, traits, lambda: open_base(prepared, _unseen))
+    objective = objective_of(prepared, **roles)
     course = _measured(prepared, policy, folder, world)
+    if traits.reads == "prompt":
+        ready(policy, settings)
     weights = hold(settings, policy, world)
+    anchor = anchored(prepared, policy, weights, folder, world)
+    if traits.reads == "prompt":
+        feed = rounds_of(prepared, policy, roles["reference"], folder, emit)
+    else:
+        feed = _tokens_of(prepared, policy, weights, objective, course, tools)
+    checkpoints = Checkpoints(folder / "checkpoints", emit, owner=owner, ranks=world)
+    finished: Finished | None = None
+    with tf32(recipe.train.tf32):
+        for event in fit(
+            policy,
+            objective,
+            feed.source,
+            updater_of(prepared, policy, weights, anchor),
+            plan_of(prepared, validate_every=settings.validate_every, save_every=settings.save_every),
+            validate=feed.validate,
+            watchers=feed.watchers,
+            checkpoints=checkpoints,
+            stop_asked=stop_asked,
+        ):
+            feed.hear(event)
+            emit(event)
+            if isinstance(event, Finished):
+                finished = event
+    assert finished is not None
+    if weights.lockstep:
+        _make_whole(prepared, policy, checkpoints.path(finished.best_step), world)
+    if feed.validate is not None and finished.best_step == 0:
+        emit(
+            Noted("warning", "N413", "no step was better on validation than the start; the tuned model equals its base")
+        )
+    return finished
+
+
+def _tokens_of(
+    prepared: Material, policy: ModelPolicy, weights: Masters, objective: Objective, course: Course, tools: Bench
+) -> Feed:
+    """The tokens of the training rows as far as this rank takes them, and validation on rows that are kept apart."""
+    recipe, settings, world = prepared.loaded.recipe, prepared.settings, weights.world
+    traits: Traits = registry.component("objective", settings.objective.name).TRAITS
     seat = Seat(world.rank, world.size, weights.lockstep)
     source = TokenSource(
         prepared.tokens["train"],
@@ -130,7 +176,8 @@ def train(
         together=traits.together,
     )
     held_out = Units(prepared.tokens["validation"], together=traits.together)
-    validates = min(len(held_out), settings.validation_rows) > 0
+    if not min(len(held_out), settings.validation_rows):
+        return Feed(source, None, [])
     shares = policy.exact.shares
     batches = _fixed_sample(held_out, settings.validation_rows, recipe.seed, source.micro_tokens, seat, share=shares)
     stop = recipe.train.stop
@@ -140,31 +187,8 @@ def train(
         module.build(stop.on, sign=sign, min_delta=stop.min_delta, patience=stop.patience)
         for module in (best, early_stop, overfitting)
     ]
-    checkpoints = Checkpoints(folder / "checkpoints", emit, owner=owner, ranks=world)
-    finished: Finished | None = None
-    with tf32(recipe.train.tf32):
-        for event in fit(
-            policy,
-            objective,
-            source,
-            updater_of(prepared, policy, weights),
-            plan_of(prepared, validate_every=settings.validate_every, save_every=settings.save_every),
-            validate=_validation(prepared, policy, weights, batches, objective, steering, tools) if validates else None,
-            watchers=watchers if validates else [],
-            checkpoints=checkpoints,
-            stop_asked=stop_asked,
-        ):
-            emit(event)
-            if isinstance(event, Finished):
-                finished = event
-    assert finished is not None
-    if weights.lockstep:
-        _make_whole(prepared, policy, checkpoints.path(finished.best_step), world)
-    if validates and finished.best_step == 0:
-        emit(
-            Noted("warning", "N413", "no step was better on validation than the start; the tuned model equals its base")
-        )
-    return finished
+    validate = _validation(prepared, policy, weights, batches, objective, steering, tools)
+    return Feed(source, validate, watchers)
 
 
 def _measured(prepared: Material, policy: ModelPolicy, folder: Path, world: World) -> Course:
@@ -211,7 +235,7 @@ def _make_whole(prepared: Material, policy: ModelPolicy, checkpoint: Path, world
     policy.model, policy.adapter, policy.device = fresh.model, fresh.adapter, fresh.device
 
 
-def updater_of(prepared: Material, policy: ModelPolicy, weights: Masters) -> Updater:
+def updater_of(prepared: Material, policy: ModelPolicy, weights: Masters, anchor: Anchor | None = None) -> Updater:
     """The recipe's optimiser over what moves."""
     settings = prepared.settings
     return Updater(
@@ -222,6 +246,7 @@ def updater_of(prepared: Material, policy: ModelPolicy, weights: Masters) -> Upd
         clip_norm=prepared.loaded.recipe.train.clip_norm,
         tables=policy.tables(),
         rates=policy.rates,
+        anchor=anchor,
     )
 
 

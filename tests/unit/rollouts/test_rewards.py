@@ -49,10 +49,10 @@ def test_a_metric_that_is_better_when_lower_is_turned() -> None:
 
 
 def test_a_metric_needs_a_right_answer_where_it_compares() -> None:
-    with pytest.raises(InputError, match="N420.*exact_match compares with the right answer, and row 7 has none"):
+    with pytest.raises(InputError, match=r"N420.*exact_match compares with the right answer, and row 7 has none"):
         metric("exact_match").score([answer("4", reference=None)])
     assert metric("stop_rate").score([answer("4", reference=None)]).tolist() == [1]
-    with pytest.raises(InputError, match="N420.*perplexity judges probabilities"):
+    with pytest.raises(InputError, match=r"N420.*perplexity judges probabilities"):
         metric("perplexity")
 
 
@@ -174,6 +174,6 @@ def test_only_one_readable_score_in_range_counts(reply: str, score: float | None
 def test_a_reward_is_exactly_one_thing() -> None:
     assert Reward.model_validate("exact_match").metric == "exact_match"
     for wrong in ({}, {"metric": "bleu", "model": "a"}, {"function": "no"}):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             Reward.model_validate(wrong)
     assert json.loads(Reward.model_validate("bleu").model_dump_json())["weight"] == 1
