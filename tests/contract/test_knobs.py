@@ -508,6 +508,14 @@ def clipping_bounds_the_step(at: Workbench) -> None:
     moves("train.clip_norm=0.01", before=sgd)(at)
 
 
+def with_anchor(option: str) -> Probe:
+    """EWC on other rows, or with another strength, ends at other weights."""
+    name = option.partition(":")[0]
+    usual = {"data": "data: 'builtin:general-probe'", "rows": "rows: 5", "strength": "strength: 100000"}
+    change = f"train.anchor={{ewc: {{{', '.join({**usual, name: option}.values())}}}}}"
+    return moves(change, before=[*EASY, f"train.anchor={{ewc: {{{', '.join(usual.values())}}}}}"])
+
+
 def dropout_acts_or_is_refused(at: Workbench) -> None:
     at.model = job.save_model(at.root / "gpt2", "gpt2")
     moves("train.dropout=0.5", before=["method=full"], train={"steps": 2})(at)
@@ -836,6 +844,12 @@ PROBES: dict[str, Probe] = {
     "train.schedule.linear.warmup": with_schedule("linear", "warmup: 0.5"),
     "train.schedule.linear.floor": with_schedule("linear", "floor: 0.7"),
     "train.clip_norm": clipping_bounds_the_step,
+    "train.anchor": moves("train.anchor={l2_start: {strength: 50}}", before=EASY),
+    "train.anchor.l2_start.strength": moves(
+        "train.anchor={l2_start: {strength: 500}}", before=[*EASY, "train.anchor={l2_start: {strength: 50}}"]
+    ),
+    **{f"train.anchor.ewc.{name}": with_anchor(f"{name}: {value}")
+       for name, value in {"data": "'builtin:demo'", "rows": 2, "strength": 1e6}.items()},
     "train.dropout": dropout_acts_or_is_refused,
     "train.gradient_checkpointing": activations_are_recomputed,
     "train.compile": layers_are_compiled,

@@ -22,7 +22,7 @@ FUNCTIONS = {
     "check": [],
     "metric": [],
     "method": ["attach", "learning_rate", "trainable", "width"],
-    "anchor": ["importance"],
+    "anchor": ["importance", "BYTES"],
     "objective": ["loss"],
     "optimizer": ["build"],
     "schedule": ["factor"],

@@ -47,6 +47,8 @@ class Plan:
     step_tokens: int
     """Tokens of the largest optimiser step."""
     optimizer: str
+    held: float = 0.0
+    """Bytes that an anchor keeps for each number that moves."""
 
     def at(self, tokens: int) -> Job:
         """The job with micro-batches of at most `tokens`."""
@@ -148,7 +150,7 @@ def _adapters(plan: Plan, budget: int) -> Change | None:
     if plan.job.rank:
         return None
     trainable = plan.form.low_rank(RANK)
-    state = state_bytes(plan.optimizer, plan.form, trainable, RANK)
+    state = state_bytes(plan.optimizer, plan.form, trainable, RANK) + plan.held * trainable
     job = replace(plan.job, rank=RANK, trainable=trainable, state=state)
     return Change("method: lora", "adapters learn a little less", replace(plan, job=job))
 
@@ -160,7 +162,7 @@ def _lighter(plan: Plan, budget: int) -> Change | None:
     lighter = {name: module for name, module in lighter.items() if own > module.STATE_BYTES and _installed(module)}
     found = None
     for name in sorted(lighter, key=lambda name: (-lighter[name].STATE_BYTES, name)):
-        state = state_bytes(name, plan.form, plan.job.trainable, plan.job.rank)
+        state = state_bytes(name, plan.form, plan.job.trainable, plan.job.rank) + plan.held * plan.job.trainable
         changed = replace(plan, job=replace(plan.job, state=state), optimizer=name)
         found = Change(f"train.optimizer: {name}", "another optimiser", changed)
         if changed.most(budget, plan.longest) is not None:

@@ -28,7 +28,9 @@ class Anchor:
     def __init__(self, weights: Masters, strength: float, importance: Mapping[str, torch.Tensor] | None = None) -> None:
         self._strength = strength
         self._start = {name: master.detach().clone() for name, master in weights.masters.items()}
-        self._importance = None if importance is None else {name: importance[name] for name in self._start}
+        self._importance = None
+        if importance is not None:
+            self._importance = {name: importance[name].to(start.device) for name, start in self._start.items()}
 
     @torch.no_grad()
     def pull(self, weights: Masters) -> torch.Tensor:

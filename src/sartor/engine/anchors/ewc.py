@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from sartor.protocols import Loss
     from sartor.tokens.batch import Batch, Rendered
 
+BYTES = 8
+"""Bytes of memory for each number that moves: where it began, and how much it matters."""
+
 
 class Options(BaseOptions):
     """How strongly, and which rows say what matters."""

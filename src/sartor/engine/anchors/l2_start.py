@@ -14,6 +14,8 @@ from sartor.options import Options as BaseOptions
 
 importance = None
 """Every weight counts the same, so nothing has to be measured."""
+BYTES = 4
+"""Bytes of memory for each number that moves: where it began."""
 
 
 class Options(BaseOptions):
