@@ -21,6 +21,7 @@ from sartor.data.versions import VERSION
 from sartor.engine.trackers import jsonl
 from sartor.errors import InputError, Interrupted, Problem, RunError, SartorError, raise_errors
 from sartor.events import Event, Finished, Noted, Progressed, Stage
+from sartor.flow.anchor import files as anchor_files
 from sartor.flow.launch import Launch
 from sartor.flow.prepare import Emit, Prepared, prepare
 from sartor.flow.signals import Stop
@@ -200,6 +201,7 @@ def _fingerprint(loaded: Loaded) -> Fingerprint:
         for path in (*(source.path for source in data.sources), *data.against)
         for file in expand(path, loaded.root)
     }
+    files |= {f"anchor {file}": file for stage in loaded.stages for file in anchor_files(stage)}
     template = loaded.root / recipe.base.template if recipe.base.template else None
     home = base.path if (base.path / "tokenizer.json").exists() else base.root.path
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
