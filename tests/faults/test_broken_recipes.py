@@ -108,7 +108,7 @@ BROKEN: dict[str, tuple[str, list[tuple[str, int, int, str]]]] = {
     "wrong version": (GOOD + "version: 2\n", [("R103", 3, 10, "version must be 1, not 2")]),
     "number for a component": (GOOD + "method: 5\n", [("R103", 3, 9, "the name of a method (full, lora, qlora)")]),
     "two components": (GOOD + "method: {lora: {}, full: {}}\n", [("R103", 3, 1, "not a mapping")]),
-    "metric that is no function": (GOOD + 'evaluate: {metrics: ["a.txt:f"]}\n', [("R103", 3, 22, "file.py:function")]),
+    "metric that is no function": (GOOD + 'evaluate: {metrics: ["a.txt:f"]}\n', [("R106", 3, 22, "file.py:function")]),
     "no base": ("data: a.jsonl\n", [("R104", 1, 1, '"base" is missing')]),
     "nothing required": ("seed: 1\n", [("R104", 1, 1, '"base" is missing'), ("R104", 1, 1, '"data" is missing')]),
     "no path": (

@@ -79,14 +79,17 @@ def choose(
 
 def _obstacle(recipe: Recipe, method: Component, optimizer: Component, dtype: str) -> str | None:
     """What in the recipe needs whole weights."""
-    metric = recipe.train.stop.on
+    metric = recipe.train.stop.on.name
     if metric not in LOSSES:
         return f"train.stop.on: {metric}, for which the model has to answer"
     if not getattr(registry.component("optimizer", optimizer.name), "ELEMENTWISE", False):
         return f"optimizer {optimizer.name}, which looks at whole matrices"
     if recipe.train.compile is True:
         return "train.compile: true, which nobody has shown to work on shards"
-    asks = getattr(registry.component("method", method.name), "quantization", None)
+    module = registry.component("method", method.name)
+    if getattr(module, "HEADED", False):
+        return f"method {method.name}, whose head is computed apart from the model"
+    asks = getattr(module, "quantization", None)
     if asks is not None and asks(method.options, dtype) is not None:
         return f"method {method.name}, whose base is quantised"
     return None

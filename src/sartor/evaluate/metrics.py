@@ -21,7 +21,9 @@ from sartor import registry
 from sartor.errors import InputError, Problem, RecipeError
 from sartor.metrics._json import parse
 from sartor.metrics._mean import ratio
+from sartor.options import Options
 from sartor.protocols import Metric, Outcome
+from sartor.recipe.schema import Component
 
 JSON_SHARE = 0.95
 """Share of references that must be JSON objects for the JSON metrics to be the default."""
@@ -60,20 +62,28 @@ def wants(metrics: Sequence[Metric], task: str) -> frozenset[str]:
     return frozenset(instead.get(metric.needs, metric.needs) for metric in metrics)
 
 
-def load(names: Sequence[str], root: Path) -> list[Metric]:
-    """The metrics of these names in order, each once; files are looked up from `root`.
+def name_of(wanted: str | Component) -> str:
+    """What a metric is called in gates and tables."""
+    return wanted if isinstance(wanted, str) else wanted.name
+
+
+def load(wanted: Sequence[str | Component], root: Path) -> list[Metric]:
+    """These metrics in order, each once; files are looked up from `root`. A bare name means the one with options, if there
+    is one of that name, else the metric as it is without.
 
     A user's function takes (prediction, reference) or (prediction, reference, columns) and returns a number or a bool;
-    its attribute `higher_is_better = False` turns its direction.
+    `@sartor.metric(higher_is_better=False)` turns its direction.
 
-    Raises RecipeError with every name that is wrong: R140 unknown, R141 no such file, R142 the file fails, R143 no such
-    function, R144 wrong arguments.
+    Raises RecipeError with everything that is wrong: R140 unknown, R141 no such file, R142 the file fails, R143 no such
+    function, R144 wrong arguments, R149 options that are missing or given twice, and what the metric itself refuses.
     """
     found: list[Metric] = []
     problems: list[Problem] = []
-    for name in dict.fromkeys(names):
+    for name, options in _each_once(wanted, problems).items():
         try:
-            found.append(_custom(name, root) if ":" in name or name.endswith(".py") else _registered(name))
+            found.append(
+                _custom(name, root) if ":" in name or name.endswith(".py") else _registered(name, options, root)
+            )
         except RecipeError as error:
             problems.extend(error.problems)
     if problems:
@@ -81,7 +91,21 @@ def load(names: Sequence[str], root: Path) -> list[Metric]:
     return found
 
 
-def _registered(name: str) -> Metric:
+def _each_once(wanted: Sequence[str | Component], problems: list[Problem]) -> dict[str, Options | None]:
+    """Name -> options, None where only the bare name is given; a name with two different options is a problem."""
+    found: dict[str, Options | None] = {}
+    for one in wanted:
+        name, options = name_of(one), None if isinstance(one, str) else one.options
+        before = found.setdefault(name, options)
+        if before is None:
+            found[name] = options
+        elif options not in (None, before):
+            what = f"{name} is measured twice with different options, and a gate or a table could not tell them apart"
+            problems.append(Problem("R149", what, fix="keep one; a second one as file.py:function"))
+    return found
+
+
+def _registered(name: str, options: Options | None, root: Path) -> Metric:
     known = registry.names("metric")
     if name not in known:
         near = get_close_matches(name, known, n=1)
@@ -89,8 +113,27 @@ def _registered(name: str) -> Metric:
         raise RecipeError(
             Problem("R140", f'unknown metric "{name}"{meant}', fix=f"one of {', '.join(known)}, or file.py:function")
         )
-    metric: Metric = registry.component("metric", name).METRIC
+    module = registry.component("metric", name)
+    metric: Metric = (
+        module.metric(_plain(name) if options is None else options, root) if takes_options(module) else module.METRIC
+    )
     return metric
+
+
+def takes_options(module: ModuleType) -> bool:
+    """Whether a metric is made by `metric(options, root)`; the others are the constant `METRIC`."""
+    return hasattr(module, "metric")
+
+
+def _plain(name: str) -> Options:
+    """A metric's options as they are when nothing is said."""
+    kind: type[Options] = registry.component("metric", name).Options
+    needed = [key for key, field in kind.model_fields.items() if field.is_required()]
+    if needed:
+        given = ", ".join(f"{key}: ..." for key in needed)
+        what = f"{name} needs {' and '.join(needed)}"
+        raise RecipeError(Problem("R149", what, fix=f"evaluate.metrics: [{{{name}: {{{given}}}}}]"))
+    return kind()
 
 
 @dataclass(frozen=True, slots=True)

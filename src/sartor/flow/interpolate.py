@@ -232,9 +232,9 @@ def _task(run: Run, folder: ModelFolder, name: str | None, most: int) -> Side:
         what = "this run has no validation rows, and its test rows stay closed"
         raise DataError(Problem("D116", what, file=str(run.folder), fix="data.split.validation: 0.1, before training"))
     recipe = load_recipe(run.folder / "resolved.yaml").recipe
-    names = [gate.metric for gate in recipe.goal.success]
-    names += [] if recipe.evaluate.metrics == "auto" else recipe.evaluate.metrics
-    (metric,) = measures.load([name or names[0]], Path.cwd())
+    own = () if recipe.evaluate.metrics == "auto" else recipe.evaluate.metrics
+    names = [name] if name else [*(gate.metric for gate in recipe.goal.success), *map(measures.name_of, own)]
+    (metric,) = measures.load([next((one for one in own if one.name == names[0]), names[0])], Path.cwd())
     kind = str(_noted(folder)["task"])
     want = measures.wants([metric], kind)
     chosen = np.sort(np.random.default_rng([recipe.seed, 1]).permutation(held)[:most])

@@ -76,14 +76,14 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
             "evaluate.metrics", names, f"usual for {task}" + (", answers are JSON" * ("json_valid" in names))
         )
     else:
-        names = list(wanted.metrics)
-    names = list(dict.fromkeys([*names, *(gate.metric for gate in recipe.goal.success)]))
+        names = []
+    chosen = [*names, *(wanted.metrics if wanted.metrics != "auto" else ()), *(g.metric for g in recipe.goal.success)]
     if rewarded:
-        names = [name for name in names if name != REWARD]
-    metrics = metric_files.load(names, prepared.loaded.root)
+        chosen = [metric for metric in chosen if metric_files.name_of(metric) != REWARD]
+    metrics = metric_files.load(chosen, prepared.loaded.root)
     if rewarded:
         metrics.insert(0, RewardMetric(prepared, indices.tolist()))
-    elif recipe.train.stop.on != "loss":
+    elif recipe.train.stop.on.name != "loss":
         metric_files.load([recipe.train.stop.on], prepared.loaded.root)
     if wanted.rows == "auto":
         resolution.decide("evaluate.rows", most, f"all {len(test):,} test rows, at most {MOST_ROWS:,}")

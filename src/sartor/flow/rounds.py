@@ -42,8 +42,8 @@ def require(loaded: Loaded, objective: Component, kind: str, processes: int) -> 
     if ptx and kind != "example":
         what = "ptx learns the data's own answers, and these rows have none"
         raise RecipeError(loaded.problem("R106", f"{key}.ptx", what, fix="rows with answers, or ptx: 0"))
-    if train.stop.on not in ("loss", REWARD):
-        what = f"{objective.name} is steered by the reward within kl_bound, not by {train.stop.on}"
+    if train.stop.on.name not in ("loss", REWARD):
+        what = f"{objective.name} is steered by the reward within kl_bound, not by {train.stop.on.name}"
         raise RecipeError(
             loaded.problem("R106", "train.stop.on", what, fix=f"train.stop.on: {REWARD}, or leave it out")
         )

@@ -184,7 +184,7 @@ def _tokens_of(
     steering = _steering(prepared)
     sign = 1.0 if steering is not None and steering.higher_is_better else -1.0
     watchers: list[Watcher] = [
-        module.build(stop.on, sign=sign, min_delta=stop.min_delta, patience=stop.patience)
+        module.build(stop.on.name, sign=sign, min_delta=stop.min_delta, patience=stop.patience)
         for module in (best, early_stop, overfitting)
     ]
     validate = _validation(prepared, policy, weights, batches, objective, steering, tools)
@@ -282,8 +282,8 @@ def objective_of(prepared: Material, **roles: Policy) -> Objective:
 
 def _steering(prepared: Material) -> Metric | None:
     """The metric of train.stop.on, where it is one that has to be measured apart from the loss."""
-    name = prepared.loaded.recipe.train.stop.on
-    return None if name in ("loss", "perplexity") else load_metrics([name], prepared.loaded.root)[0]
+    wanted = prepared.loaded.recipe.train.stop.on
+    return None if wanted.name in ("loss", "perplexity") else load_metrics([wanted], prepared.loaded.root)[0]
 
 
 def _validation(
@@ -305,7 +305,7 @@ def _validation(
 
     if steering is None:
         return losses
-    name, task = prepared.loaded.recipe.train.stop.on, prepared.settings.task
+    name, task = prepared.loaded.recipe.train.stop.on.name, prepared.settings.task
     rows = np.unique(prepared.tokens["validation"].rows)
     chosen = np.sort(np.random.default_rng([prepared.loaded.recipe.seed, 3]).permutation(rows)[:STEERING_ROWS])
 

@@ -189,7 +189,11 @@ def _leaves(options: Options, prefix: str = "") -> Iterator[tuple[str, Any, str]
             yield from _leaves(value, f"{key}.")
         elif isinstance(value, tuple) and any(isinstance(entry, Options) for entry in value):
             for index, entry in enumerate(value):
-                yield from _leaves(entry, f"{key}[{index}].")
+                if isinstance(entry, Component):
+                    yield f"{key}[{index}]", entry.name, about
+                    yield from _leaves(entry.options, f"{key}[{index}].{entry.name}.")
+                else:
+                    yield from _leaves(entry, f"{key}[{index}].")
         else:
             yield key, _plain(value), about
 
@@ -216,13 +220,14 @@ class _Branch:
 
     def lines(self, indent: str) -> Iterator[str]:
         for step, branch in self.below.items():
-            if isinstance(step, int):
-                first, *rest = branch.lines(indent + "  ")
-                yield f"{indent}- {first.lstrip()}"
-                yield from rest
-                continue
             why = f"  # {_one_line(branch.choice.why)}" if branch.choice else ""
-            if branch.below:
+            if isinstance(step, int) and branch.below:
+                first, *rest = branch.lines(indent + "  ")
+                yield f"{indent}- {first.lstrip()}{why}"
+                yield from rest
+            elif isinstance(step, int):
+                yield f"{indent}- {inline(branch.plain())}{why}"
+            elif branch.below:
                 yield f"{indent}{inline(step)}:{why}"
                 yield from branch.lines(indent + "  ")
             else:

@@ -11,7 +11,7 @@ from sartor import registry
 from sartor.options import Options
 from sartor.recipe import planned, shape
 from sartor.recipe.load import CODES
-from sartor.recipe.schema import Base, Data, Goal, Recipe, Section, Source, Train
+from sartor.recipe.schema import Base, Data, Goal, Of, Recipe, Section, Source, Train
 from sartor.recipe.stages import OWN
 from sartor.recipe.writing import inline
 
@@ -102,18 +102,21 @@ def _section(prefix: str, model: type[Options]) -> Iterator[str]:
             if form.section:
                 yield from _section(key, form.section)
             elif form.component:
-                yield from _components(key, form.component.kind)
+                yield from _components(key, form.component)
             elif form.items:
                 for inner in shape.forms(form.items[0]):
                     if inner.section:
                         yield from _section(f"{key}[]", inner.section)
                     elif inner.component:
-                        yield from _components(f"{key}[]", inner.component.kind)
+                        yield from _components(f"{key}[]", inner.component)
 
 
-def _components(key: str, kind: str) -> Iterator[str]:
-    for name in registry.names(kind):
-        module = registry.component(kind, name)
+def _components(key: str, component: Of) -> Iterator[str]:
+    """Those of a kind that has a page of its own, such as metrics, only where there is something to set."""
+    for name in registry.names(component.kind):
+        module = registry.component(component.kind, name)
+        if component.or_function and not module.Options.model_fields:
+            continue
         yield from (f"### `{key}: {name}`", "", (module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "), "")
         if module.Options.model_fields:
             yield from _table(module.Options, f"{key}.{name}")

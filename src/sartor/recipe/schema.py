@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from sartor import registry
-from sartor.options import Auto, Options
+from sartor.options import Auto, NoOptions, Options
 
 Task = Literal["auto", "chat", "generate", "classify", "regress", "tag", "pretrain"]
 
@@ -55,9 +55,15 @@ class Component(Options):
 
 @dataclass(frozen=True)
 class Of:
-    """Marks a `Component` of one kind: `name` or `{name: {option: value}}`, validated with the component's own `Options`."""
+    """Marks a `Component` of one kind: `name` or `{name: {option: value}}`, validated with the component's own `Options`.
+
+    `or_function`, `besides` and `prefix` are as in `NameOf`; a function and a further name have no options.
+    """
 
     kind: str
+    or_function: bool = False
+    besides: tuple[str, ...] = ()
+    prefix: str = ""
 
     def widen(self, value: Any) -> Any:
         """`name` means `{name: {}}`."""
@@ -71,9 +77,14 @@ class Of:
         if not isinstance(value, dict) or len(value) != 1:
             raise ValueError(f"expected one {self.kind}: its name, or {{name: {{option: value}}}}")
         ((name, options),) = value.items()
-        if name not in registry.names(self.kind):
-            raise UnknownName(self.kind, str(name))
+        name = str(name).removeprefix(self.prefix)
         given = {} if options is None else options
+        if name in self.besides or (self.or_function and is_function(name)):
+            if given:
+                raise Rule(f"{name} has no settings", name)
+            return Component(name=name, options=NoOptions())
+        if name not in registry.names(self.kind):
+            raise UnknownName(self.kind, name)
         return Component(name=name, options=registry.component(self.kind, name).Options.model_validate(given))
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -91,7 +102,23 @@ class Of:
             }
             for name in names
         ]
-        return {"anyOf": [{"enum": names}, *written]}
+        plain = sorted({*names, *self.besides})
+        ways = [{"enum": plain + [self.prefix + name for name in plain if self.prefix]}, *written]
+        return {"anyOf": [*ways, FUNCTION] if self.or_function else ways}
+
+
+FUNCTION = {"type": "string", "pattern": r"\.py:\w+$"}
+"""JSON schema of `file.py:function`."""
+
+
+def is_function(value: str) -> bool:
+    """Whether a name has the form `file.py:function`. Raises Rule where it is none, but has its colon."""
+    if ":" not in value:
+        return False
+    file, _, function = value.rpartition(":")
+    if not file.endswith(".py") or not function.isidentifier():
+        raise Rule(f'"{value}" is not of the form file.py:function', value)
+    return True
 
 
 def _whole(schema: dict[str, Any]) -> dict[str, Any]:
@@ -130,11 +157,9 @@ class NameOf:
         value = value.removeprefix(self.prefix)
         if value in self.besides:
             return value
-        if self.or_function and ":" in value:
-            file, _, function = value.rpartition(":")
-            if not file.endswith(".py") or not function.isidentifier():
-                raise ValueError(f'"{value}" is not of the form file.py:function')
-        elif value not in registry.names(self.kind):
+        if self.or_function and is_function(value):
+            return value
+        if value not in registry.names(self.kind):
             raise UnknownName(self.kind, value)
         return value
 
@@ -144,7 +169,7 @@ class NameOf:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         plain = sorted({*registry.names(self.kind), *self.besides})
         names = {"enum": plain + [self.prefix + name for name in plain if self.prefix]}
-        return {"anyOf": [names, {"type": "string", "pattern": r"\.py:\w+$"}]} if self.or_function else names
+        return {"anyOf": [names, FUNCTION]} if self.or_function else names
 
 
 class Section(Options):
@@ -166,7 +191,7 @@ class Section(Options):
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 METRIC = NameOf("metric", or_function=True, besides=("reward",))
-Metric = Annotated[str, METRIC]
+Metric = Annotated[Component, Of("metric", or_function=True, besides=METRIC.besides)]
 
 
 class Gate(Options):
@@ -383,8 +408,10 @@ class Validation(Options):
 class Stop(Options):
     """When to stop before the last step."""
 
-    on: Annotated[str, NameOf("metric", or_function=True, besides=("loss", "reward"), prefix="validation.")] = "loss"
-    """What steers: loss, perplexity, or any metric, then measured on 64 validation rows each time; reward for a policy that is rewarded."""
+    on: Annotated[Component, Of("metric", or_function=True, besides=("loss", "reward"), prefix="validation.")] = Field(
+        default="loss", validate_default=True
+    )
+    """What steers: loss, perplexity, or any metric, with its options, then measured on 64 validation rows each time; reward for a policy that is rewarded."""
     patience: Annotated[int, Field(ge=0)] = 3
     """Validations without improvement before stopping; 0 never stops early."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
@@ -470,7 +497,7 @@ class Evaluate(Options):
     """How base and tuned model are compared on the locked test set."""
 
     metrics: tuple[Metric, ...] | Auto = "auto"
-    """Names of metrics, or file.py:function; auto follows the task."""
+    """Metrics by name, with options where they have some, or file.py:function; auto follows the task."""
     against: tuple[Literal["base", "few_shot"], ...] = ("base", "few_shot")
     """What the tuned model is compared with."""
     shots: Annotated[int, Field(ge=1)] | Auto = "auto"

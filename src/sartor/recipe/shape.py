@@ -144,7 +144,8 @@ def _words(form: Form) -> str:
         return f"the name of a {named.kind} ({_few(registry.names(named.kind))}){function}"
     if form.component:
         kind = form.component.kind
-        return f"the name of {_a(kind)} ({_few(registry.names(kind))}), or {{name: {{option: value}}}}"
+        function = ", or file.py:function" if form.component.or_function else ""
+        return f"the name of {_a(kind)} ({_few(registry.names(kind))}), or {{name: {{option: value}}}}{function}"
     if form.section:
         names = list(form.section.model_fields)
         return f"a mapping with the keys {_few(names)}" if names else "left out: it has no settings"
