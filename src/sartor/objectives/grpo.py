@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from sartor.objectives._rounds import NotNegative, Rounds
+from sartor.objectives._rounds import RATE, NotNegative, Rounds
 from sartor.objectives._surrogate import clipped, k3, moved, share
 from sartor.protocols import Credit, Loss, Policy, Traits
 
 if TYPE_CHECKING:
     from sartor.tokens.batch import Batch
+
+
+__all__ = ["RATE", "TRAITS", "Options", "loss"]
 
 
 class Options(Rounds):

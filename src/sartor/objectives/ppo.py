@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from sartor.objectives._rounds import NotNegative, Penalised
+from sartor.objectives._rounds import RATE, NotNegative, Penalised
 from sartor.objectives._surrogate import clipped, clipped_values, entropy, k3, moved
 from sartor.protocols import Credit, Loss, Policy, Traits
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import torch
 
     from sartor.tokens.batch import Batch
+
+__all__ = ["RATE", "TRAITS", "Options", "loss"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

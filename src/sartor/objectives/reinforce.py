@@ -11,10 +11,10 @@ from typing import Annotated
 from pydantic import Field
 
 from sartor.objectives._on_policy import TRAITS, loss
-from sartor.objectives._rounds import Penalised
+from sartor.objectives._rounds import RATE, Penalised
 from sartor.protocols import Credit
 
-__all__ = ["TRAITS", "Options", "loss"]
+__all__ = ["RATE", "TRAITS", "Options", "loss"]
 
 
 class Options(Penalised):
