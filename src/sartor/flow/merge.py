@@ -24,7 +24,7 @@ from sartor.flow.prepare import renderer_for
 from sartor.models.catalog import ModelFolder
 from sartor.models.merge_adapters import Adapters
 from sartor.models.merging import FROM_BASE, SPARSE, How, Rule
-from sartor.models.weights import DTYPES, Weights, adapter_at, overlaid, require_alike, stored, whole
+from sartor.models.weights import DTYPES, Weights, adapter_at, form_of, overlaid, require_alike, stored, whole
 from sartor.protocols import Saver
 from sartor.store import atomic
 from sartor.store.fingerprint import of_file, of_text, weights
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Emit = Callable[[Event], None]
 DENSITY = 0.2
 """Share of numbers that TIES keeps in its paper; DARE bears less in models of billions of parameters only."""
-KEPT_FACTS = ("base", "base_path", "method", "task", "max_tokens", "thinks", "reasoning", "renderer")
+KEPT_FACTS = ("base", "base_path", "method", "task", "max_tokens", "thinks", "reasoning", "renderer", "head")
 """What sartor.json of a tuned model says that stays true when it is merged."""
 INDEX = "model.safetensors.index.json"
 
@@ -128,7 +128,7 @@ def merge(
             opened = [whole(folder, Path(scratch) / str(place)) for place, folder in enumerate(folders)]
             if checkpoints and found[0].base is None:
                 opened = [overlaid(opened[0], checkpoint) for checkpoint in checkpoints]
-            form = stored(found[0].root, found[0].reference)
+            form = form_of(found[0], opened[0])
             writers, forms = model_writers(
                 form, opened, stored(origin, origin.reference) if origin else None, rule, emit
             )
@@ -151,8 +151,8 @@ def merge_adapter(folder: ModelFolder, out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="sartor-merge-") as scratch:
         rule = Rule("average", (1.0,))
         facts = facts_of(folder) | {"merged": _lineage(rule, [named(folder, None)], None, as_adapter=False)}
-        form = stored(folder.root, folder.reference)
-        writers, forms = model_writers(form, [whole(folder, Path(scratch) / "0")], None, rule, lambda event: None)
+        opened = whole(folder, Path(scratch) / "0")
+        writers, forms = model_writers(form_of(folder, opened), [opened], None, rule, lambda event: None)
         writers |= text_writers(folder) | {"sartor.json": json_writer(facts)}
         needs = sum(each.bytes for each in forms.values())
         atomic.publish(out, writers, about=facts["merged"], needs=needs)

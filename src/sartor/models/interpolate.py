@@ -15,8 +15,8 @@ import torch
 from sartor.models.weights import Weights, adapter_settings, is_plain_lora
 
 if TYPE_CHECKING:
+    from sartor.models.base import ModelPolicy
     from sartor.models.catalog import ModelFolder
-    from sartor.models.policy import CausalPolicy
 
 
 def scales(folder: ModelFolder) -> bool:
@@ -27,7 +27,7 @@ def scales(folder: ModelFolder) -> bool:
 class Scaled:
     """A policy whose LoRA adapter is scaled."""
 
-    def __init__(self, policy: CausalPolicy) -> None:
+    def __init__(self, policy: ModelPolicy) -> None:
         self._layers = [part for part in policy.model.modules() if isinstance(getattr(part, "scaling", None), dict)]
         self._trained = [dict(layer.scaling) for layer in self._layers]
 
@@ -41,7 +41,7 @@ class Scaled:
 class Between:
     """A policy whose weights lie between those of two models on disk, which are read anew each time, one tensor after the other."""
 
-    def __init__(self, policy: CausalPolicy, base: Weights, tuned: Weights) -> None:
+    def __init__(self, policy: ModelPolicy, base: Weights, tuned: Weights) -> None:
         self._policy, self._bare = policy, base.bare
         self._ends: tuple[Mapping[str, torch.Tensor], ...] = (base.tensors(), tuned.tensors())
 

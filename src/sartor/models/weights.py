@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sartor.errors import ModelError, Problem
+from sartor.models.catalog import OWN_ADAPTER
+from sartor.models.heads import HeadSpec
 from sartor.models.quantization import Quantization
 from sartor.store.tensors import Form, Stored, forms, save_tensors, write_each
 
@@ -44,8 +46,8 @@ SETTLED = frozenset(
 """Settings of PEFT's LoRA that the formula above takes in; any other one that is set asks for more than it."""
 IGNORED = frozenset(
     {
-        *("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache", "id2label"),
-        *("bos_token_id", "eos_token_id", "pad_token_id", "label2id", "name_or_path", "_attn_implementation_autoset"),
+        *("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache"),
+        *("bos_token_id", "eos_token_id", "pad_token_id", "name_or_path", "_attn_implementation_autoset"),
     }
 )
 """Settings of a model that do not enter its hidden states and logits."""
@@ -71,16 +73,16 @@ class Weights:
 
     @cached_property
     def forms(self) -> dict[str, Form]:
-        """Name -> form on disk, of all but copies of tied weights and what transformers leaves out when it reads."""
-        tied = {self.bare(name) for name in self.skeleton.all_tied_weights_keys}
-        needed = {self.bare(name) for name, _ in self.skeleton.named_parameters()}
-        left_out = [re.compile(rule) for rule in self.skeleton._keys_to_ignore_on_load_unexpected or ()]
+        """Name -> form on disk, of all but copies of tied weights and what the model has no place for.
+
+        Where transformers puts weights together as it reads them, the names of the files are taken as they are.
+        """
         every = {self.bare(name): form for held in self.files.values() for name, form in held.items()}
-        return {
-            name: form
-            for name, form in every.items()
-            if name in needed or not (name in tied or any(rule.search(name) for rule in left_out))
-        }
+        needed = {self.bare(name) for name, _ in self.skeleton.named_parameters()}
+        if needed <= every.keys():
+            return {name: form for name, form in every.items() if name in needed}
+        tied = {self.bare(name) for name in self.skeleton.all_tied_weights_keys}
+        return {name: form for name, form in every.items() if name not in tied}
 
     def bare(self, name: str) -> str:
         """A name of a file or of a parameter without the prefix of the trunk."""
@@ -118,6 +120,9 @@ def whole(folder: ModelFolder, scratch: Path) -> Weights:
 
     Raises ModelError M190 for an adapter that cannot be merged into its base, M193 for weights that are not numbers to merge.
     """
+    if (folder.path / OWN_ADAPTER).exists():
+        what = "an adapter of kind bottleneck is no change of weights, so it cannot be merged into them"
+        raise ModelError(Problem("M190", what, file=str(folder.path), fix="keep the adapter beside its base"))
     base = origin(folder)
     if folder.base is None:
         return base
@@ -147,14 +152,29 @@ def stored(folder: ModelFolder, label: str) -> Weights:
     if "quantization_config" in folder.config:
         what = "the weights of this model are kept quantised; they cannot be merged number by number"
         raise ModelError(Problem("M193", what, file=str(folder.path), fix="the model it was quantised from"))
-    return Weights(label, folder, skeleton(folder.path), {file: forms(file) for file in folder.weight_files})
+    model = skeleton(folder.path, HeadSpec.of(folder.path, folder.config))
+    return Weights(label, folder, model, {file: forms(file) for file in folder.weight_files})
+
+
+def form_of(folder: ModelFolder, weights: Weights) -> Weights:
+    """The files that a merged model is written in: those of the base, or with a head of the adapter's own one more file."""
+    root = stored(folder.root, folder.reference)
+    if weights.root.path == root.root.path or HeadSpec.of(folder.path, {}) is None:
+        return root
+    usual = Counter(form.dtype for form in root.forms.values()).most_common(1)[0][0]
+    dtypes = {name: form.dtype for name, form in root.forms.items()}
+    files = {
+        file: {name: Form(dtypes.get(weights.bare(name), usual), form.shape) for name, form in held.items()}
+        for file, held in weights.files.items()
+    }
+    return replace(weights, files=files)
 
 
 def _dequantised(root: Weights, quantization: Quantization) -> Weights:
     """The base as QLoRA has seen it."""
     from sartor.models.quantized import dequantised, is_packed, load_quantized
 
-    model, _ = load_quantized(root.root.path, quantization, device="cpu", attention="sdpa", overrides={})
+    model, *_ = load_quantized(root.root.path, root.skeleton.config, quantization, device="cpu")
     turned = _turned(root.skeleton)
 
     def unpacked(weight: torch.Tensor, name: str, stored: torch.Tensor) -> torch.Tensor:
@@ -216,7 +236,7 @@ def _by_peft(base: Weights, folder: ModelFolder, scratch: Path) -> Weights:
     """Any other adapter: the base as it was seen, in fp32, and PEFT's own merge, saved as a model of its own."""
     from sartor.models.adapters import merged
     from sartor.models.catalog import resolve
-    from sartor.models.hf import load_causal
+    from sartor.models.hf import load_model, read_config
 
     seen = base.root.path
     if base.changes:
@@ -226,7 +246,9 @@ def _by_peft(base: Weights, folder: ModelFolder, scratch: Path) -> Weights:
         tensors = base.tensors()
         fp32 = {name: Form("F32", form.shape) for name, form in base.forms.items()}
         write_each(seen / "model.safetensors", fp32, lambda name: tensors[name])
-    model, _ = load_causal(seen, dtype=torch.float32, attention="sdpa", overrides={})
+    head = HeadSpec.of(folder.path, {}) or HeadSpec.of(folder.root.path, folder.root.config)
+    config = read_config(seen, {}, head)
+    model, *_ = load_model(seen, config, dtype=torch.float32, head=head, fresh=HeadSpec.of(folder.path, {}) is not None)
     made = scratch / "merged"
     merged(model, folder.path).save_pretrained(str(made))
     return stored(resolve(str(made), scratch), base.label)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import peft
 import pytest
 import tiny
@@ -12,16 +13,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from sartor import registry
 from sartor.errors import ModelError
 from sartor.methods import lora, qlora
 from sartor.models.catalog import ModelFolder, resolve
+from sartor.models.heads import HeadSpec
 from sartor.models.load import load
 from sartor.models.merge_adapters import Adapters
 from sartor.models.merging import Rule
 from sartor.models.save import save_model
-from sartor.models.weights import Weights, require_alike, stored, whole
+from sartor.models.weights import Weights, form_of, require_alike, stored, whole
 from sartor.store.tensors import Form, forms, write_each
-from sartor.tokens.batch import collate
+from sartor.tokens.batch import Rendered, collate
 
 
 def opened(path: Path) -> ModelFolder:
@@ -240,6 +243,64 @@ def test_a_file_is_written_one_tensor_at_a_time(tmp_path: Path) -> None:
         write_each(
             tmp_path / "wrong.safetensors", wanted, lambda name: tensors[name][:1] if name == "half" else tensors[name]
         )
+
+
+@pytest.mark.parametrize("name", ["bert", "t5", "deberta"])
+def test_other_kinds_of_models_are_read_and_compared(name: str, tmp_path: Path) -> None:
+    one, two = (stored(opened(tiny.save_folder(tmp_path / str(seed), name, seed=seed)), str(seed)) for seed in (1, 2))
+    require_alike(one, two)
+    folder = adapter(tmp_path / "1", tmp_path / "adapter")
+    assert_same(whole(folder, tmp_path / "scratch"), merged_in_memory(folder))
+
+
+def merged_in_memory(folder: ModelFolder) -> dict[str, torch.Tensor]:
+    """By PEFT, in the model as it was opened for use."""
+    policy = load(folder, kernels=False)
+    policy.adapter.peft.merge_and_unload()  # type: ignore[union-attr]
+    return dict(policy.model.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["llama", "bert"])
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_a_head_that_came_with_an_adapter_is_in_the_merged_model(method: str, name: str, tmp_path: Path) -> None:
+    base = tiny.save_folder(tmp_path / "base", name)
+    head = HeadSpec("classes", ("bad", "good", "so so"))
+    policy = load(opened(base), head=head, seed=3)
+    module = registry.component("method", method)
+    module.attach(policy, module.Options(), seed=1)
+    draw = torch.Generator().manual_seed(1)
+    for parameter in policy.trainable().values():
+        parameter.data.add_(torch.randn(parameter.shape, generator=draw) / 10)
+    save_model(policy, tmp_path / "adapter", base=base, files=[], template="x", facts={"base": str(base)})
+    folder = opened(tmp_path / "adapter")
+    weights = whole(folder, tmp_path / "scratch")
+    form = form_of(folder, weights)
+    assert {each.dtype for each in form.forms.values()} == {"F32"}
+    out = tmp_path / "out"
+    out.mkdir()
+    tensors = weights.tensors()
+    ((_, held),) = form.files.items()
+    write_each(out / "model.safetensors", held, lambda each: tensors[form.bare(each)])
+    (out / "config.json").write_text((form.root.path / "config.json").read_text())
+    alone = load(opened(out))
+    assert alone.head is not None
+    assert alone.head.names == head.names
+    batch = collate([Rendered(row.ids, row.weight, row.row, np.zeros(1, np.float32)) for row in tiny.rows(4, seed=8)])
+    policy.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(alone.score(batch), policy.score(batch), rtol=1e-4, atol=1e-5)
+
+
+def test_a_bottleneck_adapter_is_refused(tmp_path: Path) -> None:
+    base = tiny.save_folder(tmp_path / "base")
+    policy = load(opened(base))
+    module = registry.component("method", "adapter")
+    module.attach(policy, module.Options(), seed=1)
+    for parameter in policy.trainable().values():
+        parameter.data.add_(0.1)
+    save_model(policy, tmp_path / "adapter", base=base, files=[], template="x", facts={"base": str(base)})
+    with pytest.raises(ModelError, match=r"M190.*bottleneck"):
+        whole(opened(tmp_path / "adapter"), tmp_path / "scratch")
 
 
 def test_reading_twice_gives_the_same(tmp_path: Path) -> None:
