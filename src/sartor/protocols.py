@@ -102,12 +102,20 @@ class Policy(Protocol):
 class BatchSource(Protocol):
     """Batches in an order that is a pure function of (seed, epoch, cursor), or that the policy itself has written."""
 
-    steps: int
-    """Optimiser steps in the whole run."""
-    done: int
-    """Optimiser steps taken."""
-    micro_tokens: int | None
-    """Tokens of one forward pass, at most; None: every unit goes alone."""
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in the whole run."""
+        ...
+
+    @property
+    def done(self) -> int:
+        """Optimiser steps taken."""
+        ...
+
+    @property
+    def micro_tokens(self) -> int | None:
+        """Tokens of one forward pass, at most; None: every unit goes alone."""
+        ...
 
     @property
     def epochs(self) -> float:

@@ -270,13 +270,13 @@ EVENTS: list[Event] = [
     Stage("train"),
     Started(0, 10, 2.0, 5, 9),
     Stepped(1, 10, 0.1, 2.0, 1e-3, 1.0, 64, 20, 0.1, 1 << 20),
-    Validated(2, 0.2, {"loss": 1.5, "perplexity": 4.5}, float("nan")),
+    Validated(2, 0.2, {"loss": 1.5, "perplexity": 4.5, "chosen_logp": -1.0}, float("nan")),
     Saved(2, "step-000002", True),
     Noted("info", "N410", "a note"),
     Progressed("base", 1, None),
     Validated(4, 0.4, {"loss": 1.2, "perplexity": 3.3}, 1.4),
     Validated(6, 0.6, {"loss": 1.6, "perplexity": 4.9}, 0.9),
-    Validated(8, 0.8, {"loss": 1.7, "perplexity": 5.5}, 0.5),
+    Validated(8, 0.8, {"loss": 1.7, "perplexity": 5.5, "chosen_logp": -1.7}, 0.5),
     Finished(8, 4, "took every step", 640, 200, 1.0, 1 << 20),
 ]
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 TARGET_STEPS = {"pretrain": 200}
 USUAL_STEPS = 600
 EPOCHS = (3, 20)
+EPOCHS_OF = {"prefer": (1, 3)}
+"""Least and most epochs by task, where they are others: comparisons are soon learnt by heart."""
 VALIDATIONS = 20
 SMALL_MODEL = 50_000_000
 """Parameters under which the whole model is tuned by default."""
@@ -117,6 +119,10 @@ def _objective(task: str, model: Kind, rows: str) -> tuple[str, str]:
     why = f"the task is {task}, the base is {TOLD[model]}"
     if task == "pretrain":
         return {"causal": "pretrain", "encoder": "masked_lm", "encoder_decoder": "span_corruption"}[model], why
+    if task == "prefer":
+        return (
+            ("kto", "rows are verdicts on single answers") if rows == "judged" else ("dpo", f"rows are of kind {rows}")
+        )
     if task in ("regress", "tag"):
         return task, f"the task is {task}"
     if task == "classify" and model == "encoder":
@@ -165,7 +171,7 @@ def decide(
         resolution.decide(f"method.{method.name}.alpha", scale, "twice the rank")
     rate = getattr(optimizer.options, "learning_rate", "auto")
     if rate == "auto":
-        rate, why = moves.learning_rate(form.parameters, method.options)
+        rate, why = _of_objective(objective.name, *moves.learning_rate(form.parameters, method.options))
         rate, why = own_rate(optimizer, _round(rate), why)
         resolution.decide(f"train.optimizer.{optimizer.name}.learning_rate", rate, why)
 
@@ -175,11 +181,13 @@ def decide(
     if steps is None:
         epochs = train.epochs
         if epochs == "auto":
-            target = TARGET_STEPS.get(task, USUAL_STEPS)
-            epochs = float(min(max(math.ceil(target / per_epoch), EPOCHS[0]), EPOCHS[1]))
-            why = f"about {target} steps of {per_epoch} an epoch, {EPOCHS[0]} to {EPOCHS[1]} epochs; stops early"
+            target, (least, longest) = TARGET_STEPS.get(task, USUAL_STEPS), EPOCHS_OF.get(task, EPOCHS)
+            epochs = float(min(max(math.ceil(target / per_epoch), least), longest))
+            why = f"about {target} steps of {per_epoch} an epoch, {least} to {longest} epochs; stops early"
             resolution.decide("train.epochs", epochs, why)
         steps = max(1, round(epochs * per_epoch))
+
+    objective = _with_reference(objective, resolution, steps >= per_epoch)
 
     every = min(per_epoch, math.ceil(steps / VALIDATIONS))
     why = f"about {VALIDATIONS} in the run, at least one an epoch"
@@ -257,6 +265,22 @@ def decide(
         plan=plan,
         warnings=() if warning is None else (warning,),
     )
+
+
+def _with_reference(objective: Component, resolution: Resolution, whole: bool) -> Component:
+    """The objective with its reference measured beforehand or not, where that is left open; `whole`: every row is taken."""
+    if getattr(objective.options, "precompute_reference", None) != "auto":
+        return objective
+    why = "every row is taken, so asking once costs less" if whole else "not every row is taken"
+    resolution.decide(f"train.objective.{objective.name}.precompute_reference", whole, why)
+    options = objective.options.model_copy(update={"precompute_reference": whole})
+    return Component(name=objective.name, options=options)
+
+
+def _of_objective(name: str, rate: float, why: str) -> tuple[float, str]:
+    """(peak rate of AdamW, reason) for an objective that bears less than sft."""
+    share = getattr(registry.component("objective", name), "RATE", 1.0)
+    return (rate, why) if share == 1.0 else (share * rate, f"{share:g} of what sft bears, for {name}: {why}")
 
 
 def choose_kernels(hardware: Hardware, compiled: bool) -> tuple[Literal["native", "plain"], str]:

@@ -158,11 +158,11 @@ class Beside:
     def __init__(
         self,
         prepared: Material,
-        part: str,
         policy: ModelPolicy,
         weights: Masters,
         known: Mapping[str, Measured] | None,
         reference: Policy | None,
+        part: str,
     ) -> None:
         self._policy, self._weights, self._reference = policy, weights, reference
         rows = prepared.tokens[part]
@@ -178,6 +178,8 @@ class Beside:
 
     def __call__(self, batches: Sequence[Batch]) -> list[Batch]:
         """The batches of one optimiser step, or of one validation, on this rank, with their columns."""
+        if self.idle:
+            return list(batches)
         placed = [(batch, self._places.of(batch)) for batch in batches]
         columns: list[dict[str, torch.Tensor]] = [{} for _ in placed]
         if self._known is not None:

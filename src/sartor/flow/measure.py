@@ -20,6 +20,7 @@ from sartor.evaluate.outcomes import collect
 from sartor.evaluate.shots import choose_shots, fit_shots
 from sartor.evaluate.verdict import check as check_gates
 from sartor.events import Noted
+from sartor.flow.answers import answers, by_features
 from sartor.flow.forecast import fitting_batch
 from sartor.flow.rounds import REWARD, RewardMetric
 from sartor.objectives._rounds import Rounds
@@ -94,7 +95,7 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
         emit(Noted(problem.level, problem.code, problem.what))
     new_tokens = _new_tokens(prepared)
     want = metric_files.wants(metrics, task)
-    few = "few_shot" in wanted.against and task != "pretrain"
+    few = "few_shot" in wanted.against and task not in ("pretrain", "prefer") and not by_features(prepared)
     shots = _shots(prepared, train, indices, new_tokens) if few else ()
     return Bench(
         metrics=metrics,
@@ -169,27 +170,13 @@ def measure(
 
     Every time the test rows are opened is written down. `policy` may be None where the file is finished.
     """
-    from sartor.evaluate.predict import predict
-
     path = run.folder / "predictions" / f"{name}.jsonl"
     if not path.exists():
         _count_access(run, name, len(tools.indices))
 
     def outcomes(indices: Sequence[int]) -> Iterator[Outcome]:
         assert policy is not None
-        return predict(
-            policy,
-            prepared.renderer,
-            prepared.rows.dataset,
-            indices,
-            task=name,
-            labels=tools.labels,
-            shots=tools.shots if name == "few_shot" else (),
-            max_new_tokens=tools.max_new_tokens,
-            batch=tools.batch,
-            want=tools.want,
-            emit=emit,
-        )
+        return answers(prepared, policy, indices, tools, name=name, want=tools.want, emit=emit)
 
     return collect(path, tools.indices, outcomes)
 

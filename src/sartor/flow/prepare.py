@@ -51,9 +51,9 @@ if TYPE_CHECKING:
 Emit = Callable[[Event], None]
 PARTS = ("train", "validation", "test")
 TOKENS = "tokens"
-OF_ROWS = ("pretrain", "classify", "regress", "tag")
+OF_ROWS = ("pretrain", "classify", "regress", "tag", "prefer")
 """Tasks for which rows are made,"""
-NO_ANSWERS = ("pretrain", "tag")
+NO_ANSWERS = ("pretrain", "tag", "prefer")
 """and those whose rows have no answer that could be said."""
 REASONING = (b"</think>", b'"reasoning": "')
 """What a row that holds reasoning holds on disk."""
@@ -323,7 +323,9 @@ def _require_teacher(loaded: Loaded, objective: Component, vocabulary: Vocabular
 def _judge_rate(loaded: Loaded, settings: Settings, rows: Rows) -> None:
     """A warning R150 where the learning rate is outside of what the method is known to bear."""
     method, optimizer = settings.method.name, settings.optimizer
-    low, high = (own_rate(optimizer, bound, "")[0] for bound in registry.component("method", method).LEARNING_RATE)
+    least, most = registry.component("method", method).LEARNING_RATE
+    share = getattr(registry.component("objective", settings.objective.name), "RATE", 1.0)
+    low, high = (own_rate(optimizer, bound, "")[0] for bound in (share * least, most))
     key = f"train.optimizer.{optimizer.name}.learning_rate"
     if low == high or low <= settings.learning_rate <= high or key not in loaded.given:
         return

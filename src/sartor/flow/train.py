@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,19 +21,23 @@ from sartor.engine.products import tf32
 from sartor.engine.state import read_weights
 from sartor.engine.updater import Updater
 from sartor.engine.validation import mean_loss
-from sartor.engine.watchers import best, early_stop, overfitting
+from sartor.engine.watchers import best, chosen, early_stop, overfitting
+from sartor.errors import ModelError, Problem
 from sartor.evaluate.likelihood import row_losses
 from sartor.evaluate.metrics import load as load_metrics
 from sartor.evaluate.metrics import wants
-from sartor.evaluate.predict import predict
+from sartor.evaluate.outcomes import from_line, to_line
 from sartor.events import Finished, Noted
 from sartor.flow.anchor import anchored
+from sartor.flow.answers import answers
+from sartor.flow.compared import Beside, Sourced, known_of
 from sartor.flow.course import COURSE
 from sartor.flow.feed import Feed
 from sartor.flow.roles import roles_of
 from sartor.flow.rollouts import ready, rounds_of
 from sartor.models.base import ModelPolicy
 from sartor.models.compile import compile_layers
+from sartor.models.kinds import TOLD, kind_of
 from sartor.models.load import load
 from sartor.models.save import save_model
 from sartor.store import atomic
@@ -41,6 +45,7 @@ from sartor.store.checkpoint import Checkpoints
 from sartor.tokens.batch import Batch
 from sartor.tokens.course import Course
 from sartor.tokens.source import Seat, TokenSource, seated
+from sartor.tokens.symbols import Symbols
 from sartor.tokens.units import Units
 
 if TYPE_CHECKING:
@@ -50,8 +55,9 @@ if TYPE_CHECKING:
     from sartor.flow.handover import Material
     from sartor.flow.measure import Bench
     from sartor.flow.prepare import Emit, Prepared
+    from sartor.models.heads import HeadSpec
     from sartor.models.quantization import Quantization
-    from sartor.protocols import Loss, Metric, Policy, Traits, Watcher
+    from sartor.protocols import BatchSource, Loss, Metric, Policy, Traits, Watcher
 
 
 STEERING_ROWS = 64
@@ -59,7 +65,17 @@ STEERING_ROWS = 64
 
 
 def open_base(prepared: Material, emit: Emit) -> ModelPolicy:
-    """The base model, ready to be measured."""
+    """The model that training starts from: the base, with the head that is learnt in the place of words where there is one."""
+    return _opened(prepared, emit, prepared.settings.head)
+
+
+def open_rival(prepared: Material, emit: Emit) -> ModelPolicy:
+    """The base model as it is, ready to be measured."""
+    return _opened(prepared, emit, None)
+
+
+def _opened(prepared: Material, emit: Emit, head: HeadSpec | None) -> ModelPolicy:
+    """Raises ModelError M173 where the model is of another kind than its files tell."""
     recipe, settings = prepared.loaded.recipe, prepared.settings
     torch.set_num_threads(settings.threads)
     held = quantization(settings)
@@ -70,8 +86,16 @@ def open_base(prepared: Material, emit: Emit) -> ModelPolicy:
         dropout=recipe.train.dropout,
         quantization=held,
         kernels=settings.kernels == "native",
+        head=head,
+        seed=recipe.seed,
     )
-    fell_back = settings.kernels == "native" and policy.device.type == "cpu" and not policy.native
+    told = kind_of(prepared.base)
+    if policy.kind != told:
+        what = f"the model is {TOLD[policy.kind]}, but its files say {TOLD[told]}"
+        fix = "name the architecture it was saved from under architectures in config.json"
+        raise ModelError(Problem("M173", what, file=str(prepared.base.root.path / "config.json"), fix=fix))
+    wanted = settings.kernels == "native" and policy.kind == "causal"
+    fell_back = wanted and policy.device.type == "cpu" and not policy.native
     attention = "" if policy.device.type == "cpu" else f"; attention: {policy.exact.attention}"
     emit(Noted("warning" if fell_back else "info", "M141", f"the model is computed by {policy.computed_by}{attention}"))
     if held is not None:
@@ -117,9 +141,16 @@ def train(
     """
     recipe, settings = prepared.loaded.recipe, prepared.settings
     traits: Traits = registry.component("objective", settings.objective.name).TRAITS
-    roles = roles_of(prepared, policy, traits, lambda: open_base(prepared, _unseen))
+    again = partial(open_base, prepared, _unseen)
+    known = known_of(prepared, policy, folder, world, again)
+    if known is not None:
+        traits = replace(traits, roles=traits.roles - {"reference"})
+    roles = roles_of(prepared, policy, traits, again)
     objective = objective_of(prepared, **roles)
     course = _measured(prepared, policy, folder, world)
+    if policy.features is not None:
+        kept = [prepared.tokens[part] for part in ("train", "validation")]
+        policy.features.keep(kept, folder / "features", base=owner, rank=world.rank, size=world.size, ranks=world)
     if traits.reads == "prompt":
         ready(policy, settings)
     weights = hold(settings, policy, world)
@@ -127,7 +158,8 @@ def train(
     if traits.reads == "prompt":
         feed = rounds_of(prepared, policy, roles["reference"], folder, emit)
     else:
-        feed = _tokens_of(prepared, policy, weights, objective, course, tools)
+        beside = partial(Beside, prepared, policy, weights, known, roles.get("reference"))
+        feed = _tokens_of(prepared, policy, weights, objective, course, tools, beside)
     checkpoints = Checkpoints(folder / "checkpoints", emit, owner=owner, ranks=world)
     finished: Finished | None = None
     with tf32(recipe.train.tf32):
@@ -157,7 +189,13 @@ def train(
 
 
 def _tokens_of(
-    prepared: Material, policy: ModelPolicy, weights: Masters, objective: Objective, course: Course, tools: Bench
+    prepared: Material,
+    policy: ModelPolicy,
+    weights: Masters,
+    objective: Objective,
+    course: Course,
+    tools: Bench,
+    beside: Callable[[str], Beside],
 ) -> Feed:
     """The tokens of the training rows as far as this rank takes them, and validation on rows that are kept apart."""
     recipe, settings, world = prepared.loaded.recipe, prepared.settings, weights.world
@@ -171,24 +209,32 @@ def _tokens_of(
         steps=settings.steps,
         seat=seat,
         pin=policy.device.type == "cuda",
-        share=policy.exact.shares and not policy.drops,
+        share=_shares(policy, traits) and not policy.drops,
         course=course,
         together=traits.together,
     )
     held_out = Units(prepared.tokens["validation"], together=traits.together)
+    told = beside("train")
+    taken: BatchSource = source if told.idle else Sourced(source, told)
     if not min(len(held_out), settings.validation_rows):
-        return Feed(source, None, [])
-    shares = policy.exact.shares
+        return Feed(taken, None, [])
+    shares = _shares(policy, traits)
     batches = _fixed_sample(held_out, settings.validation_rows, recipe.seed, source.micro_tokens, seat, share=shares)
     stop = recipe.train.stop
     steering = _steering(prepared)
     sign = 1.0 if steering is not None and steering.higher_is_better else -1.0
     watchers: list[Watcher] = [
         module.build(stop.on.name, sign=sign, min_delta=stop.min_delta, patience=stop.patience)
-        for module in (best, early_stop, overfitting)
+        for module in (best, early_stop, overfitting, chosen)
     ]
-    validate = _validation(prepared, policy, weights, batches, objective, steering, tools)
-    return Feed(source, validate, watchers)
+    shown = partial(beside("validation"), batches)
+    validate = _validation(prepared, policy, weights, shown, objective, steering, tools)
+    return Feed(taken, validate, watchers)
+
+
+def _shares(policy: ModelPolicy, traits: Traits) -> bool:
+    """Whether rows may share their beginnings: not where each token has a label, or tokens of its own are hidden."""
+    return policy.exact.shares and traits.head != "tags" and not traits.symbols
 
 
 def _measured(prepared: Material, policy: ModelPolicy, folder: Path, world: World) -> Course:
@@ -273,8 +319,12 @@ def objective_of(prepared: Material, **roles: Policy) -> Objective:
         prepared.settings.objective.options,
     )
 
+    more: dict[str, Any] = dict(roles)
+    if module.TRAITS.symbols:
+        more["symbols"] = Symbols.of(prepared.renderer.vocabulary)
+
     def objective(policy: ModelPolicy, batch: Batch) -> Loss:
-        loss: Loss = module.loss(policy, batch, options, **roles)
+        loss: Loss = module.loss(policy, batch, options, **more)
         return loss
 
     return objective
@@ -290,7 +340,7 @@ def _validation(
     prepared: Material,
     policy: ModelPolicy,
     weights: Masters,
-    batches: Sequence[Batch],
+    batches: Callable[[], Sequence[Batch]],
     objective: Objective,
     steering: Metric | None,
     tools: Bench,
@@ -300,34 +350,23 @@ def _validation(
 
     def losses() -> dict[str, float]:
         if traits.learns == "tokens":
-            return mean_loss(policy, batches, weights)
-        return mean_loss(policy, batches, weights, objective=objective, metrics=traits.metrics)
+            return mean_loss(policy, batches(), weights)
+        return mean_loss(policy, batches(), weights, objective=objective, metrics=traits.metrics)
 
     if steering is None:
         return losses
     name, task = prepared.loaded.recipe.train.stop.on.name, prepared.settings.task
     rows = np.unique(prepared.tokens["validation"].rows)
-    chosen = np.sort(np.random.default_rng([prepared.loaded.recipe.seed, 3]).permutation(rows)[:STEERING_ROWS])
+    sample = np.sort(np.random.default_rng([prepared.loaded.recipe.seed, 3]).permutation(rows)[:STEERING_ROWS])
 
     world = weights.world
 
     def validate() -> dict[str, float]:
-        outcomes = list(
-            predict(
-                policy,
-                prepared.renderer,
-                prepared.rows.dataset,
-                [int(index) for index in chosen[world.rank :: world.size]],
-                task="validation",
-                labels=tools.labels,
-                max_new_tokens=tools.max_new_tokens,
-                batch=tools.batch,
-                want=wants([steering], task),
-                emit=_unseen,
-            )
-        )
-        sums = world.gather(steering.stats(outcomes).sum(axis=0).tolist() if outcomes else None)
-        value = steering.combine(np.sum([each for each in sums if each is not None], axis=0))
+        mine = [int(index) for index in sample[world.rank :: world.size]]
+        want = wants([steering], task)
+        own = list(answers(prepared, policy, mine, tools, name="validation", want=want, emit=_unseen))
+        told = [from_line(line) for lines in world.gather([to_line(one) for one in own]) for line in lines]
+        value = steering.combine(steering.stats(told).sum(axis=0))
         return losses() | {name: float(value)}
 
     return validate
@@ -341,8 +380,8 @@ def _fixed_sample(
     units: Units, most: int, seed: int, micro_tokens: int | None, seat: Seat, *, share: bool
 ) -> list[Batch]:
     """The same validation rows each time, packed, as far as this rank takes them."""
-    chosen = np.sort(np.random.default_rng([seed, 1]).permutation(len(units))[:most])
-    return seated([units[int(index)] for index in chosen], micro_tokens, seat, share=share)
+    picked = np.sort(np.random.default_rng([seed, 1]).permutation(len(units))[:most])
+    return seated([units[int(index)] for index in picked], micro_tokens, seat, share=share)
 
 
 def publish_model(prepared: Prepared, policy: ModelPolicy, folder: Path, *, best_step: int) -> None:

@@ -42,6 +42,8 @@ class Options(Referenced):
     """Weight of the better answer's own loss, per token; keeps it from growing less likely."""
 
 
+RATE = 0.1
+"""Share of the learning rate of sft that it bears."""
 TRAITS = Traits(
     rows=frozenset({"preference", "ranking"}),
     reads="candidates",

@@ -24,6 +24,8 @@ class Options(Referenced):
     """Log-ratios as means over tokens; false: as sums."""
 
 
+RATE = 0.1
+"""Share of the learning rate of sft that it bears."""
 TRAITS = Traits(
     rows=frozenset({"preference", "ranking"}),
     reads="candidates",

@@ -37,6 +37,8 @@ class Options(Referenced):
     """Weight of answers that were not liked."""
 
 
+RATE = 0.1
+"""Share of the learning rate of sft that it bears."""
 TRAITS = Traits(
     rows=frozenset({"judged", "preference"}),
     reads="candidates",

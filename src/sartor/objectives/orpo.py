@@ -27,6 +27,8 @@ class Options(Settings):
     """Weight of telling the answers apart, against learning the better one."""
 
 
+RATE = 0.5
+"""Share of the learning rate of sft that it bears."""
 TRAITS = Traits(
     rows=frozenset({"preference", "ranking"}),
     reads="candidates",
