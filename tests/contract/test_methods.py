@@ -20,7 +20,8 @@ from sartor.models.quantization import Quantization
 from sartor.models.save import save_model
 from sartor.tokens.batch import Batch, collate
 
-NAMES = registry.names("method")
+NAMES = [name for name in registry.names("method") if not hasattr(registry.component("method", name), "HEADED")]
+"""Those for models with words; that for heads alone is proven in tests/unit/methods/test_probe.py."""
 BATCH = collate(tiny.rows(5, seed=8))
 START: dict[str, float | None] = {"pissa": 1e-5}
 """How far from the base's logits a method may begin, where not at them to the bit; None: it begins somewhere else."""
@@ -190,7 +191,9 @@ def test_bfloat16_follows_float32(base: Path, method: ModuleType) -> None:
     assert float((logits(short) - logits(wide)).norm() / logits(wide).norm()) < (0.2 if held else 0.02)
 
 
-def test_it_says_what_it_saves_and_at_which_rates_it_learns(method: ModuleType) -> None:
+@pytest.mark.parametrize("name", registry.names("method"))
+def test_it_says_what_it_saves_and_at_which_rates_it_learns(name: str) -> None:
+    method = registry.component("method", name)
     low, high = method.LEARNING_RATE
     assert 0 < low < high < 1
     assert method.SAVES in ("adapter", "model")

@@ -60,6 +60,12 @@ def require_model(loaded: Loaded, base: ModelFolder, vocabulary: Vocabulary, obj
         what = f"{objective} trains {wanted}; the base is {TOLD[model]}"
         fix = f"train.objective: {' or '.join(fitting)}, or another base" if fitting else f"a base that is {wanted}"
         raise RecipeError(loaded.problem("R106", "train.objective", what, fix=fix))
+    method = loaded.recipe.method
+    headed = method != "auto" and getattr(registry.component("method", method.name), "HEADED", False)
+    if headed and traits.head == "words":
+        what = f"method {method.name} trains a head alone, and {objective} learns words"
+        fix = "train.objective with a head, as classify, or another method"
+        raise RecipeError(loaded.problem("R106", "method", what, fix=fix))
     missing = Symbols.of(vocabulary).missing(traits.symbols)
     if missing is not None:
         what = f"{objective} needs {missing}, which the vocabulary of the base does not have"

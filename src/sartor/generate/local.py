@@ -32,7 +32,7 @@ GREEDY = Sampling()
 
 def _writes_nothing(policy: ModelPolicy) -> ModelError:
     what = "an encoder" if policy.head is None else f"a model with a head of {policy.head.kind} in place of words"
-    return ModelError(Problem("M176", f"{what} writes no text", fix="a decoder or an encoder-decoder with its words"))
+    return ModelError(Problem("M145", f"{what} writes no text", fix="a decoder or an encoder-decoder with its words"))
 
 
 class LocalGenerator:

@@ -9,20 +9,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 
 from sartor.models.head import Shape, head_logits, head_logp, head_nll
+from sartor.models.kinds import Kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from sartor.models.adapter import Adapter
+    from sartor.models.features import Features
     from sartor.models.heads import HeadSpec
     from sartor.tokens.batch import Batch
 
-Kind = Literal["causal", "encoder", "encoder_decoder"]
 VALUE = "value_head"
 """What the parameters of a value head are called."""
 
@@ -71,6 +72,8 @@ class ModelPolicy(ABC):
         self.adapters: dict[str, Adapter] = {}
         self.value_head: torch.nn.Linear | None = None
         """Tells what a place is worth; not part of the saved model."""
+        self.features: Features | None = None
+        """What a frozen trunk gives of rows, where the head alone moves."""
         self.native = False
         """Whether the compiled kernels may be used."""
         self.computed_by = "plain PyTorch"
@@ -106,6 +109,10 @@ class ModelPolicy(ABC):
     @abstractmethod
     def hidden(self, batch: Batch) -> torch.Tensor:
         """[T, H] last hidden states; rows see only themselves."""
+
+    def trunk(self, batch: Batch) -> torch.Tensor:
+        """[T, H] the hidden states that a head on whole rows reads."""
+        return self.hidden(batch)
 
     @abstractmethod
     def _read(self, batch: Batch) -> torch.Tensor:
@@ -157,7 +164,7 @@ class ModelPolicy(ABC):
         """[R, k] fp32 output of the head on whole rows; of tags, [T, k]. Raises ValueError for a model that has none."""
         if self.head is None:
             raise ValueError("this model has no head for whole rows")
-        return self._score(batch).float()
+        return self._score(batch).float() if self.features is None else self.features.score(batch)
 
     def add_value_head(self) -> None:
         """Put a value head on what the output head reads; it starts at zero, as in Huang et al. 2024 (N+ details, 2.2)."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sartor.errors import ModelError, Problem
-from sartor.models.padding import PaddedPolicy, Reader, Side, groups, side_by_side, whole_rows
+from sartor.models.padding import Caught, PaddedPolicy, Reader, Side, groups, side_by_side, whole_rows
 
 if TYPE_CHECKING:
     from sartor.tokens.batch import Batch
@@ -39,7 +39,7 @@ class Answer:
 
 
 def answers(batch: Batch) -> list[Answer]:
-    """The answer of each row that has one. Raises ModelError M173 where what is scored is not one stretch."""
+    """The answer of each row that has one. Raises ModelError M142 where what is scored is not one stretch."""
     found: list[Answer] = []
     owners, at = batch.row.tolist(), batch.at.tolist()
     start, place = 0, 0
@@ -50,7 +50,7 @@ def answers(batch: Batch) -> list[Answer]:
         if count:
             if at[place : place + count] != list(range(at[place], at[place] + count)):
                 what = f"row {batch.rows[row]} has text that is not learnt between what is; a decoder's answer is one piece"
-                raise ModelError(Problem("M173", what, fix="data.loss_on: last_answer"))
+                raise ModelError(Problem("M142", what, fix="data.loss_on: last_answer"))
             found.append(Answer(start, at[place] + 1, range(place, place + count)))
         start, place = start + length, place + count
     return found
@@ -63,14 +63,14 @@ class EncoderDecoderPolicy(PaddedPolicy):
 
     @cached_property
     def start(self) -> int:
-        """The token that every answer begins behind. Raises ModelError M175 where answers begin in different ways."""
+        """The token that every answer begins behind. Raises ModelError M144 where answers begin in different ways."""
         asked = self.model.prepare_decoder_input_ids_from_labels(
             labels=torch.tensor([[0, 0], [1, 1]], device=self.device)
         )
         first = asked[:, 0].tolist()
         if first[0] != first[1]:
             what = "this model begins an answer with its own last token, so where it begins cannot be told beforehand"
-            raise ModelError(Problem("M175", what, fix="a model with one decoder_start_token_id, as T5 and BART have"))
+            raise ModelError(Problem("M144", what, fix="a model with one decoder_start_token_id, as T5 and BART have"))
         return int(first[0])
 
     def hidden(self, batch: Batch) -> torch.Tensor:
@@ -125,17 +125,27 @@ class EncoderDecoderPolicy(PaddedPolicy):
         shifted = self.model.prepare_decoder_input_ids_from_labels(labels=labels)
         return {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": shifted, "use_cache": False}
 
+    def trunk(self, batch: Batch) -> torch.Tensor:
+        """[T, H] what the head reads: the decoder's states of whole rows, of tags the encoder's."""
+        if self.head is not None and self.head.place == "tokens":
+            return self.hidden(batch)
+        return self._padded(batch).tokens(lambda side: self._by_ends(side, self._decoder_states))
+
+    def _decoder_states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return Caught(self.model.base_model).states(lambda: self.model(input_ids=ids, attention_mask=mask))
+
     def _own(self, side: Side) -> torch.Tensor:
-        """The model's own logits of a side; rows with as many end-of-text tokens together, as its pooling wants them."""
+        """The model's own logits of a side."""
+        return self._by_ends(side, lambda ids, mask: self.model(input_ids=ids, attention_mask=mask).logits)
+
+    def _by_ends(self, side: Side, run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Rows with as many end-of-text tokens together, as the pooling of these models wants them."""
         ends = (side.ids == self.model.config.eos_token_id).sum(1).tolist()
         alike = [[row for row, count in enumerate(ends) if count == wanted] for wanted in sorted(set(ends))]
-        found = []
+        chosen = [torch.tensor(rows, device=side.ids.device) for rows in alike]
         try:
-            for rows in alike:
-                chosen = torch.tensor(rows, device=side.ids.device)
-                found.append(self.model(input_ids=side.ids[chosen], attention_mask=side.mask[chosen]).logits)
+            found = [run(side.ids[rows], side.mask[rows]) for rows in chosen]
         except ValueError as fault:
             what = f"this model cannot read some row as a whole ({fault})"
-            raise ModelError(Problem("M174", what, fix="rows that end with the end-of-text token")) from fault
-        order = torch.tensor([row for rows in alike for row in rows])
-        return torch.cat(found)[torch.argsort(order).to(side.ids.device)]
+            raise ModelError(Problem("M143", what, fix="rows that end with the end-of-text token")) from fault
+        return torch.cat(found)[torch.argsort(torch.cat(chosen))]

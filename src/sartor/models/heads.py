@@ -104,7 +104,7 @@ class HeadSpec:
     def of(cls, folder: Path, config: Mapping[str, Any]) -> HeadSpec | None:
         """The head that a model or adapter folder holds, by its sartor.json, or by what config.json says of a head of others.
 
-        `config` is the contents of config.json (of an adapter, none). Raises ModelError M172 where sartor.json is damaged.
+        `config` is the contents of config.json (of an adapter, none). Raises ModelError M115 where sartor.json is damaged.
         """
         facts = folder / "sartor.json"
         if facts.is_file():
@@ -114,7 +114,7 @@ class HeadSpec:
                     return cls.from_json(body)
                 except (TypeError, ValueError) as fault:
                     what = f"its head cannot be read ({fault})"
-                    raise ModelError(Problem("M172", what, file=str(facts), fix="copy the folder again")) from fault
+                    raise ModelError(Problem("M115", what, file=str(facts), fix="copy the folder again")) from fault
         return _told(config)
 
 

@@ -34,11 +34,12 @@ from transformers.utils import logging as hf_logging
 from sartor.models.attention import NAME, attend_rows
 
 if TYPE_CHECKING:
-    from sartor.models.base import Kind
     from sartor.models.heads import HeadSpec, Place
+    from sartor.models.kinds import Kind
 
 AttentionInterface.register(NAME, attend_rows)
 hf_logging.disable_progress_bar()
+logging.getLogger("transformers.distributed.tensor_parallel").setLevel(logging.ERROR)  # names every layer of a BERT
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 DROPOUTS = ("attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout", "dropout")

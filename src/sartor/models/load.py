@@ -12,13 +12,14 @@ from sartor.errors import ModelError, Problem
 from sartor.models import liger
 from sartor.models.adapter import FIRST, OUTSIDE
 from sartor.models.attention import NAME
-from sartor.models.base import Exactness, Kind, ModelPolicy
+from sartor.models.base import Exactness, ModelPolicy
 from sartor.models.catalog import OWN_ADAPTER, ModelFolder
 from sartor.models.encoder import EncoderPolicy, separator
 from sartor.models.encoder_decoder import EncoderDecoderPolicy
 from sartor.models.fuse import fuse
 from sartor.models.heads import HeadSpec
 from sartor.models.hf import DROPOUTS, kind_of, load_model, read_config, takes_head
+from sartor.models.kinds import Kind
 from sartor.models.policy import CausalPolicy
 from sartor.models.probe import LENGTHS, probe, sample
 from sartor.models.quantization import Quantization
@@ -56,7 +57,7 @@ def load(
 
     Raises:
         ModelError: weights are missing or do not fit (M110), are not finite (M111); the model has no dropout to set (M112);
-            transformers has no model of this architecture for text (M170), or none with such a head (M171).
+            transformers has no model of this architecture for text (M113), or none with such a head (M114).
     """
     root = folder.base or folder
     overrides = _dropout_overrides(root, dropout) if dropout else {}
@@ -165,19 +166,19 @@ def _accelerate(policy: CausalPolicy, *, kernels: bool) -> None:
 
 
 def _checked(config: PretrainedConfig, head: HeadSpec | None, folder: ModelFolder) -> PretrainedConfig:
-    """The configuration. Raises ModelError M170 or M171 where transformers has no model of it."""
+    """The configuration. Raises ModelError M113 or M114 where transformers has no model of it."""
     where = str(folder.path / "config.json")
     if kind_of(config) is None:
         what = f"transformers has no language model of type {config.model_type}"
-        raise ModelError(Problem("M170", what, file=where, fix="a model that reads and writes text"))
+        raise ModelError(Problem("M113", what, file=where, fix="a model that reads and writes text"))
     if head is None and "Classification" in next(iter(folder.config.get("architectures") or ()), ""):
         what = "its head gives several numbers of one row, which no objective learns"
         raise ModelError(
-            Problem("M171", what, file=where, fix="a model with a head of classes, labels, tags or one number")
+            Problem("M114", what, file=where, fix="a model with a head of classes, labels, tags or one number")
         )
     if head is not None and not takes_head(config, head):
         what = f"transformers has no model of type {config.model_type} with a head for {_PLACES[head.place]}"
-        raise ModelError(Problem("M171", what, file=where, fix="another base, or an objective that learns text"))
+        raise ModelError(Problem("M114", what, file=where, fix="another base, or an objective that learns text"))
     return config
 
 

@@ -125,6 +125,22 @@ class Reader:
         return self._kept[0]
 
 
+class Caught:
+    """Catches the last hidden states that a trunk gives."""
+
+    def __init__(self, trunk: torch.nn.Module) -> None:
+        self._trunk, self._kept = trunk, list[torch.Tensor]()
+
+    def states(self, run: Callable[[], object]) -> torch.Tensor:
+        """[R, L, H] what the trunk gives while `run` runs."""
+        handle = self._trunk.register_forward_hook(lambda _, __, out: self._kept.append(out.last_hidden_state))
+        try:
+            run()
+        finally:
+            handle.remove()
+        return self._kept[0]
+
+
 class PaddedPolicy(ModelPolicy):
     """What policies that lay rows side by side have in common."""
 

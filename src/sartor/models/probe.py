@@ -46,7 +46,8 @@ def _family(vocabulary: int, seed: int) -> list[Rendered]:
     return [Rendered(ids.astype(np.int32), np.ones(len(ids), np.float32), n) for n, ids in enumerate(rows)]
 
 
-def _distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Largest difference, relative to the largest number."""
     return float((ours.float() - theirs.float()).abs().max() / theirs.float().abs().max().clamp_min(1e-6))
 
 
@@ -70,8 +71,8 @@ def probe(policy: ModelPolicy) -> Exactness:
 def _probe_causal(policy: CausalPolicy) -> Exactness:
     model, tolerance = policy.model, TOLERANCE[next(policy.model.parameters()).dtype]
     model.eval()
-    rows, family = _told_apart(policy, sample(policy.vocabulary, LENGTHS)), _family(policy.vocabulary, seed=1)
-    family = _told_apart(policy, family)
+    rows, family = told_apart(policy, sample(policy.vocabulary, LENGTHS)), _family(policy.vocabulary, seed=1)
+    family = told_apart(policy, family)
     batches = [collate([row]).to(policy.device) for row in rows]
     with policy.attention("eager"):
         own = [_own(policy, batch) for batch in batches]
@@ -120,14 +121,14 @@ def _probe_padded(policy: ModelPolicy) -> Exactness:
     """The same for models that take rows side by side: does padding leave rows alone, does the output layer give the logits?"""
     tolerance = TOLERANCE[next(policy.model.parameters()).dtype]
     policy.model.eval()
-    rows = _told_apart(policy, sample(policy.vocabulary, [length + 1 for length in LENGTHS]))
+    rows = told_apart(policy, sample(policy.vocabulary, [length + 1 for length in LENGTHS]))
     policy.exact = Exactness()
     own = torch.cat([_told(policy, collate([row]).to(policy.device)) for row in rows])
     notes: list[str] = []
     packing_error = head_error = float("inf")
     try:
         policy.exact = Exactness(packs=True)
-        packing_error = max(_distance(_told(policy, collate(rows).to(policy.device)), own), _leak(policy, rows))
+        packing_error = max(distance(_told(policy, collate(rows).to(policy.device)), own), _leak(policy, rows))
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         notes.append("this model does not take rows side by side")
     packs = packing_error <= tolerance
@@ -136,7 +137,7 @@ def _probe_padded(policy: ModelPolicy) -> Exactness:
     if policy.head is None:
         try:
             policy.exact = Exactness(packs=packs, head=Shape())
-            head_error = _distance(_told(policy, collate(rows).to(policy.device)), own)
+            head_error = distance(_told(policy, collate(rows).to(policy.device)), own)
         except (AttributeError, RuntimeError, TypeError, ValueError):
             notes.append("the model's logits do not come from its output layer; its whole forward pass is used")
     return Exactness(
@@ -149,7 +150,7 @@ def _probe_padded(policy: ModelPolicy) -> Exactness:
     )
 
 
-def _told_apart(policy: ModelPolicy, rows: list[Rendered]) -> list[Rendered]:
+def told_apart(policy: ModelPolicy, rows: list[Rendered]) -> list[Rendered]:
     """The rows without the tokens that mean something to a model's own forward pass, and with an end where it wants one."""
     config = policy.model.config.get_text_config()
     named = [getattr(config, f"{name}_token_id", None) for name in ("pad", "eos", "bos")]
@@ -174,7 +175,7 @@ def _told(policy: ModelPolicy, batch: Batch) -> torch.Tensor:
 def _packing_error(policy: CausalPolicy, rows: list[Rendered], own: torch.Tensor) -> float:
     """How far logits of packed rows are from the model's own for each row alone, or from those beside other rows."""
     try:
-        packed = _distance(_told(policy, collate(rows).to(policy.device)), own)
+        packed = distance(_told(policy, collate(rows).to(policy.device)), own)
         return max(packed, _leak(policy, rows))
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return float("inf")
@@ -184,7 +185,7 @@ def _sharing_error(policy: CausalPolicy, rows: list[Rendered], own: torch.Tensor
     """How far logits of rows that share their beginnings are from the model's own for each row alone."""
     policy.exact = replace(policy.exact, shares=True)
     try:
-        return _distance(_told(policy, collate_shared(rows, least=2).to(policy.device)), own)
+        return distance(_told(policy, collate_shared(rows, least=2).to(policy.device)), own)
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return float("inf")
 
@@ -197,7 +198,7 @@ def _best(policy: CausalPolicy, batches: list[Batch], own: list[torch.Tensor]) -
     for candidate in candidates:
         policy.exact = candidate
         try:
-            error = max(_distance(_told(policy, b), o) for b, o in zip(batches, own, strict=True) if len(o))
+            error = max(distance(_told(policy, b), o) for b, o in zip(batches, own, strict=True) if len(o))
         except (AttributeError, RuntimeError, TypeError):
             continue
         best = min(best, (candidate, error), key=lambda found: found[1])
@@ -210,7 +211,7 @@ def _leak(policy: ModelPolicy, rows: list[Rendered]) -> float:
     changed = [replace(rows[0], ids=np.append(np.roll(ids[:-1], 1), ids[-1:])), *rows[1:]]
     first = len(_told(policy, collate(rows[:1]).to(policy.device)))
     before, after = (_told(policy, collate(some).to(policy.device))[first:] for some in (rows, changed))
-    return _distance(after, before)
+    return distance(after, before)
 
 
 def _own(policy: CausalPolicy, batch: Batch) -> torch.Tensor:

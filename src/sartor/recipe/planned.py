@@ -11,18 +11,12 @@ KEYS = frozenset(
 )
 
 NAMES: dict[str, frozenset[str]] = {
-    "method": frozenset({"prefix", "prompt", "probe"}),
-    "objective": frozenset(
-        {
-            *("reward",),
-            *("dpo", "ipo", "kto", "orpo", "simpo"),
-        }
-    ),
+    "method": frozenset({"prefix", "prompt"}),
     "metric": frozenset({"general", "judge"}),
 }
 
 VALUES: dict[str, frozenset[str]] = {
-    "goal.task": frozenset({"prefer", "embed"}),
+    "goal.task": frozenset({"embed"}),
 }
 
 ELSEWHERE: dict[str, str] = {

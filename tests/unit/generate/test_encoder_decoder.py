@@ -80,5 +80,5 @@ def test_the_window_is_that_of_the_answer_alone() -> None:
 def test_what_writes_nothing_is_refused(model: str) -> None:
     head = HeadSpec("classes", ("a", "b"))
     policy = tiny.policy("bert") if model == "bert" else tiny.headed("llama", head)
-    with pytest.raises(ModelError, match="M176"):
+    with pytest.raises(ModelError, match="M145"):
         list(generator(policy).complete(PROMPTS, max_new_tokens=2))

@@ -208,7 +208,7 @@ def test_heads_of_one_number() -> None:
 
 def test_a_row_that_has_no_end_is_refused_where_the_end_is_read() -> None:
     policy = tiny.headed("t5", CLASSES)
-    with pytest.raises(ModelError, match="M174"):
+    with pytest.raises(ModelError, match="M143"):
         policy.score(collate([Rendered(row.ids[:-1], row.weight[:-1], 0) for row in ROWS]))
 
 
@@ -253,7 +253,7 @@ def test_a_head_of_others_is_understood(tmp_path: Path) -> None:
 
 def test_what_transformers_has_no_head_for_is_refused(tmp_path: Path) -> None:
     base = resolve(str(tiny.save_folder(tmp_path / "base", "bart")), tmp_path)
-    with pytest.raises(ModelError, match=r"M171.*single tokens"):
+    with pytest.raises(ModelError, match=r"M114.*single tokens"):
         load(base, head=TAGS)
 
 
@@ -287,7 +287,7 @@ def test_what_a_head_means_is_kept(tmp_path: Path) -> None:
     spec = HeadSpec("labels", ("a", "b"), temperature=1.5, thresholds=(0.3, 0.6))
     assert HeadSpec.from_json(json.loads(json.dumps(spec.json()))) == spec
     (tmp_path / "sartor.json").write_text(json.dumps({"head": {"kind": "oracle"}}))
-    with pytest.raises(ModelError, match="M172"):
+    with pytest.raises(ModelError, match="M115"):
         HeadSpec.of(tmp_path, {})
 
 
