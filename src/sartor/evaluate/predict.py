@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sartor.data.rows import Example, Prompt, Row, Text
+from sartor.data.rows import Example, Labelled, Prompt, Row, Text
 from sartor.errors import Problem, TokenError
 from sartor.evaluate.labels import LabelScorer
 from sartor.evaluate.likelihood import likelihood
@@ -130,6 +130,7 @@ class Measurer:
                 id=row.id or str(row.origin),
                 prompt="" if isinstance(row, Text) else row.prompt_text(),
                 reference=row.text if isinstance(row, Text) else row.answer_text(),
+                right_labels=list(row.labels) if isinstance(row, Labelled) else None,
                 columns=row.columns,
             )
             for row in rows

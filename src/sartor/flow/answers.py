@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sartor import registry
-from sartor.evaluate.predict import predict
+from sartor.events import Noted
 from sartor.models.kinds import kind_of
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sartor.models.heads import HeadSpec
     from sartor.protocols import Outcome, Traits
 
+CALIBRATED = 2000
+"""Validation rows that probabilities are calibrated on."""
 FITTED = 2000
 """Training rows that a head on frozen features is fitted to."""
 
@@ -47,6 +49,8 @@ def answers(
         rows = prepared.rows.dataset
         hide = _hides(prepared)
         return predict_hidden(policy, prepared.renderer, rows, indices, hide, task=name, most=most, emit=emit)
+    from sartor.evaluate.predict import predict
+
     return predict(
         policy,
         prepared.renderer,
@@ -65,7 +69,9 @@ def answers(
 def by_features(prepared: Material) -> bool:
     """Whether a base without a head cannot be asked in words for what the head tells."""
     head: HeadSpec | None = prepared.settings.head
-    return prepared.inputs is not None and head is not None and (kind_of(prepared.base) != "causal" or head.kind == "tags")
+    return (
+        prepared.inputs is not None and head is not None and (kind_of(prepared.base) != "causal" or head.kind == "tags")
+    )
 
 
 def _by_head(
@@ -82,6 +88,24 @@ def _by_head(
         )
     fitted = FeatureMeasurer(policy, prepared.inputs, prepared.settings.head, _sample(prepared))
     return predict_heads(fitted, prepared.rows.dataset, indices, task=name, emit=emit)
+
+
+def calibrate(prepared: Material, policy: ModelPolicy, emit: Emit) -> None:
+    """Give the head of a trained policy the temperature and thresholds that the validation rows ask for."""
+    if policy.head is None or prepared.inputs is None or policy.head.kind not in ("classes", "labels", "tags"):
+        return
+    from sartor.evaluate.calibrate import calibrated
+    from sartor.evaluate.heads import HeadMeasurer
+
+    rows = np.unique(prepared.tokens["validation"].rows)
+    chosen = np.random.default_rng([prepared.loaded.recipe.seed, 4]).permutation(rows)[:CALIBRATED]
+    if not len(chosen):
+        return
+    told = HeadMeasurer(policy, prepared.inputs).told([prepared.rows.dataset[int(index)] for index in np.sort(chosen)])
+    policy.head = calibrated(policy.head, told)
+    heat = policy.head.temperature
+    what = f"probabilities are calibrated on {len(chosen):,} validation rows: temperature {heat:g}"
+    emit(Noted("info", "N415", what + (", a threshold for each label" if policy.head.thresholds else "")))
 
 
 def _sample(prepared: Material) -> list[Row]:

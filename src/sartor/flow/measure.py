@@ -73,6 +73,8 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
     elif wanted.metrics == "auto":
         sample = [dataset[int(index)].answer_text() for index in train[:200]]
         names = metric_files.defaults(task, sample)
+        if registry.component("objective", prepared.settings.objective.name).TRAITS.symbols:
+            names = ["perplexity"]
         resolution.decide(
             "evaluate.metrics", names, f"usual for {task}" + (", answers are JSON" * ("json_valid" in names))
         )
@@ -94,14 +96,15 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
     for problem in problems:
         emit(Noted(problem.level, problem.code, problem.what))
     new_tokens = _new_tokens(prepared)
-    want = metric_files.wants(metrics, task)
+    labels = _labels(prepared, train) if task == "classify" else []
+    want = metric_files.wants(metrics, task if labels or task != "classify" else "generate")
     few = "few_shot" in wanted.against and task not in ("pretrain", "prefer") and not by_features(prepared)
     shots = _shots(prepared, train, indices, new_tokens) if few else ()
     return Bench(
         metrics=metrics,
         want=want,
         indices=[int(index) for index in indices],
-        labels=_labels(prepared, train) if task == "classify" else (),
+        labels=labels,
         shots=shots,
         max_new_tokens=new_tokens,
         batch=_batch(prepared, want, len(shots), new_tokens),

@@ -354,7 +354,7 @@ class _Session:
 
     def _baseline_and_training(self, ready: _Ready) -> dict[str, list[Outcome]]:
         from sartor.flow.measure import kept, measure
-        from sartor.flow.train import open_base
+        from sartor.flow.train import open_rival
         from sartor.models.load import load as load_model
 
         prepared, tools = ready.prepared, ready.tools
@@ -365,12 +365,12 @@ class _Session:
         done = (model / "COMPLETE").exists()
         policy = None
         if not done or not all(kept(self.run.folder, name) for name in rivals):
-            policy = open_base(prepared, self.emit)
+            policy = open_rival(prepared, self.emit)
         with self._stage("baseline", ", ".join(rivals)):
             for name in rivals:
                 outcomes[name] = measure(name, policy, tools, prepared, self.run, self.emit)
         if not done:
-            reusable = ready.stages[0].prepared is prepared
+            reusable = ready.stages[0].prepared is prepared and prepared.settings.head is None
             self._train_all(ready, policy if reusable else None)
         del policy
         gc.collect()
@@ -398,6 +398,7 @@ class _Session:
             gc.collect()
 
     def _train(self, stage: Trained, policy: ModelPolicy | None, tools: Bench) -> None:
+        from sartor.flow.answers import calibrate
         from sartor.flow.train import attach, open_base, publish_model, train
 
         prepared, folder = stage.prepared, stage.folder(self.run)
@@ -419,6 +420,7 @@ class _Session:
             )
         self.stop.training = False
         self.run.write_json(str(folder.relative_to(self.run.folder) / FINISHED), asdict(finished))
+        calibrate(prepared, policy, self.emit)
         publish_model(prepared, policy, stage.model(self.run), best_step=finished.best_step)
         if self.stop.asked():
             raise KeyboardInterrupt

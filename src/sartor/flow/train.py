@@ -182,9 +182,9 @@ def train(
     if weights.lockstep:
         _make_whole(prepared, policy, checkpoints.path(finished.best_step), world)
     if feed.validate is not None and finished.best_step == 0:
-        emit(
-            Noted("warning", "N413", "no step was better on validation than the start; the tuned model equals its base")
-        )
+        equals = "equals its base" if settings.head is None else "has the head it began with, which has learnt nothing"
+        what = f"no step was better on validation than the start; the tuned model {equals}"
+        emit(Noted("warning", "N413", what))
     return finished
 
 
