@@ -128,13 +128,13 @@ def _opened(given: Given, root: Path, settings: StageSettings, seed: int) -> Rew
 
 
 def _model(reference: str, root: Path, settings: StageSettings) -> Reward:
-    """A reward model. Raises ModelError M173 for one that gives no single number."""
+    """A reward model. Raises ModelError N421 for one that gives no single number."""
     folder = find(reference, root)
     policy = load(folder, dtype=settings.dtype, device=settings.device, kernels=settings.kernels == "native")
     if policy.head is None or policy.head.kind not in ("reward", "number"):
         gives = "words" if policy.head is None else policy.head.kind
         what = f"{reference} gives {gives}, not a reward"
-        raise ModelError(Problem("M173", what, file=str(folder.path), fix="a model trained with objective reward"))
+        raise ModelError(Problem("N421", what, file=str(folder.path), fix="a model trained with objective reward"))
     policy.eval()
     policy.model.requires_grad_(False)
     return ByModel(reference, policy, renderer_for(folder), settings.micro_tokens if policy.exact.packs else None)

@@ -37,10 +37,10 @@ class Judge(Options):
 
 
 class Reward(Options):
-    """One source of rewards; exactly one of metric, function, model and judge."""
+    """One source of rewards; exactly one of metric, function, model and judge. A name alone is a metric, file.py:name a function."""
 
     metric: Annotated[str, Field(min_length=1, examples=["exact_match"])] | None = None
-    """A metric of answers, or file.py:function of (prediction, reference): one answer at a time."""
+    """A metric of answers, or file.py:function of (prediction, reference) as a metric; one answer at a time."""
     function: Annotated[str, Field(pattern=r"\.py:\w+$", examples=["reward.py:score"])] | None = None
     """file.py:function of (answers, rows) that returns a list of numbers; a row has prompt, reference and every column."""
     model: Annotated[str, Field(min_length=1, examples=["runs/reward/model"])] | None = None
@@ -53,8 +53,10 @@ class Reward(Options):
     @model_validator(mode="before")
     @classmethod
     def _widen(cls, value: Any) -> Any:
-        """A bare text is a metric."""
-        return {"metric": value} if isinstance(value, str) else value
+        """A bare text is a function or a metric."""
+        if not isinstance(value, str):
+            return value
+        return {"function" if ".py:" in value else "metric": value}
 
     @model_validator(mode="after")
     def _one(self) -> Self:

@@ -173,6 +173,7 @@ def test_only_one_readable_score_in_range_counts(reply: str, score: float | None
 
 def test_a_reward_is_exactly_one_thing() -> None:
     assert Reward.model_validate("exact_match").metric == "exact_match"
+    assert Reward.model_validate("reward.py:score").function == "reward.py:score"
     for wrong in ({}, {"metric": "bleu", "model": "a"}, {"function": "no"}):
         with pytest.raises(ValueError, match=r"."):
             Reward.model_validate(wrong)
