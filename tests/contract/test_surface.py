@@ -15,7 +15,10 @@ import sartor
 from sartor.cli import _commands
 from sartor.cli.main import sartor as root
 
-PROMISED = {"demo", "init", "check", "run", "predict", "eval", "chat", "doctor", "runs", "data", "completion"}
+PROMISED = {
+    *("demo", "init", "check", "run", "predict", "eval", "chat", "doctor", "runs", "data", "completion"),
+    *("merge", "interpolate"),
+}
 """The commands of this version; CONTRACT names more to come."""
 
 
