@@ -43,7 +43,9 @@ Divide = Callable[[Dataset, Data, Roles, Callable[[int], None]], Splits]
 MANIFEST, DROPPED, FINDINGS = "manifest.json", "dropped.jsonl", "findings.json"
 SPLITS, KEPT = "splits.columns", "prepared.json"
 WORK = ".preparing"
-TASKS = {"text": "pretrain", "scored": "regress", "labelled": "classify", "tagged": "tag"}
+TASKS = {"text": "pretrain", "scored": "regress", "labelled": "classify", "tagged": "tag"} | dict.fromkeys(
+    COMPARED, "prefer"
+)
 """Kind of rows -> the task they speak for, where the kind says it."""
 ALONE = Means()
 """Nobody is asked."""
@@ -273,8 +275,6 @@ def _task(dataset: Dataset, data: Data, sources: Mapping[str, int]) -> str:
     words with tags, pretrain for raw text, prefer for answers that were compared or judged, else chat."""
     if len(dataset.kinds) == 1 and dataset.kinds[0] in TASKS:
         return TASKS[dataset.kinds[0]]
-    if dataset.kinds and set(dataset.kinds) <= COMPARED:
-        return "prefer"
     ours = [data.sources[sources[file]].role != "replay" for file in dataset.files]
     labels = dataset.index.label[np.array(ours, np.bool_)[dataset.index.file]]
     return "classify" if len(labels) and bool((labels >= 0).all()) else "chat"

@@ -54,6 +54,13 @@ def defaults(task: str, references: Sequence[str] = ()) -> list[str]:
     return list(DEFAULTS[task])
 
 
+def of_answers(*, verdicts: bool, reward: bool) -> list[str]:
+    """The metrics of compared answers: a verdict alone makes no pair, and a reward is none of single tokens."""
+    if verdicts:
+        return ["preference_margin_per_token", "preference_margin"]
+    return ["preference_accuracy"] if reward else list(DEFAULTS["prefer"])
+
+
 def wants(metrics: Sequence[Metric], task: str) -> frozenset[str]:
     """What must be measured of a model that writes: prediction, label, nll. Without labels to score, a metric of labels judges
     the generated text, and a number is read from it."""

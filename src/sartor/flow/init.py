@@ -31,6 +31,8 @@ GATES = {
     "classify": "{metric: accuracy, better_than: base}",
     "regress": "{metric: rmse, better_than: base}",
     "tag": "{metric: tag_f1, better_than: base}",
+    "prefer": "{metric: preference_accuracy, better_than: base}",
+    "judged": "{metric: preference_margin_per_token, better_than: base}",
     "json": "{metric: json_valid, at_least: 0.95}",
     "other": "{metric: perplexity, better_than: base}",
 }
@@ -198,6 +200,7 @@ def recipe_text(seen: Seen, folder: Path, *, goal: str | None, task: str, base: 
     """The recipe as YAML with comments; paths are relative to its folder."""
     rows = f"{seen.rows:,}" if seen.complete else f"more than {seen.rows:,}"
     kind = "json" if seen.json_answers and task in ("chat", "generate") else task
+    kind = "judged" if seen.kind == "judged" else kind
     gate = GATES.get(kind, GATES["other"])
     fixed = seen.data.startswith("builtin:") or Path(seen.data).is_absolute()
     data = seen.data if fixed else os.path.relpath(seen.data, folder)
@@ -209,7 +212,7 @@ def recipe_text(seen: Seen, folder: Path, *, goal: str | None, task: str, base: 
         "# What is not said here has a default with a reason; `sartor check` prints them all.",
         "",
         "goal:",
-        f"  task: {task:<17} # chat | generate | classify | regress | tag | pretrain",
+        f"  task: {task:<17} # chat | generate | classify | regress | tag | prefer | pretrain",
         statement,
         "  success:                # decided before training; a gate that fails makes the exit code 1",
         f"    - {gate}",

@@ -13,7 +13,7 @@ import numpy as np
 
 from sartor import registry
 from sartor.console import size
-from sartor.data.rows import Example, Prompt
+from sartor.data.rows import Example, Judged, Prompt
 from sartor.errors import DataError, Problem, RecipeError, raise_errors
 from sartor.evaluate import metrics as metric_files
 from sartor.evaluate.outcomes import collect
@@ -75,6 +75,9 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
         names = metric_files.defaults(task, sample)
         if registry.component("objective", prepared.settings.objective.name).TRAITS.symbols:
             names = ["perplexity"]
+        if task == "prefer":
+            verdicts = dataset[0].kind == Judged.kind
+            names = metric_files.of_answers(verdicts=verdicts, reward=prepared.settings.head is not None)
         resolution.decide(
             "evaluate.metrics", names, f"usual for {task}" + (", answers are JSON" * ("json_valid" in names))
         )
