@@ -693,6 +693,8 @@ METHODS: dict[str, dict[str, object]] = {
     "vera": {"rank": 32, "start": 0.3, "dropout": 0.5, "matrices": 3, "target_modules": "[q_proj]"},
     "partial": {"layers": "[0]", "parts": "[norms]", "patterns": "['*.mlp.down_proj.weight']"},
     "adapter": {"size": 8, "activation": "relu", "layers": "[o_proj]"},
+    "prompt": {"tokens": 3},
+    "prefix": {"tokens": 3, "projection": 8},
     "ia3": {"outputs": "[q_proj]", "inputs": "[o_proj]"},
 }
 """A method's options, each with another value than its default."""

@@ -23,7 +23,7 @@ from sartor.tokens.batch import Batch, collate
 NAMES = [name for name in registry.names("method") if not hasattr(registry.component("method", name), "HEADED")]
 """Those for models with words; that for heads alone is proven in tests/unit/methods/test_probe.py."""
 BATCH = collate(tiny.rows(5, seed=8))
-START: dict[str, float | None] = {"pissa": 1e-5}
+START: dict[str, float | None] = {"pissa": 1e-5, "prompt": None, "prefix": None}
 """How far from the base's logits a method may begin, where not at them to the bit; None: it begins somewhere else."""
 NOT_FOR = {("oft", "gpt2")}
 """PEFT rotates no layers of GPT-2's kind."""

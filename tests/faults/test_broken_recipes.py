@@ -141,9 +141,8 @@ BROKEN: dict[str, tuple[str, list[tuple[str, int, int, str]]]] = {
     "vague goal": (GOOD + "goal: do better\n", [("R106", 3, 7, "too vague")]),
     "planned section": (GOOD + "export: [merged]\n", [("R107", 3, 1, "not available in this version")]),
     "planned key": (GOOD[:18] + "data: {sources: [a], checks: []}\n", [("R107", 2, 22, '"checks" in data')]),
-    "planned method": (GOOD + "method: probe\n", [("R107", 3, 9, 'method "probe"')]),
-    "planned objective": (GOOD + "train: {objective: {dpo: {beta: 0.1}}}\n", [("R107", 3, 21, 'objective "dpo"')]),
-    "planned task": (GOOD + "goal: {task: regress}\n", [("R107", 3, 14, "regress")]),
+    "planned metric": (GOOD + "evaluate: {metrics: [judge]}\n", [("R107", 3, 22, 'metric "judge"')]),
+    "planned task": (GOOD + "goal: {task: embed}\n", [("R107", 3, 14, "embed")]),
     "stages": (
         GOOD + "train:\n  - {objective: sft}\n  - {epoch: 1}\n  - 3\n",
         [("R102", 5, 6, "epochs"), ("R103", 6, 5, "train[2]")],

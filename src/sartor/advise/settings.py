@@ -86,21 +86,31 @@ class Settings(StageSettings):
 def longest_row(recipe: Recipe, base: ModelFolder, resolution: Resolution) -> int:
     """Tokens of the longest row that is allowed."""
     wanted = recipe.data.max_tokens
-    window = base.root.window
+    window, taken = base.root.window, _virtual_places(recipe)
+    told = f", {taken} virtual tokens taken off" if taken else ""
+    window = None if window is None else window - taken
     if wanted == "auto":
         value = min(window or LONGEST, LONGEST)
-        why = f"the model's window is {window:,}" if window else "the model names no window"
+        why = f"the model's window is {window:,}{told}" if window else "the model names no window"
         resolution.decide("data.max_tokens", value, f"{why}; at most {LONGEST:,} by default")
         return value
     if window and wanted > window:
         raise ModelError(
             Problem(
                 "M130",
-                f"data.max_tokens is {wanted:,}, but the model was made for at most {window:,}",
+                f"data.max_tokens is {wanted:,}, but the model was made for at most {window:,}{told}",
                 fix=f"data.max_tokens: {window}",
             )
         )
     return wanted
+
+
+def _virtual_places(recipe: Recipe) -> int:
+    """How much of the model's window goes to every row beside its own tokens."""
+    if recipe.method == "auto":
+        return 0
+    count = getattr(registry.component("method", recipe.method.name), "places", None)
+    return 0 if count is None else int(count(recipe.method.options))
 
 
 def choose_objective(

@@ -92,6 +92,8 @@ class LabelScorer:
     @cached_property
     def shared(self) -> bool:
         """Whether this model scores a tree of labels as it scores each label by itself."""
+        if self.policy.virtual is not None:
+            return False
         draw = np.random.default_rng(0)
         prompts = [draw.integers(0, self.policy.vocabulary, length).tolist() for length in (7, 3)]
         apart = self._apart(prompts)

@@ -61,6 +61,8 @@ def attend_slots(
     index = int(module.layer_idx)  # type: ignore[arg-type]
     slots.windows[index] = sliding_window
     how = _How(query.shape[-1] ** -0.5 if scaling is None else scaling, sliding_window, softcap)
+    if slots.given is not None:
+        key, value = slots.given.put(index, key, value)
     layer = slots.layer(index, key, value)
     if slots.laying:
         layer.trunk = (key[0].transpose(0, 1).contiguous(), value[0].transpose(0, 1).contiguous())

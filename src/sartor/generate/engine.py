@@ -22,6 +22,7 @@ import torch
 from sartor.generate.attention import SLOTS, register
 from sartor.generate.rows import Row
 from sartor.generate.slots import Chunk, Copy, Slots
+from sartor.models.virtual import Given
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -123,13 +124,22 @@ class Engine:
         if share.trunk:
             with attending(self.policy) as model:
                 ids, position, last = desk.plan_trunk()
-                model(input_ids=ids, position_ids=position, use_cache=False, logits_to_keep=last, slots=slots)
+                model(
+                    input_ids=self._words(ids, slots),
+                    position_ids=position,
+                    use_cache=False,
+                    logits_to_keep=last,
+                    slots=slots,
+                )
         while not desk.idle:
             finished: list[Row] = []
             with attending(self.policy) as model:
                 while not desk.idle and len(finished) < share.count:
                     ids, position, last = desk.plan()
-                    out = model(input_ids=ids, position_ids=position, use_cache=False, logits_to_keep=last, slots=slots)
+                    words = self._words(ids, slots)
+                    out = model(
+                        input_ids=words, position_ids=position, use_cache=False, logits_to_keep=last, slots=slots
+                    )
                     chosen = self.choose(out.logits[0], desk.rows)
                     for row, token in zip(desk.rows, chosen, strict=True):
                         row.add(token, self.stop_ids)
@@ -138,6 +148,16 @@ class Engine:
                     finished += desk.settle(chosen)
             yield finished
         self.windows = slots.windows
+
+    def _words(self, ids: torch.Tensor, slots: Slots) -> torch.Tensor:
+        """[1, T] the pass's ids; where virtual places have keys and values of their own, any word, and `slots` is told."""
+        virtual = self.policy.virtual
+        if virtual is None or virtual.layers is None:
+            return ids
+        behind = ids[0] - self.policy.vocabulary
+        places = (behind >= 0).nonzero()[:, 0]
+        slots.given = Given(virtual.layers(), places, behind[places]) if len(places) else None
+        return ids.clamp_max(self.policy.vocabulary - 1)
 
 
 class _Desk:

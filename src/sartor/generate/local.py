@@ -118,12 +118,14 @@ class LocalGenerator:
     def _rows(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int | Sequence[int], seed: int, samples: int
     ) -> list[Row]:
+        virtual = self.policy.virtual
+        before = np.empty(0, np.int64) if virtual is None else virtual.ids(self.policy.vocabulary).numpy()
         limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
         rows = []
         for index, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
             if not len(prompt):
                 raise ValueError(f"prompt {index} is empty; a model continues from at least one token")
-            ids = np.asarray(prompt, dtype=np.int64)
+            ids = np.concatenate([before, np.asarray(prompt, dtype=np.int64)])
             room = self._room(ids, limit)
             rows += [
                 Row(index, sample, ids, room, np.random.default_rng([seed, index, sample])) for sample in range(samples)

@@ -1,7 +1,8 @@
 """Generation with transformers' own cache: for models whose keys and values our slots do not serve.
 
 Prompts of like length side by side, padded on the left. A row that has ended leaves the batch and its cache, but none joins
-before the batch is over.
+before the batch is over. Behind keys and values that are given (prefix tuning) each row goes alone: padding between the two would
+count in a sliding window.
 """
 
 from __future__ import annotations
@@ -30,10 +31,25 @@ def run_padded(
     batch: int,
 ) -> Iterator[list[Row]]:
     """Finish all rows, at most `batch` together; yields each batch in the order its rows finished."""
-    for members in batches(rows, batch):
+    given = policy.virtual is not None and policy.virtual.layers is not None
+    for members in batches(rows, 1 if given else batch):
         with policy.generating() as model:
-            finished = _run(model, policy.device, members, stop_ids, pad_id, choose, heard)
+            cache, before = _given(policy) if given else (None, 0)
+            finished = _run(model, policy.device, members, stop_ids, pad_id, choose, heard, cache, before)
         yield finished
+
+
+def _given(policy: CausalPolicy) -> tuple[Any, int]:
+    """A cache that holds the given keys and values, and how many places they take."""
+    from transformers.cache_utils import DynamicCache
+
+    virtual = policy.virtual
+    assert virtual is not None
+    assert virtual.layers is not None
+    cache = DynamicCache(config=policy.model.config)
+    for number, (keys, values) in enumerate(virtual.layers()):
+        cache.update(keys.transpose(0, 1)[None], values.transpose(0, 1)[None], number)
+    return cache, virtual.count
 
 
 def batches(rows: Sequence[Row], batch: int) -> Iterator[list[Row]]:
@@ -61,8 +77,10 @@ def _run(
     pad_id: int,
     choose: Choose,
     heard: Heard | None,
+    cache: Any,
+    before: int,
 ) -> list[Row]:
-    """Generate for all rows of one batch; returns them in the order they finished."""
+    """Generate for all rows of one batch; returns them in the order they finished. `cache` holds `before` places of each."""
     longest = max(len(row.prompt) for row in rows)
     ids = torch.full((len(rows), longest), pad_id, dtype=torch.int64)
     mask = torch.zeros((len(rows), longest), dtype=torch.int64)
@@ -70,8 +88,8 @@ def _run(
         ids[place, longest - len(row.prompt) :] = torch.from_numpy(row.prompt)
         mask[place, longest - len(row.prompt) :] = 1
     ids, mask = ids.to(device), mask.to(device)
-    position = (mask.cumsum(dim=1) - 1).clamp_min(0)
-    cache: Any = None
+    position = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, before:]
+    ids = ids[:, before:]
     finished: list[Row] = []
     while True:
         out = model(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from sartor.models.bounds import RowBounds
+from sartor.models.virtual import Given
 
 CLEARED = 64
 """Places are cleared in steps of this many: what lies behind the end of a row is masked but must be finite."""
@@ -80,6 +81,8 @@ class Slots:
         """Of every layer that attended, how many places it looks back; None: all."""
         self.laying = False
         """The pass in flight computes the trunk."""
+        self.given: Given | None = None
+        """Keys and values that the pass in flight does not compute."""
         self.write = torch.empty(0, dtype=torch.int64, device=device)
         self.fresh = RowBounds()
         self.fresh.native = native

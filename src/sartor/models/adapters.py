@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from sartor.errors import ModelError, Problem
-from sartor.models.adapter import FIRST
+from sartor.models.adapter import FIRST, OUTSIDE
 from sartor.models.low_rank import join_products
 from sartor.models.quantized import import_before_peft
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FILE = "adapter_model.safetensors"
 Kind = Literal["LoraConfig", "IA3Config", "OFTConfig", "VeraConfig"]
 """PEFT's class of settings of a kind of adapter that lives inside the linear layers."""
+PromptKind = Literal["PromptTuningConfig", "PrefixTuningConfig"]
+"""And of those that live before the rows."""
 IDLE: Mapping[str, tuple[str, float]] = {
     "lora": (".lora_B", 0.0),
     "ia3": (".ia3_l", 1.0),
@@ -63,13 +65,14 @@ class PeftAdapter:
 
     def on(self) -> None:
         """Take part in what the model computes."""
-        with _which_moves(self.peft):
+        with which_moves(self.peft):
             self.peft.set_adapter(self.name)
-            self.peft.base_model.enable_adapter_layers()
+            if self.kind not in OUTSIDE:
+                self.peft.base_model.enable_adapter_layers()
 
     def off(self) -> None:
         """Leave the model as if it was not there."""
-        with _which_moves(self.peft):
+        with which_moves(self.peft):
             self.peft.base_model.disable_adapter_layers()
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -100,7 +103,7 @@ def write(folder: Path, tensors: Mapping[str, torch.Tensor], settings: Any, base
 
 
 @contextmanager
-def _which_moves(model: torch.nn.Module) -> Iterator[None]:
+def which_moves(model: torch.nn.Module) -> Iterator[None]:
     """PEFT decides anew what is trainable whenever it switches; this keeps it as it was."""
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
@@ -206,6 +209,39 @@ def inject_lora(
     )
 
 
+def wrap_prompt(policy: ModelPolicy, kind: PromptKind, *, seed: int, **settings: Any) -> PeftModel:
+    """PEFT's model for virtual places before every row, which are trainable; the policy's model itself stays as it is."""
+    peft = _library()
+    config = getattr(peft, kind)(task_type="CAUSAL_LM", **settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        wrapper: PeftModel = peft.get_peft_model(policy.model, config, autocast_adapter_dtype=False)
+    return wrapper
+
+
+def read_prompt(policy: ModelPolicy, folder: Path, there: PeftModel | None) -> tuple[PeftModel, str]:
+    """PEFT's model with the virtual places of `folder`, `there` where it is one already, and its name for them.
+
+    Raises ModelError M121 where they do not fit the model.
+    """
+    peft = _library()
+    name = FIRST if there is None else f"further_{len(there.peft_config)}"
+    try:
+        if there is None:
+            there = peft.PeftModel.from_pretrained(
+                policy.model, str(folder), adapter_name=name, autocast_adapter_dtype=False
+            )
+        else:
+            with which_moves(there):
+                there.load_adapter(str(folder), adapter_name=name, autocast_adapter_dtype=False)
+    except RuntimeError as fault:
+        fix = "use the base model this adapter was trained on"
+        raise ModelError(
+            Problem("M121", f"the adapter does not fit: {fault}", file=str(folder / FILE), fix=fix)
+        ) from fault
+    return there, name
+
+
 def _take_dtype(policy: ModelPolicy, wrapper: PeftModel) -> None:
     """Adapter weights in the type the base computes in, also where its layers are quantised."""
     prefix = wrapper.base_model.prefix
@@ -246,7 +282,7 @@ def load_adapter(policy: ModelPolicy, folder: Path, *, name: str = FIRST, traina
 
 def _beside(there: PeftAdapter, folder: Path, name: str) -> PeftAdapter:
     """A further adapter in the model that holds `there`."""
-    with _which_moves(there.peft):
+    with which_moves(there.peft):
         try:
             there.peft.load_adapter(str(folder), adapter_name=name, is_trainable=False, autocast_adapter_dtype=False)
         except ValueError as fault:

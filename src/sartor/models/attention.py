@@ -21,6 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from sartor.models.bounds import SHORT, Layout, Plan, RowBounds
 from sartor.models.native import ops
 from sartor.models.varlen import Choice, Heads, attend, choose, machine
+from sartor.models.virtual import Given
 
 NAME = "sartor_rows"
 SCORES = 1 << 20
@@ -52,14 +53,17 @@ def attend_rows(
     sliding_window: int | None = None,
     softcap: float | None = None,
     row_bounds: RowBounds | None = None,
+    given: Given | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each row.
+    """Causal attention within each row. `given` keys and values take the place of those computed.
 
     query [1, H, T, D], key and value [1, K, T, D] -> [1, T, H, D]. `attention_mask` is always None here: transformers builds
     none for an implementation it has no mask for.
     """
     how = How(dropout, query.shape[-1] ** -0.5 if scaling is None else scaling, sliding_window, softcap)
+    if given is not None:
+        key, value = given.put(int(module.layer_idx), key, value)  # type: ignore[arg-type]
     if row_bounds is None or row_bounds.layout is None:
         return _one_row(query, key, value, how).transpose(1, 2), None
     if row_bounds.asked is not None:

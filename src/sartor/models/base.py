@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sartor.models.adapter import Adapter
     from sartor.models.features import Features
     from sartor.models.heads import HeadSpec
+    from sartor.models.virtual import Virtual
     from sartor.tokens.batch import Batch
 
 VALUE = "value_head"
@@ -235,6 +236,11 @@ class ModelPolicy(ABC):
             if wanted is not None:
                 wanted.on()
             self.adapter = wanted
+
+    @property
+    def virtual(self) -> Virtual | None:
+        """What stands before every row without being in it."""
+        return None if self.adapter is None else self.adapter.virtual
 
     def head_modules(self) -> list[str]:
         """Names of the modules that the head consists of: those beside the trunk, and those it needs in it."""

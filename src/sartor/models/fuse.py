@@ -83,7 +83,7 @@ class FastAttention(torch.nn.Module):
         """[1, T, hidden] -> [1, T, hidden] and None."""
         layout = None if row_bounds is None else row_bounds.layout
         plain = past_key_values is None and not (self.training and self.attention_dropout)
-        known = hidden_states.dtype == torch.bfloat16 and ops.fits(hidden_states)
+        known = hidden_states.dtype == torch.bfloat16 and ops.fits(hidden_states) and rest.get("given") is None
         if layout is None or position_embeddings is None or not (plain and known):
             return super().forward(  # type: ignore[no-any-return]
                 hidden_states=hidden_states,

@@ -109,6 +109,10 @@ def open_adapter(policy: ModelPolicy, folder: ModelFolder, *, name: str = FIRST)
         from sartor.models.bottleneck import load_bottleneck
 
         load_bottleneck(policy, folder.path, name=name)
+    elif kind in OUTSIDE:
+        from sartor.models.prompts import load_prompt
+
+        load_prompt(policy, folder.path, name=name)
     else:
         from sartor.models.adapters import load_adapter
 

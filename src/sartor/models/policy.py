@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ from sartor.models.attention import NAME
 from sartor.models.base import Exactness, ModelPolicy
 from sartor.models.bounds import RowBounds
 from sartor.models.filler import compiled, filled
+from sartor.models.virtual import Given, lead
 from sartor.tokens.batch import Batch, alone
 
 if TYPE_CHECKING:
@@ -36,12 +38,23 @@ class CausalPolicy(ModelPolicy):
         """[T, H] last hidden states; rows see only themselves."""
         if self._apart(batch):
             return torch.cat([self.hidden(part) for part in alone(batch)])
+        inputs, own = self._inputs(batch)
+        state: torch.Tensor = self.model.base_model(**inputs).last_hidden_state[0]
+        return state[own]
+
+    def _inputs(self, batch: Batch) -> tuple[dict[str, Any], slice | torch.Tensor]:
+        """What goes into the model, and which of its places are those of the batch."""
+        own: slice | torch.Tensor = slice(batch.tokens)
+        more: dict[str, Any] = {}
+        if self.virtual is not None:
+            led = lead(batch, self.virtual.ids(self.vocabulary), share=self.exact.shares)
+            batch, own = led.batch, led.own
+            if self.virtual.layers is not None:
+                more["given"] = Given(self.virtual.layers(), led.places, led.which)
+                batch = replace(batch, ids=batch.ids.clamp_max(self.vocabulary - 1))
         whole = self._filled(batch)
-        out = self.model.base_model(
-            input_ids=whole.ids, position_ids=whole.position, use_cache=False, return_dict=True, **self._rows(whole)
-        )
-        state: torch.Tensor = out.last_hidden_state[0]
-        return state[: batch.tokens]
+        inputs = {"input_ids": whole.ids, "position_ids": whole.position, "use_cache": False, "return_dict": True}
+        return inputs | self._rows(whole) | more, own
 
     def _filled(self, batch: Batch) -> Batch:
         """The batch as it is computed: of a round size where every size costs a kernel of its own."""
@@ -77,25 +90,16 @@ class CausalPolicy(ModelPolicy):
     def _tags(self, batch: Batch) -> torch.Tensor:
         if self._apart(batch):
             return torch.cat([self._tags(part) for part in alone(batch)])
-        whole = self._filled(batch)
-        out = self.model(
-            input_ids=whole.ids, position_ids=whole.position, use_cache=False, return_dict=True, **self._rows(whole)
-        )
-        logits: torch.Tensor = out.logits[0]
-        return logits[: batch.tokens]
+        inputs, own = self._inputs(batch)
+        logits: torch.Tensor = self.model(**inputs).logits[0]
+        return logits[own]
 
     def _whole_logits(self, batch: Batch) -> torch.Tensor:
         if self._apart(batch):
             return torch.cat([self._whole_logits(part) for part in alone(batch)])
-        whole = self._filled(batch)
-        out = self.model(
-            input_ids=whole.ids,
-            position_ids=whole.position,
-            use_cache=False,
-            logits_to_keep=batch.at,
-            **self._rows(whole),
-        )
-        logits: torch.Tensor = out.logits[0].float()
+        inputs, own = self._inputs(batch)
+        at = batch.at if isinstance(own, slice) else own[batch.at]
+        logits: torch.Tensor = self.model(**inputs, logits_to_keep=at).logits[0].float()
         return logits
 
     @contextmanager

@@ -11,7 +11,6 @@ KEYS = frozenset(
 )
 
 NAMES: dict[str, frozenset[str]] = {
-    "method": frozenset({"prefix", "prompt"}),
     "metric": frozenset({"general", "judge"}),
 }
 

@@ -59,7 +59,7 @@ def by_rows(model: Any) -> torch.Tensor:
     with torch.no_grad():
         for row in tiny.rows(5, seed=8):
             logits = model(input_ids=torch.from_numpy(row.ids).long()[None]).logits[0]
-            found.append(logits[collate([row]).at])
+            found.append(logits[-len(row) :][collate([row]).at])
     return torch.cat(found)
 
 
@@ -154,7 +154,7 @@ def test_joined_products_serve_lora_alone(base: Path) -> None:
         assert kinds == wanted.get(method, set()), method
 
 
-@pytest.mark.parametrize("method", ["lora", "vera", "adapter"])
+@pytest.mark.parametrize("method", ["lora", "vera", "adapter", "prompt", "prefix"])
 def test_several_adapters_stand_on_one_base(base: Path, method: str, tmp_path: Path) -> None:
     alone = [trained(base, method, tmp_path / str(seed), seed=seed) for seed in (1, 2)]
     wanted = [own(policy) for policy in alone]
@@ -196,6 +196,13 @@ def test_adapters_that_cannot_stand_together_are_refused(base: Path, tmp_path: P
         trained(base, method, tmp_path / method)
     trained(base, "vera", tmp_path / "vera")
     trained(base, "vera", tmp_path / "else", matrices=5)
+    trained(base, "prompt", tmp_path / "prompt")
+    policy = load(resolve(str(tmp_path / "lora/out"), tmp_path))
+    open_adapter(policy, resolve(str(tmp_path / "prompt/out"), tmp_path), name="other")
+    for name, method in (("default", "lora"), ("other", "prompt")):
+        alone = load(resolve(str(tmp_path / method / "out"), tmp_path))
+        with policy.using(name):
+            assert torch.allclose(own(policy), own(alone), atol=1e-6), "a prompt stands beside anything"
     for one, other in (("lora", "ia3"), ("lora", "adapter"), ("adapter", "lora"), ("vera", "else")):
         policy = load(resolve(str(tmp_path / one / "out"), tmp_path))
         with pytest.raises(ModelError, match="M124"):
