@@ -117,9 +117,11 @@ def learn(
     *,
     rate: float = 3e-3,
     stop_asked: Callable[[], bool] = lambda: False,
+    validate: Callable[[], dict[str, float]] | None = None,
+    watchers: Sequence[Any] = (),
     **plan: Any,
 ) -> list[Event]:
-    """Take every step of the source with the engine."""
+    """Take every step of the source with the engine; with validation it ends with the best step's weights."""
     settings = constant.Options(warmup=0.0)
     numbers: dict[str, Any] = {
         "seed": 3,
@@ -136,8 +138,8 @@ def learn(
         made,
         tiny.updater(policy, rate=rate),
         FitPlan(**numbers),
-        validate=None,
-        watchers=[],
+        validate=validate,
+        watchers=watchers,
         checkpoints=Checkpoints(folder, lambda note: None),
         stop_asked=stop_asked,
     ):

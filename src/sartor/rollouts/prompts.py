@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -67,6 +67,9 @@ class Prompts:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def __iter__(self) -> Iterator[Asked]:
+        return (self[place] for place in range(len(self)))
 
     def __getitem__(self, place: int) -> Asked:
         """Raises TokenError where the chat template refuses the turns."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sartor.protocols import Policy
     from sartor.rollouts.prompts import Prompts
     from sartor.rollouts.rewards import Reward
+    from sartor.tokens.store import TokenRows
 
 GAIN = 0.1
 """How strongly the penalty follows its target: K of Ziegler et al. 2019, section 2.2."""
@@ -104,7 +105,7 @@ class RolloutSource:
         share: bool,
         emit: Callable[[Event], None],
         folder: Path | None = None,
-        mix: Sequence[Rendered] = (),
+        mix: TokenRows | Sequence[Rendered] = (),
     ) -> None:
         self.policy, self.reference, self.prompts, self.generator = policy, reference, prompts, generator
         self.reward, self.plan, self.micro_tokens = reward, plan, micro_tokens
@@ -216,7 +217,7 @@ class RolloutSource:
 
     def _mixed(self, count: int, scored: int, done: int) -> list[Rendered]:
         """Rows of the data, their weights such that the divisor of the answers makes a mean of them."""
-        if not self._mix:
+        if not len(self._mix):
             return []
         draw = np.random.default_rng([self.plan.seed, 6, done]).integers(len(self._mix), size=count)
         rows = [self._mix[int(place)] for place in draw]
