@@ -223,6 +223,7 @@ def test_weights_stay_nearer(tmp_path: Path) -> None:
     assert found["l2"] < 0.5 * found["free"]
 
 
+@pytest.mark.slow
 def test_what_was_learnt_before_is_forgotten_less(tmp_path: Path) -> None:
     """Two tasks over the same prompts' tokens: after the second, the loss on the first rises less with EWC."""
     first, second = tiny.rows(8, seed=20), tiny.rows(8, seed=21)
