@@ -13,6 +13,7 @@ import job
 import pytest
 import torch
 import yaml
+from contract.cases import Case
 
 from sartor import registry
 from sartor.advise.parallel import ONE, Processes
@@ -757,6 +758,51 @@ def with_schedule(name: str, option: str) -> Probe:
     return probe
 
 
+def changes_the_loss(name: str, option: str, value: Any) -> Probe:
+    """An option of an objective on compared answers changes its loss."""
+
+    def probe(at: Workbench) -> None:
+        objective = registry.component("objective", name)
+        case = Case(objective, "ranking" if option == "rankings" else "preference")
+        policy, roles, batch = case.policy("llama"), case.roles("llama"), case.batch(case.units(6))
+        losses = [
+            float(objective.loss(policy, batch, objective.Options(**given), **roles).total.detach())
+            for given in ({}, {option: value})
+        ]
+        assert losses[0] != pytest.approx(losses[1], rel=1e-4)
+
+    return probe
+
+
+def keeps_the_reference(name: str) -> Probe:
+    """Log-probabilities of the reference are kept in the stage folder where that is wanted."""
+
+    def probe(at: Workbench) -> None:
+        pairs = [{"prompt": f"Say {n}.", "chosen": f"{n}", "rejected": "no" * (n % 3 + 1)} for n in range(30)]
+        at.recipe(
+            rows=pairs,
+            goal={"task": "prefer"},
+            train={"steps": 1},
+            evaluate={"against": ["base"], "metrics": ["preference_accuracy"]},
+        )
+        for wanted in ("true", "false"):
+            folder = at.ran(f"train.objective={{{name}: {{precompute_reference: {wanted}}}}}").folder
+            assert any(folder.rglob("reference/train.columns")) == (wanted == "true")
+
+    return probe
+
+
+COMPARED: dict[str, dict[str, Any]] = {
+    "dpo": {"beta": 0.5, "label_smoothing": 0.2, "per_token": True, "sft": 1.0},
+    "ipo": {"beta": 0.5, "per_token": False},
+    "kto": {"beta": 0.5, "desirable": 2.0, "undesirable": 2.0},
+    "orpo": {"beta": 0.5},
+    "simpo": {"beta": 0.5, "gamma": 0.1, "sft": 1.0},
+    "reward": {"rankings": "pairs", "margin": 0.0, "center": 1.0},
+}
+"""A value of each option of objectives on compared answers that is not its default."""
+
+
 PROBES: dict[str, Probe] = {
     "version": says("version=2", "version"),
     "name": a_name_is_in_the_folder,
@@ -875,6 +921,9 @@ PROBES: dict[str, Probe] = {
     "evaluate.batch": measures("evaluate.batch=3", "batch"),
     "evaluate.confidence": intervals_are_as_wide_as_asked,
     "evaluate.resamples": resamples_are_drawn,
+    **{f"train.objective.{name}.{option}": changes_the_loss(name, option, value)
+       for name, given in COMPARED.items() for option, value in given.items()},
+    **{f"train.objective.{name}.precompute_reference": keeps_the_reference(name) for name in ("dpo", "ipo", "kto")},
 }  # fmt: skip
 
 
