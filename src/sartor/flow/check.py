@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sartor.flow.prepare import Emit, prepare
-from sartor.flow.stages import Stage, prepare_stages
+from sartor.flow.stages import Stage, prepare_stages, with_judges
 from sartor.recipe.load import Loaded, load
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Checked:
 
 def check(path: Path, overrides: Sequence[str], emit: Emit) -> Checked:
     """Check a recipe without importing torch. Raises InputError with every problem found."""
-    return examine(load(path, overrides), emit)
+    return examine(with_judges(load(path, overrides)), emit)
 
 
 def examine(loaded: Loaded, emit: Emit) -> Checked:

@@ -33,7 +33,7 @@ def require(loaded: Loaded, objective: Component, kind: str, processes: int) -> 
         raise RunError(Problem("P133", what, fix="run it in one process"))
     if not options.rewards:
         what = "nothing says what a good answer is"
-        fix = f"{key}.rewards: [reward.py:score], a metric such as exact_match, {{model: PATH}} or {{judge: ...}}"
+        fix = f"{key}.rewards: [reward.py:score], a metric such as exact_match, {{model: PATH}}, {{judge: ...}}, or a stage reward before it"
         raise RecipeError(loaded.problem("R106", key, what, fix=fix))
     for number, reward in enumerate(options.rewards):
         _require_file(loaded, f"{key}.rewards[{number}]", reward)
@@ -90,6 +90,10 @@ class RewardMetric:
 
     def __init__(self, prepared: Prepared, indices: Sequence[int]) -> None:
         self._prepared, self._indices = prepared, indices
+
+    def told_by(self, prepared: Prepared) -> RewardMetric:
+        """The same metric with the rewards of these settings."""
+        return RewardMetric(prepared, self._indices)
 
     def stats(self, outcomes: Sequence[Outcome]) -> np.ndarray:
         """[n, 2] (reward, 1); (0, 0) where it could not be told."""

@@ -24,9 +24,10 @@ from sartor.events import Event, Finished, Noted, Progressed, Stage
 from sartor.flow.anchor import files as anchor_files
 from sartor.flow.launch import Launch
 from sartor.flow.prepare import Emit, Prepared, prepare
+from sartor.flow.rounds import RewardMetric
 from sartor.flow.signals import Stop
 from sartor.flow.stages import Stage as Trained
-from sartor.flow.stages import prepare_stages, resolved, starts, together
+from sartor.flow.stages import prepare_stages, resolved, starts, together, with_judges
 from sartor.flow.writers import opener
 from sartor.models.catalog import resolve
 from sartor.options import NoOptions
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from sartor.flow.measure import Bench
     from sartor.flow.team import Team
     from sartor.models.base import ModelPolicy
-    from sartor.protocols import Outcome
+    from sartor.protocols import Metric, Outcome
 
 ROOT = Path("runs")
 FINGERPRINT = "fingerprint.json"
@@ -114,7 +115,7 @@ def run(
 def _run(
     path: Path, out: Path | None, overrides: Sequence[str], allow: Sequence[str], emit: Emit, launch: Launch
 ) -> Ran:
-    loaded = load(path, overrides)
+    loaded = with_judges(load(path, overrides))
     fingerprint = _fingerprint(loaded)
     name = loaded.recipe.name or path.stem
     processes = Processes.of(launch.size, os.environ)
@@ -317,10 +318,9 @@ class _Session:
     def _stages(self) -> Ran:
         with self._stage("data"):
             ready = self._data()
-        prepared, tools = ready.prepared, ready.tools
         outcomes = self._baseline_and_training(ready)
         with self._stage("verdict"):
-            comparison = self._compare(prepared, tools, outcomes)
+            comparison = self._compare(self._metrics(ready), outcomes)
             return self._conclude(ready, comparison)
 
     def _data(self) -> _Ready:
@@ -393,7 +393,7 @@ class _Session:
         for stage, start in starts(ready.stages, self.run):
             if not stage.finished(self.run):
                 with self._stage("train", stage.told):
-                    self._train(stage.beginning_with(start), policy, ready.tools)
+                    self._train(stage.judged(ready.stages, self.run).beginning_with(start), policy, ready.tools)
             policy = None
             gc.collect()
 
@@ -438,13 +438,21 @@ class _Session:
             threads=settings.threads,
         )
 
-    def _compare(self, prepared: Prepared, tools: Bench, outcomes: Mapping[str, Sequence[Outcome]]) -> Comparison:
+    def _metrics(self, ready: _Ready) -> list[Metric]:
+        """The metrics of the verdict; a reward is told by the reward models of this run, which are there by now."""
+        stage = next((stage for stage in ready.stages if stage.prepared is ready.prepared), None)
+        if stage is None:
+            return list(ready.tools.metrics)
+        judged = stage.judged(ready.stages, self.run).prepared
+        return [each.told_by(judged) if isinstance(each, RewardMetric) else each for each in ready.tools.metrics]
+
+    def _compare(self, metrics: Sequence[Metric], outcomes: Mapping[str, Sequence[Outcome]]) -> Comparison:
         from sartor.evaluate.compare import compare as compare_models
 
         evaluate = self.loaded.recipe.evaluate
         return compare_models(
             outcomes,
-            tools.metrics,
+            metrics,
             confidence=evaluate.confidence,
             resamples=evaluate.resamples,
             seed=self.loaded.recipe.seed,

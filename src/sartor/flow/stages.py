@@ -21,6 +21,7 @@ from sartor.data.writing import as_ours
 from sartor.errors import RecipeError
 from sartor.flow.prepare import Emit, Prepared, prepare
 from sartor.models.catalog import ModelFolder, resolve
+from sartor.objectives._rounds import Reward, Rounds
 
 if TYPE_CHECKING:
     from sartor.events import Finished
@@ -84,6 +85,57 @@ class Stage:
     def beginning_with(self, start: ModelFolder | None) -> Stage:
         """The same stage on the model that an earlier one has made; None: on the recipe's base."""
         return self if start is None else replace(self, prepared=replace(self.prepared, base=start))
+
+    def judged(self, stages: Sequence[Stage], run: Run) -> Stage:
+        """The same stage with the models of earlier ones where its rewards name them."""
+        settings = self.prepared.settings
+        options = settings.objective.options
+        if not isinstance(options, Rounds):
+            return self
+        made = {stage.name: str(stage.model(run).resolve()) for stage in stages[: self.number]}
+        rewards = tuple(
+            each if each.stage is None else each.model_copy(update={"model": made[each.stage], "stage": None})
+            for each in options.rewards
+        )
+        objective = settings.objective.model_copy(update={"options": options.model_copy(update={"rewards": rewards})})
+        return replace(self, prepared=replace(self.prepared, settings=replace(settings, objective=objective)))
+
+
+def with_judges(loaded: Loaded) -> Loaded:
+    """The recipe with the reward models of earlier stages as the rewards of those that name no other.
+
+    Raises RecipeError R106 for a reward that names a stage which makes no judge, or does not come before.
+    """
+    stages = [_with_judge(stage, loaded.stages[:number]) for number, stage in enumerate(loaded.stages)]
+    if not loaded.listed:
+        return stages[0]
+    place = [number for number, stage in enumerate(loaded.stages) if "data" not in stage.own]
+    main = stages[place[-1]] if place else loaded
+    return replace(loaded, recipe=main.recipe, listed=tuple(stages))
+
+
+def _with_judge(stage: Loaded, before: Sequence[Loaded]) -> Loaded:
+    train = stage.recipe.train
+    if train.objective == "auto" or not isinstance(train.objective.options, Rounds):
+        return stage
+    objective, options = train.objective, train.objective.options
+    judges = [each.recipe.train.objective.name for each in before if _judges(each)]
+    for number, reward in enumerate(options.rewards):
+        if reward.stage is not None and reward.stage not in judges:
+            what = f"there is no stage {reward.stage} before this one that makes a reward model"
+            key = f"train.objective.{objective.name}.rewards[{number}]"
+            fix = "train: [..., {objective: reward, data: PAIRS}, ...] before it, or {model: PATH}"
+            raise RecipeError(stage.problem("R106", key, what, fix=fix))
+    if options.rewards or not judges:
+        return stage
+    options = options.model_copy(update={"rewards": (Reward(stage=judges[-1]),)})
+    train = train.model_copy(update={"objective": objective.model_copy(update={"options": options})})
+    return replace(stage, recipe=stage.recipe.model_copy(update={"train": train}))
+
+
+def _judges(stage: Loaded) -> bool:
+    objective = stage.recipe.train.objective
+    return objective != "auto" and bool(registry.component("objective", objective.name).TRAITS.head == "reward")
 
 
 def prepare_stages(

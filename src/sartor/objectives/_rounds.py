@@ -45,6 +45,8 @@ class Reward(Options):
     """file.py:function of (answers, rows) that returns a list of numbers; a row has prompt, reference and every column."""
     model: Annotated[str, Field(min_length=1, examples=["runs/reward/model"])] | None = None
     """Folder of a reward model: one that was trained with objective reward."""
+    stage: str | None = None
+    """Objective of an earlier stage of the list, whose model judges: reward."""
     judge: Judge | None = None
     """A model behind an address that grades."""
     weight: float = 1.0
@@ -60,8 +62,9 @@ class Reward(Options):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(each is not None for each in (self.metric, self.function, self.model, self.judge)) != 1:
-            raise ValueError("a reward is exactly one of metric, function, model and judge")
+        given = (self.metric, self.function, self.model, self.stage, self.judge)
+        if sum(each is not None for each in given) != 1:
+            raise ValueError("a reward is exactly one of metric, function, model, stage and judge")
         return self
 
 
@@ -69,7 +72,8 @@ class Rounds(Options):
     """How rounds of answers are written, judged and learnt from."""
 
     rewards: tuple[Reward, ...] = ()
-    """What is good: metrics, functions of yours, reward models, judges; their weighted sum. At least one is needed."""
+    """What is good: metrics, functions of yours, reward models, judges; their weighted sum. At least one is needed, but for the reward
+    model of an earlier stage, which is taken by itself."""
     unfinished: NotNegative = 0.0
     """Taken off the reward of an answer that did not end by itself."""
     prompts: Positive = 16
