@@ -13,7 +13,7 @@ import yaml
 from job import Done, finish
 from safetensors.torch import load_file
 
-from sartor.errors import DataError, Interrupted
+from sartor.errors import DataError, Interrupted, RecipeError
 from sartor.flow.check import check
 from sartor.flow.run import run
 from sartor.flow.signals import Stop
@@ -159,3 +159,42 @@ def test_two_processes_give_what_one_gives(
     assert ended.returncode == 0, ended.stderr
     whole, again = (load_file(folder / "model/model.safetensors") for folder in (done.folder, tmp_path / "out"))
     assert all((whole[name] - again[name]).abs().max() < 1e-4 for name in whole)
+
+
+def test_a_reward_model_judges_the_stage_after_it(model: Path, tmp_path: Path) -> None:
+    pairs = [
+        {"prompt": f"Say {index} {word}", "chosen": f"yes {word} {index}", "rejected": "no"}
+        for index, word in enumerate(["lamp", "rug", "bed", "door"] * 6)
+    ]
+    job.write_rows(tmp_path / "pairs.jsonl", pairs)
+    job.write_rows(tmp_path / "asked.jsonl", [{"prompt": f"Tell me of thing {index} here"} for index in range(12)])
+    plain = body(model)
+    split = {"train": 0.75, "validation": 0.25, "test": 0.0}
+    common = {"batch": {"examples": 4}, "threads": 1, "steps": 2}
+    stages = [
+        {"objective": "sft", **common},
+        {"objective": "reward", "data": {"sources": ["pairs.jsonl"], "split": split}, **common},
+        {
+            "objective": {"ppo": {"max_new_tokens": 4, "prompts": 4, "passes": 1}},
+            "prompts": {"sources": ["asked.jsonl"], "split": split},
+            **common,
+        },
+    ]
+    done = finish(tmp_path, json.loads(json.dumps({**plain, "train": stages})))
+    judge = json.loads((done.folder / "stages/1-reward/model/sartor.json").read_text())
+    assert judge["base_path"] == str((done.folder / "stages/0-sft/whole").resolve())
+    tuned = json.loads((done.folder / "model/sartor.json").read_text())
+    assert tuned["base_path"] == judge["base_path"], "a reward model is a judge, not a beginning"
+    rounds = list((done.folder / "stages/2-ppo/rounds").iterdir())
+    assert rounds
+    said = json.loads(rounds[0].read_text(encoding="utf-8").splitlines()[0])
+    assert isinstance(said["reward"], float)
+
+
+@pytest.mark.parametrize("rewards", [[{"stage": "reward"}], []])
+def test_a_judge_that_does_not_come_before_is_refused(model: Path, tmp_path: Path, rewards: list[Any]) -> None:
+    stages = [{"objective": {"ppo": {"rewards": rewards}}, "steps": 1}]
+    recipe = job.write(tmp_path, {**body(model), "train": stages})
+    with pytest.raises(RecipeError) as caught:
+        run(recipe, tmp_path / "out", (), (), quiet)
+    assert [problem.code for problem in caught.value.problems] == ["R106"]
