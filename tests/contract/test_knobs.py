@@ -899,6 +899,7 @@ PROBES: dict[str, Probe] = {
     **{f"train.anchor.ewc.{name}": with_anchor(f"{name}: {value}")
        for name, value in {"data": "'builtin:demo'", "rows": 2, "strength": 1e6}.items()},
     "train.dropout": dropout_acts_or_is_refused,
+    "train.neftune": moves("train.neftune=8", before=["method=full"]),
     "train.gradient_checkpointing": activations_are_recomputed,
     "train.compile": layers_are_compiled,
     "train.kernels": kernels_are_used_or_not,

@@ -39,6 +39,7 @@ from sartor.models.base import ModelPolicy
 from sartor.models.compile import compile_layers
 from sartor.models.kinds import TOLD, kind_of
 from sartor.models.load import load
+from sartor.models.neftune import shake
 from sartor.models.save import save_model
 from sartor.store import atomic
 from sartor.store.checkpoint import Checkpoints
@@ -117,6 +118,8 @@ def attach(prepared: Material, policy: ModelPolicy) -> None:
     recipe, settings = prepared.loaded.recipe, prepared.settings
     method = registry.component("method", settings.method.name)
     method.attach(policy, settings.method.options, seed=recipe.seed)
+    if recipe.train.neftune:
+        shake(policy, recipe.train.neftune)
     if settings.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if settings.compile:

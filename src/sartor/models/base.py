@@ -80,6 +80,8 @@ class ModelPolicy(ABC):
         self.computed_by = "plain PyTorch"
         """What computes the parts of the model, for people."""
         self.rates: dict[str, float] = {}
+        self.noise = 0.0
+        """Strength of the noise on embeddings in training mode (models/neftune.py)."""
 
     @property
     def vocabulary(self) -> int:
@@ -101,11 +103,11 @@ class ModelPolicy(ABC):
 
     @property
     def drops(self) -> bool:
-        """Whether anything is left out at random in training mode."""
+        """Whether anything is left out or changed at random in training mode."""
         parts = list(self.model.modules())
         rates = [part.p for part in parts if isinstance(part, torch.nn.Dropout)]
         rates += [rate for part in parts for name, rate in vars(part).items() if "drop" in name and type(rate) is float]
-        return any(rates)
+        return any(rates) or self.noise > 0
 
     @abstractmethod
     def hidden(self, batch: Batch) -> torch.Tensor:

@@ -201,10 +201,10 @@ def _unknown_name(error: UnknownName, key: str, place: Place) -> Problem:
     near = _near(error.name, names)
     if near:
         return place.problem("R105", f'unknown {error.kind} "{show(error.name)}"; did you mean "{near}"?')
-    for name in names:
-        if error.name in registry.component(error.kind, name).Options.model_fields:
-            fix = f"{key.rpartition('.')[2]}: {{{name}: {{{error.name}: ...}}}}"
-            return place.problem("R105", f'"{error.name}" is an option of the {error.kind} {name}', fix=fix)
+    having = [name for name in names if error.name in registry.component(error.kind, name).Options.model_fields]
+    if having:
+        fix = f"{key.rpartition('.')[2]}: {{{having[0]}: {{{error.name}: ...}}}}"
+        return place.problem("R105", f'"{error.name}" is an option of the {error.kind} {" or ".join(having)}', fix=fix)
     return place.problem("R105", f'unknown {error.kind} "{show(error.name)}"', fix=f"known: {', '.join(names)}")
 
 

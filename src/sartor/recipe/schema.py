@@ -465,6 +465,8 @@ class Train(Options):
     """How much rows count in the loss by their label: balanced gives every label the same weight; or {label: weight}."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout inside the base model's own dropout layers during training."""
+    neftune: Annotated[float, Field(ge=0)] = 0.0
+    """Noise on the embeddings of training rows (NEFTune): its alpha, 5 to 15 in the paper; 0 is none."""
     gradient_checkpointing: bool | Auto = "auto"
     """Recompute activations to save memory; auto only when needed."""
     compile: bool | Auto = "auto"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -22,7 +23,7 @@ from sartor.models.load import load, policy_of
 from sartor.models.policy import CausalPolicy
 from sartor.models.save import save_model
 from sartor.models.virtual import lead
-from sartor.tokens.batch import collate, collate_shared
+from sartor.tokens.batch import Rendered, collate, collate_shared
 
 CONFIG = {"prompt": PromptTuningConfig, "prefix": PrefixTuningConfig}
 ROWS = tiny.rows(6, seed=4)
@@ -107,7 +108,7 @@ def greedy(policy: CausalPolicy, prompt: list[int], count: int) -> list[int]:
     """Tokens without any cache: a whole forward pass for each."""
     ids = list(prompt)
     for _ in range(count):
-        row = tiny.Rendered(tiny.np.asarray([*ids, 0], tiny.np.int32), tiny.np.ones(len(ids) + 1, tiny.np.float32), 0)
+        row = Rendered(np.asarray([*ids, 0], np.int32), np.ones(len(ids) + 1, np.float32), 0)
         with torch.no_grad():
             ids.append(int(policy.logits(collate([row]))[-1].argmax()))
     return ids[len(prompt) :]
@@ -162,12 +163,12 @@ def test_a_network_makes_the_prefix_and_is_not_saved(tmp_path: Path) -> None:
 def test_a_prefix_begins_as_what_the_model_makes_of_words() -> None:
     """Behind the prefix as it begins, logits are those behind the words themselves."""
     policy = attached("prefix", tokens=6, seed=3)
-    words = tiny.np.random.default_rng(3).integers(0, tiny.VOCABULARY, 6)
+    words = np.random.default_rng(3).integers(0, tiny.VOCABULARY, 6)
     row = ROWS[0]
     longer = replace(
         row,
-        ids=tiny.np.concatenate([words, row.ids]).astype(tiny.np.int32),
-        weight=tiny.np.concatenate([tiny.np.zeros(6, tiny.np.float32), row.weight]),
+        ids=np.concatenate([words, row.ids]).astype(np.int32),
+        weight=np.concatenate([np.zeros(6, np.float32), row.weight]),
     )
     with torch.no_grad():
         ours = policy.logits(collate([row]))
