@@ -70,7 +70,7 @@ def require_model(loaded: Loaded, base: ModelFolder, vocabulary: Vocabulary, obj
     if missing is not None:
         what = f"{objective} needs {missing}, which the vocabulary of the base does not have"
         raise RecipeError(loaded.problem("R106", "train.objective", what, fix="a base that was trained so"))
-    if traits.head != "words" and loaded.recipe.train.curriculum.by == "loss":
+    if (traits.head != "words" or traits.together) and loaded.recipe.train.curriculum.by == "loss":
         what = f"the base has no loss of its own on rows from which {objective} learns"
         fix = "train.curriculum: length, or a column of numbers"
         raise RecipeError(loaded.problem("R106", "train.curriculum", what, fix=fix))
