@@ -2,6 +2,7 @@
 
     {"prompt": "Where is my order?"}    {"question": "What is a pear?"}    {"text": "My card has not arrived yet."}
     {"messages": [{"role": "user", "content": "What is a pear?"}]}         a line of a text file
+    {"sentence1": "A plane.", "sentence2": "An aircraft."}    {"tokens": ["Ada", "wrote", "it"]}, for a model that tags
 
 A record without an answer is given a stand-in, read by the format it then has, and asked without it; so everything that a
 format knows about its fields holds here as well.
@@ -19,11 +20,11 @@ from sartor import registry
 from sartor.data import reading
 from sartor.data.formats._fields import BadRow, nearest
 from sartor.data.opening import extension
-from sartor.data.rows import Example, Origin
+from sartor.data.rows import Example, Origin, Scored, Tagged
 from sartor.errors import DataError, Problem
 
 STAND_IN = "."
-ANSWERS = {"prompt": "completion", "question": "answer", "instruction": "output", "text": "label"}
+ANSWERS = {"prompt": "completion", "question": "answer", "instruction": "output", "text": "label", "sentence1": "score"}
 """Column that asks -> column that answers."""
 FORMATS = (
     "messages",
@@ -34,6 +35,7 @@ FORMATS = (
     "question_answer",
     "prompt_completion",
     "labeled",
+    "scored",
 )
 TURNS = {"messages": {"role": "assistant", "content": STAND_IN}, "conversations": {"from": "gpt", "value": STAND_IN}}
 _ANSWERERS = ("gpt", "assistant", "chatgpt", "bot", "model")
@@ -69,6 +71,46 @@ def questions(path: Path, *, label: str) -> Iterator[Question | Problem]:
         raise DataError(Problem("D100", "no records", file=label, fix="give a file with at least one row"))
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A record with words that are to be tagged; the tags of `row` are stand-ins."""
+
+    record: Mapping[str, Any]
+    row: Tagged
+
+
+def words(path: Path, *, label: str) -> Iterator[Words | Problem]:
+    """Every record of a file as words to be tagged: its `tokens`, or its `text` cut at spaces. As `questions` otherwise."""
+    lines = extension(path) in registry.component("source", "text").EXTENSIONS
+    count = 0
+    for item in reading.records(path, format="lines" if lines else "auto"):
+        count += 1
+        if isinstance(item, Problem):
+            yield _at(item, label)
+            continue
+        try:
+            yield Words(item.value, _words(item.value, Origin(label, item.line)))
+        except BadRow as bad:
+            yield Problem(bad.code, bad.what, label, item.line, excerpt=item.excerpt, fix=bad.fix)
+    if not count:
+        raise DataError(Problem("D100", "no records", file=label, fix="give a file with at least one row"))
+
+
+def _words(record: Mapping[str, Any], origin: Origin) -> Tagged:
+    found = record.get("tokens", record.get("text"))
+    tokens = found.split() if isinstance(found, str) else found
+    if not isinstance(tokens, list):
+        raise BadRow("D112", "no column with words", "name it tokens (a list of words), or text")
+    row = registry.component("format", "tagged").parse({"tokens": tokens, "tags": [STAND_IN] * len(tokens)}, origin)
+    assert isinstance(row, Tagged)
+    return replace(row, id=_named(record, origin))
+
+
+def _named(record: Mapping[str, Any], origin: Origin) -> str:
+    identity = record.get("id")
+    return str(identity) if isinstance(identity, str | int) and not isinstance(identity, bool) else str(origin)
+
+
 def _row(record: Mapping[str, Any], origin: Origin) -> Example:
     answered = _answered(record)
     form = next((name for name in FORMATS if registry.component("format", name).detects(answered)), None)
@@ -77,8 +119,9 @@ def _row(record: Mapping[str, Any], origin: Origin) -> Example:
         raise BadRow("D112", f"no column that asks something{near}", f"name it {', '.join(ASKED[:-1])} or {ASKED[-1]}")
     row = registry.component("format", form).parse(answered, origin)
     assert isinstance(row, Example)
-    identity = record.get("id")
-    named = str(identity) if isinstance(identity, str | int) and not isinstance(identity, bool) else str(origin)
+    named = _named(record, origin)
+    if isinstance(row, Scored):
+        return replace(row, id=named, columns={})
     return Example(origin=origin, id=named, messages=row.messages, tools=row.tools)
 
 
@@ -97,6 +140,8 @@ def _answered(record: Mapping[str, Any]) -> Mapping[str, Any]:
     passage = asks == "instruction" and not {"context", "response"}.isdisjoint(record)
     verdict = "label" if asks == "prompt" else None
     asked = {name: value for name, value in record.items() if name != verdict}
+    if asks == "sentence1":
+        return {name: value for name, value in asked.items() if name not in ("label", "labels")} | {"score": 0}
     return {**asked, "response" if passage else ANSWERS[asks]: STAND_IN}
 
 

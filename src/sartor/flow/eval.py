@@ -17,9 +17,9 @@ from sartor.console import printable, table
 from sartor.data.dataset import INDEX, Dataset
 from sartor.data.dataset import ROWS as ROWS_FILE
 from sartor.data.findings import Findings
-from sartor.data.pipeline import MANIFEST
+from sartor.data.pipeline import MANIFEST, TASKS
 from sartor.data.reading import expand, read
-from sartor.data.rows import Example, Row, Text
+from sartor.data.rows import Example, Row, Tagged, Text
 from sartor.errors import DataError, Problem, raise_errors
 from sartor.evaluate import metrics as measures
 from sartor.evaluate.compare import SMALL, compare
@@ -182,7 +182,7 @@ def rows_of(data: str, root: Path) -> Iterator[Row]:
     strange: list[Problem] = []
     for path in expand(data, root):
         for row in read(path, findings=findings, label=data if path == root / data else str(path)):
-            if isinstance(row, Example | Text):
+            if isinstance(row, Example | Text | Tagged):
                 yield row
             elif not strange:
                 what = f"rows of kind {row.kind} have no single answer to compare with"
@@ -193,8 +193,8 @@ def rows_of(data: str, root: Path) -> Iterator[Row]:
 
 
 def _task(first: Row) -> str:
-    if isinstance(first, Text):
-        return "pretrain"
+    if first.kind in TASKS:
+        return TASKS[first.kind]
     return "classify" if isinstance(first, Example) and first.label is not None else "chat"
 
 
@@ -257,6 +257,10 @@ def _measure(
     from sartor.evaluate.predict import predict
 
     model = load(folder.path)
+    if model.policy.head is not None:
+        from sartor.evaluate.heads import predict_heads
+
+        return list(predict_heads(model.judge, dataset, indices, task=name, emit=emit))
     rows = [row for index in indices if isinstance(row := dataset[index], Example)] if shots else []
     kept = fit_shots(shots, rows, model.renderer, window=model.policy.window, room=max_new_tokens)
     if len(kept) < len(shots):

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from sartor import __version__
 from sartor.console import printable
-from sartor.data.questions import Question, questions
+from sartor.data.questions import Question, Words, questions, words
 from sartor.data.reading import expand
-from sartor.errors import DataError, Problem, RunError
+from sartor.errors import DataError, ModelError, Problem, RunError
 from sartor.events import Event, Progressed, Stage
-from sartor.flow.model import find, load
+from sartor.flow.model import find, load, shares
 from sartor.flow.prepare import renderer_for
+from sartor.models.heads import HeadSpec
 from sartor.store import atomic
 from sartor.store.fingerprint import of_file, weights
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sartor.evaluate.heads import Measures
     from sartor.models.catalog import ModelFolder
     from sartor.protocols import Outcome
 
@@ -34,6 +36,7 @@ BATCH = 32
 MAX_NEW_TOKENS = 256
 DECISIVE = ("weights", "rendering", "input_sha256", "max_new_tokens")
 """Fields of that file which decide the answers."""
+Asked = Question | Words
 SHOWN = 1000
 """Bad rows that are told; the rest would say the same."""
 
@@ -81,7 +84,7 @@ def predict(
     began = time.monotonic()
     (source,) = expand(str(input), Path.cwd())[:1]
     emit(Stage("data", str(input)))
-    total = _count(source, str(input))
+    total = _count(source, str(input), tagged=_tags(_head(model)))
     about = _about(find(model, Path.cwd()), model, source, max_new_tokens)
     _refuse_foreign(source, output, about)
     atomic.make_folder(output.absolute().parent)
@@ -111,35 +114,52 @@ def _answers(
     max_new_tokens: int,
     batch: int,
     emit: Callable[[Event], None],
-) -> Iterator[tuple[Sequence[Question], Sequence[Outcome]]]:
+) -> Iterator[tuple[Sequence[Asked], Sequence[Outcome]]]:
     """The rows after the first `already` ones, some at a time."""
     from sartor.evaluate.predict import BLOCK_BATCHES, Measurer
 
     opened = load(model)
-    want = frozenset({"prediction"})
-    measurer = Measurer(opened.policy, opened.renderer, (), (), max_new_tokens, batch, want)
-    waiting = islice(_good(source, label), already, None)
+    head = opened.policy.head
+    measurer: Measures
+    if head is not None:
+        measurer = opened.judge
+    else:
+        measurer = Measurer(opened.policy, opened.renderer, (), (), max_new_tokens, batch, frozenset({"prediction"}))
+    waiting = islice(_good(source, label, tagged=_tags(head)), already, None)
     while block := list(islice(waiting, BLOCK_BATCHES * batch)):
         yield block, measurer.block([question.row for question in block])
     for note in measurer.notes():
         emit(note)
 
 
-def _good(source: Path, label: str) -> Iterator[Question]:
+def _head(model: str) -> HeadSpec | None:
+    """The head of a model; None also where there is no such model, which is told once the rows were found good."""
+    try:
+        folder = find(model, Path.cwd())
+    except ModelError:
+        return None
+    return HeadSpec.of(folder.path, {} if folder.base else folder.config)
+
+
+def _tags(head: HeadSpec | None) -> bool:
+    return head is not None and head.kind == "tags"
+
+
+def _good(source: Path, label: str, *, tagged: bool) -> Iterator[Asked]:
     """The questions of a file that was found to have no bad rows."""
-    for item in questions(source, label=label):
-        if isinstance(item, Question):
+    for item in (words if tagged else questions)(source, label=label):
+        if not isinstance(item, Problem):
             yield item
         elif item.level == "error":
             raise DataError(item)
 
 
-def _count(source: Path, label: str) -> int:
+def _count(source: Path, label: str, *, tagged: bool) -> int:
     """How many rows the file has. Raises DataError with every bad one."""
     count = 0
     problems: list[Problem] = []
-    for item in questions(source, label=label):
-        if isinstance(item, Question):
+    for item in (words if tagged else questions)(source, label=label):
+        if not isinstance(item, Problem):
             count += 1
         elif item.level == "error" and len(problems) < SHOWN:
             problems.append(item)
@@ -148,9 +168,27 @@ def _count(source: Path, label: str) -> int:
     return count
 
 
-def _line(question: Question, outcome: Outcome) -> bytes:
-    body = {"id": question.row.id, **question.record, "prediction": outcome.prediction}
+def _line(question: Asked, outcome: Outcome) -> bytes:
+    told = _told(outcome)
+    record = {f"{name}_given" if name in told else name: value for name, value in question.record.items()}
+    body = {"id": question.row.id, **record, **told}
     return json.dumps(body, ensure_ascii=False, default=str).encode() + b"\n"
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    """The columns that a row gains."""
+    if outcome.prediction is not None:
+        return {"prediction": outcome.prediction}
+    if outcome.label is not None:
+        chances = shares(outcome)
+        sure = chances[outcome.label]
+        return {"prediction": outcome.label, "label": outcome.label, "score": sure, "probabilities": chances}
+    if outcome.labels is not None:
+        given = list(outcome.labels)
+        return {"prediction": ", ".join(given), "labels": given, "probabilities": shares(outcome)}
+    if outcome.tags is not None:
+        return {"prediction": list(outcome.tags)}
+    return {"prediction": outcome.value, "score": outcome.value}
 
 
 def _about(folder: ModelFolder, model: str, source: Path, max_new_tokens: int) -> dict[str, Any]:
