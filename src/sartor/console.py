@@ -112,6 +112,10 @@ def _rounded(value: float) -> float:
     return max(round(value / step) * step, 0.5)
 
 
+REWARD = "reward"
+"""What validation tells of a policy that writes its own data, beside its loss."""
+
+
 @dataclass(slots=True)
 class Progress:
     """What the events so far add up to."""
@@ -128,6 +132,13 @@ class Progress:
     lowest: float = float("inf")
     recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=32))
     memory: int = 0
+    rewarded: bool = False
+    """Whether `validation` holds rewards, which are to rise, in place of losses."""
+
+    @property
+    def measured(self) -> str:
+        """What validation tells, in words."""
+        return f"validation {REWARD}" if self.rewarded else "validation"
 
     def see(self, event: Event, now: float) -> None:
         """Take in one event that happened at `now` (seconds on any steady clock)."""
@@ -145,7 +156,8 @@ class Progress:
                 self.recent.append((event.tokens, event.seconds))
             case Validated():
                 loss = event.metrics.get("loss", float("nan"))
-                self.validation.append(loss)
+                self.validation.append(event.metrics.get(REWARD, loss))
+                self.rewarded = REWARD in event.metrics
                 if loss < self.lowest:
                     self.lowest, self.best = loss, event.step
             case Saved() if event.best:
@@ -176,7 +188,7 @@ class Progress:
         if self.train:
             parts.append(f"train {_smooth(self.train):.4g} {spark(self.train, width, blocks)}".rstrip())
         if self.validation:
-            parts.append(f"validation {self.validation[-1]:.4g} {spark(self.validation, width, blocks)}".rstrip())
+            parts.append(f"{self.measured} {self.validation[-1]:.4g} {spark(self.validation, width, blocks)}".rstrip())
         text = "    ".join(parts)
         return text if self.best is None else f"{text}   best at {self.best:,}"
 
@@ -236,7 +248,7 @@ class Lines:
                 self._print(f"{event.name}: {printable(event.detail)}" if event.detail else event.name, now)
             case Validated():
                 trained = f"train {event.train_loss:.4g}   " if event.step else ""
-                losses = f"{trained}validation {self.progress.validation[-1]:.4g}"
+                losses = f"{trained}{self.progress.measured} {self.progress.validation[-1]:.4g}"
                 best = "   best" if self.progress.best == event.step else ""
                 self._print(f"{self.progress.numbers(now)}   {losses}{best}", now)
             case Noted():

@@ -23,11 +23,19 @@ LOGARITHMIC_FROM = 30.0
 
 
 def curve(
-    train: Points, validation: Points, *, chosen: int | None, turned: int | None, width: int, height: int
+    train: Points,
+    validation: Points,
+    *,
+    chosen: int | None,
+    turned: int | None,
+    width: int,
+    height: int,
+    label: str = "loss",
 ) -> Markup:
     """Training and validation loss over steps, the step whose weights were kept, and where validation turned.
 
-    Points are (step, loss); those without a finite loss are left out. Empty where there is nothing to draw.
+    Points are (step, value); those without a finite value are left out. `label` is what the values are. Empty where there is
+    nothing to draw.
     """
     steady, checked = _thin(_finite(train)), _finite(validation)
     every = [*steady, *checked]
@@ -59,7 +67,7 @@ def curve(
         parts.append(_tag("text", f"{loss:g}", x=left - 8, y=y(loss) + 4, class_="tick end"))
     marks = [step for step in _ticks(*steps, 8 if width > 500 else 4) if steps[0] <= step <= steps[1]]
     parts += [_tag("text", f"{step:,g}", x=x(step), y=height - bottom + 18, class_="tick middle") for step in marks]
-    parts.append(_tag("text", "loss, logarithmic" if logarithmic else "loss", x=left, y=height - 2, class_="tick"))
+    parts.append(_tag("text", f"{label}, logarithmic" if logarithmic else label, x=left, y=height - 2, class_="tick"))
     parts.append(_tag("text", "step", x=width - right, y=height - 2, class_="tick end"))
     if len(steady) > 1:
         parts.append(_tag("polyline", points=_path((x(a), y(b)) for a, b in steady), class_="line train"))
@@ -71,7 +79,7 @@ def curve(
     if chosen is not None and steps[0] <= chosen <= steps[1]:
         parts.append(_tag("line", x1=x(chosen), x2=x(chosen), y1=top, y2=height - bottom, class_="kept"))
         parts.append(_flag(x(chosen), left, width - right, top - 9, f"kept: step {chosen:,}"))
-    return _svg(width, height, parts, "Training and validation loss over optimiser steps")
+    return _svg(width, height, parts, f"{label} in training and validation over optimiser steps")
 
 
 def front(
