@@ -78,15 +78,18 @@ def default_gates(metrics: Sequence[str], against: Sequence[str] = ("base",)) ->
     return (Gate(metric=metrics[0], better_than="base"),) if metrics and "base" in against else ()
 
 
-def judge(gates: Sequence[Gate], comparison: Comparison) -> Verdict:
-    """Decide every gate. Without gates, the one of `default_gates`. A gate on what was not measured fails."""
+def judge(gates: Sequence[Gate], comparison: Comparison, *, base: str = "its base") -> Verdict:
+    """Decide every gate. Without gates, the one of `default_gates`. A gate on what was not measured fails.
+
+    `base` is what the base is called for people, where something stands for it.
+    """
     chosen = tuple(gates) or default_gates(comparison.metrics, comparison.models[:-1])
     decided = tuple(_decide(gate, comparison) for gate in chosen)
     scores: dict[str, dict[str, float]] = {}
     for model in comparison.models:
         found = {metric: comparison.score(metric, model) for metric in comparison.metrics}
         scores[model] = {metric: score.value for metric, score in found.items() if score is not None}
-    return Verdict(decided, scores, _sentence(decided, comparison))
+    return Verdict(decided, scores, _sentence(decided, comparison, base))
 
 
 def check(
@@ -210,7 +213,7 @@ def _missing(gate: Gate, why: str) -> Decided:
     return Decided(gate.metric, _rule(gate), None, None, None, False, why)
 
 
-def _sentence(gates: Sequence[Decided], comparison: Comparison) -> str:
+def _sentence(gates: Sequence[Decided], comparison: Comparison, base: str) -> str:
     subject = comparison.subject
     name = "The tuned model" if subject == "tuned" else subject
     rows = f"{comparison.rows:,} test row{'s' if comparison.rows != 1 else ''}"
@@ -227,7 +230,7 @@ def _sentence(gates: Sequence[Decided], comparison: Comparison) -> str:
         word = {"better": "better than", "worse": "worse than"}.get(difference.word, "not seen to differ from")
         figures = f"{main} {score_text(before.value, share)} → {score_text(score.value, share)}"
         seen = " it never saw" if subject == "tuned" else ""
-        told = f"{name} is {word} {'its base' if other == 'base' else other} on {rows}{seen}: {figures}. "
+        told = f"{name} is {word} {base if other == 'base' else other} on {rows}{seen}: {figures}. "
     gate_word = "gate" if len(gates) == 1 else "gates"
     if passed == len(gates):
         return f"{told}Passed {'the' if passed == 1 else f'all {passed}'} {gate_word}."

@@ -74,6 +74,11 @@ def by_features(prepared: Material) -> bool:
     )
 
 
+def base_called(prepared: Material) -> str:
+    """What the base that was measured is called for people."""
+    return "a linear head on its base's frozen features" if by_features(prepared) else "its base"
+
+
 def _by_head(
     prepared: Material, policy: ModelPolicy, indices: Sequence[int], name: str, emit: Emit
 ) -> Iterator[Outcome]:

@@ -462,6 +462,7 @@ class _Session:
         from sartor.evaluate.report import report
         from sartor.evaluate.verdict import judge
         from sartor.export.card import model_card
+        from sartor.flow.answers import base_called
         from sartor.flow.facts import report_facts, stage_curves
         from sartor.flow.forecast import forecast, learn
 
@@ -480,7 +481,7 @@ class _Session:
             "tokens_per_second": round(finished.tokens / finished.seconds, 1) if finished.seconds else None,
             "peak_memory_bytes": finished.peak_memory_bytes,
         }
-        verdict = judge(self.loaded.recipe.goal.success, comparison)
+        verdict = judge(self.loaded.recipe.goal.success, comparison, base=base_called(prepared))
         body = verdict.json(train=train, model=str((self.run.folder / "model").resolve()))
         foreseen = forecast(prepared, tools)
         curves = stage_curves(self.run, ready.stages, each)
