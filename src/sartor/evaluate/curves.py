@@ -239,4 +239,4 @@ def _tag(name: str, text: str = "", **attributes: float | str) -> Markup:
         Markup('{}="{}"').format(key.rstrip("_"), f"{value:.1f}" if isinstance(value, float) else value)
         for key, value in attributes.items()
     )
-    return Markup("<{name} {given}>{text}</{name}>").format(name=name, given=given, text=escape(text))
+    return Markup("<{name} {given}>{text}</{name}>").format(name=name, given=given, text=escape(printable(text)))
