@@ -255,6 +255,27 @@ class Metric(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Where the value of a metric comes from, as a report can show it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | int | float | None, ...], ...]
+    """A cell for each column: a text, a count, a number, or None where there is none."""
+    note: str = ""
+    """What the table leaves out."""
+
+
+@runtime_checkable
+class Detailed(Protocol):
+    """A metric that can also say where its value comes from."""
+
+    def details(self, outcomes: Sequence[Outcome], confidence: float) -> tuple[Table, ...]:
+        """Tables for a report; rates in them come with an interval at this level. Equal titles mean equal tables."""
+        ...
+
+
 class TextGenerator(Protocol):
     """Asks some model, local or remote, for text."""
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from sartor.evaluate import intervals
 from sartor.evaluate.flips import Flips, find_flips
-from sartor.protocols import Metric, Outcome
+from sartor.protocols import Detailed, Metric, Outcome
 
 SMALL = 10
 """With fewer rows no interval deserves trust; the comparison says so."""
@@ -94,6 +94,7 @@ class Comparison:
         resamples: int,
         seed: int,
         flips: Flips | None,
+        details: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self._measured = measured
         self._metrics = {metric.name: metric for metric in metrics}
@@ -104,6 +105,8 @@ class Comparison:
         self.seed = seed
         self.flips = flips
         """Rows that changed sides; None where there is nothing to compare with."""
+        self.details = tuple(details)
+        """Tables of metrics that say where their values come from: metric, title, columns, and for each model rows and note."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -171,6 +174,7 @@ class Comparison:
             "subject": self.subject,
             "metrics": [self._metric_json(name) for name in self.metrics],
             "flips": None if self.flips is None else self.flips.json(),
+            "details": [dict(table) for table in self.details],
         }
 
     def _metric_json(self, name: str) -> dict[str, Any]:
@@ -245,7 +249,30 @@ def compare(
         resamples=resamples,
         seed=seed,
         flips=_flips(aligned, metrics, measured),
+        details=_details(aligned, metrics, measured, confidence),
     )
+
+
+def _details(
+    outcomes: Mapping[str, Sequence[Outcome]],
+    metrics: Sequence[Metric],
+    measured: Mapping[str, Mapping[str, _Measured]],
+    confidence: float,
+) -> list[dict[str, Any]]:
+    """The tables of every metric that has some, each title once."""
+    found: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        if not isinstance(metric, Detailed):
+            continue
+        shown = set(found)
+        for model in measured[metric.name]:
+            for table in metric.details(outcomes[model], confidence):
+                if table.title in shown:
+                    continue
+                head = {"metric": metric.name, "title": table.title, "columns": list(table.columns), "models": {}}
+                entry = found.setdefault(table.title, head)
+                entry["models"][model] = {"rows": [list(row) for row in table.rows], "note": table.note}
+    return list(found.values())
 
 
 def detectable(outcomes: Sequence[Outcome], metrics: Sequence[Metric], *, confidence: float = 0.95) -> dict[str, float]:

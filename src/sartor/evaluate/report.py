@@ -23,12 +23,19 @@ LONGEST_SAMPLE = 4000
 
 METRICS: Mapping[str, str] = {
     "accuracy": "share of rows with the right label",
+    "byte_perplexity": "surprise per byte of the reference; 1 is certainty",
     "bits_per_byte": "surprise per byte of the reference, in bits",
     "bleu": "n-grams shared with the reference, 0 to 100",
+    "chatty_prefix": "share of answers that begin with filler",
     "chrf": "character n-grams shared with the reference, 0 to 100",
+    "code_runs": "share of answers that are Python which runs, or passes the row's tests",
+    "diversity": "different runs of words among those of all answers",
+    "edit_distance": "edits that make the answers the references, per character or word",
     "exact_match": "share of answers equal to the reference",
     "field_f1": "F1 over the fields of the JSON answer",
+    "groundedness": "share of sentences that the context supports",
     "json_exact": "share of answers equal to the reference as JSON",
+    "json_schema": "share of answers that are JSON and valid by the schema",
     "json_valid": "share of answers that are JSON and nothing else",
     "length": "characters too many or too few, relative",
     "macro_f1": "F1 of each label, averaged",
@@ -37,10 +44,14 @@ METRICS: Mapping[str, str] = {
     "perplexity": "surprise per token of the reference; 1 is certainty",
     "precision": "right among those given a label, averaged",
     "recall": "found among those with a label, averaged",
+    "refusal": "share of answers that refuse",
+    "regex": "share of answers with (or without) the pattern",
+    "repetition": "runs of words that the answer has said before",
     "rouge1": "words shared with the reference",
     "rouge2": "word pairs shared with the reference",
     "rougeL": "longest common run of words",
     "stop_rate": "share of answers that ended by themselves",
+    "ter": "edits per word of the reference, times 100",
     "token_f1": "F1 of the words of the answer",
 }
 
@@ -51,6 +62,7 @@ def report(facts: ReportFacts) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
+        "cell": cell_text,
         "score": score_text,
         "difference": difference_text,
         "range": range_text,
@@ -74,6 +86,13 @@ def report(facts: ReportFacts) -> str:
         curve=curves.curve,
         shares=curves.shares,
     )
+
+
+def cell_text(value: str | int | float | None) -> str:
+    """A cell of a table of details: counts with thousands, other numbers with three digits that matter."""
+    if isinstance(value, str):
+        return short(value)
+    return f"{value:,}" if isinstance(value, int) else score_text(value, share=False)
 
 
 def short(text: str, longest: int = LONGEST) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sartor.errors import InputError, Problem
 from sartor.protocols import Outcome
 
 
@@ -40,3 +41,13 @@ def choices(outcome: Outcome) -> list[str]:
 def rights(outcome: Outcome) -> list[str]:
     """Every label that is right."""
     return [right(outcome)] if outcome.right_labels is None else list(outcome.right_labels)
+
+
+def column(outcome: Outcome, name: str) -> str:
+    """The text of a row in another column. Raises InputError E110 where there is none."""
+    content = outcome.columns.get(name)
+    if not isinstance(content, str):
+        what = f"row {outcome.id} has no text in the column {name}"
+        fix = f"its columns are {', '.join(sorted(outcome.columns)) or 'none'}"
+        raise InputError(Problem("E110", what, fix=fix))
+    return content

@@ -12,8 +12,9 @@ import numpy as np
 
 from sartor.errors import InputError, Problem
 from sartor.metrics._answers import choices, rights
+from sartor.metrics._confusion import confusion, per_class
 from sartor.metrics._mean import ratio
-from sartor.protocols import Outcome
+from sartor.protocols import Outcome, Table
 
 MOST = 1000
 """Different reference answers up to which they are taken for classes."""
@@ -49,6 +50,14 @@ class ByClass:
         """[..., 3 C] -> [...]"""
         counts = sums.reshape(*sums.shape[:-1], -1, 3)
         return self.score(counts[..., 0], counts[..., 1], counts[..., 2])
+
+    def details(self, outcomes: Sequence[Outcome], confidence: float) -> tuple[Table, ...]:
+        """Precision, recall and F1 of each class, and which class was taken for which."""
+        classes = known(self.name, outcomes)
+        counts = self.stats(outcomes).sum(axis=0).reshape(-1, 3).astype(int).tolist()
+        each = per_class(dict(zip(classes, counts, strict=True)), confidence)
+        several = any(outcome.right_labels is not None for outcome in outcomes)
+        return (each,) if several else (each, confusion(outcomes, classes))
 
 
 def known(name: str, outcomes: Sequence[Outcome]) -> list[str]:

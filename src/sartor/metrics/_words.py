@@ -32,3 +32,9 @@ def normalised(text: str) -> str:
     """
     kept = "".join(c for c in text.lower() if c not in string.punctuation and unicodedata.category(c)[0] != "P")
     return " ".join(_ARTICLES.sub(" ", kept).split()) or text.strip().lower()
+
+
+def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
+    """Every run of n words, in order."""
+    found = words(text)
+    return [tuple(found[start : start + n]) for start in range(len(found) - n + 1)]
