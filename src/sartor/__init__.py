@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sartor.flow.model import Model as Model
     from sartor.flow.model import load as load
     from sartor.flow.recipe import Recipe as Recipe
+    from sartor.metrics._own import metric as metric
     from sartor.tokens.batch import Batch as Batch
     from sartor.tokens.batch import Rendered as Rendered
     from sartor.tokens.batch import collate as collate
@@ -55,6 +56,7 @@ _HOMES = {
     "fit": "sartor.engine.loop",
     "judge": "sartor.evaluate.verdict",
     "load": "sartor.flow.model",
+    "metric": "sartor.metrics._own",
     "pack": "sartor.tokens.pack",
     "read": "sartor.data.reading",
     "recognise": "sartor.data.reading",

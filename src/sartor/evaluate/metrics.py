@@ -19,8 +19,10 @@ import numpy as np
 
 from sartor import registry
 from sartor.errors import InputError, Problem, RecipeError
+from sartor.metrics._answers import choice
 from sartor.metrics._json import parse
 from sartor.metrics._mean import ratio
+from sartor.metrics._own import judged
 from sartor.options import Options
 from sartor.protocols import Metric, Outcome
 from sartor.recipe.schema import Component
@@ -153,7 +155,7 @@ class _Custom:
     columns: bool
     """Whether the function takes the row's other columns as a third argument."""
     higher_is_better: bool
-    needs: str = "prediction"
+    needs: str
 
     def stats(self, outcomes: Sequence[Outcome]) -> np.ndarray:
         """[n, 2]. Raises InputError E101 where the function raises, E102 where it returns no finite number."""
@@ -164,7 +166,8 @@ class _Custom:
         return ratio(sums[..., 0], sums[..., 1])
 
     def _score(self, outcome: Outcome) -> float:
-        arguments: list[Any] = [outcome.prediction or "", outcome.reference]
+        answer = choice(outcome) if self.needs == "label" else outcome.prediction or ""
+        arguments: list[Any] = [answer, outcome.reference]
         if self.columns:
             arguments.append(dict(outcome.columns))
         with _UsersCode(self.file, InputError, "E101", f"{self.name} failed on row {outcome.id}"):
@@ -233,7 +236,12 @@ def _number(result: object) -> float | None:
 def _custom(name: str, root: Path) -> Metric:
     file, function = _function(name, root)
     return _Custom(
-        name, file, function, _takes_columns(function, file), bool(getattr(function, "higher_is_better", True))
+        name,
+        file,
+        function,
+        _takes_columns(function, file),
+        higher_is_better=bool(getattr(function, "higher_is_better", True)),
+        needs=judged(function),
     )
 
 
