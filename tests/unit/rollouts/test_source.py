@@ -262,7 +262,7 @@ def test_answers_of_every_round_are_kept(tmp_path: Path) -> None:
 def test_rows_of_the_data_count_as_one_mean_beside_the_answers() -> None:
     """InstructGPT, equation 2: the gradient with ptx is that without plus ptx times that of the mean over the data's answers."""
     ppo = registry.component("objective", "ppo")
-    mix = [Rendered(np.array([3, 4, 5, 6], np.int32), np.array([0, 0, 1, 1], np.float32), 7)]
+    mix = [Rendered(np.array([3, 4, 5, 6, 7], np.int32), np.array([0, 0, 1, 1, 1], np.float32), 7)]
 
     def gradient(rows: Any, ptx: float, micro_tokens: int) -> Any:
         source, options = made(ppo, mix=rows, examples=6, micro_tokens=micro_tokens, options={"ptx": ptx})
@@ -270,7 +270,7 @@ def test_rows_of_the_data_count_as_one_mean_beside_the_answers() -> None:
         for batch in source.take().batches:
             loss = ppo.loss(source.policy, batch, options)
             loss.total.backward()
-            weight, told = weight + float(loss.weight), told + float(loss.metrics["ptx_loss"])
+            weight, told = weight + float(loss.weight), told + float(loss.metrics["ptx_loss"].detach())
             total += float(loss.total.detach())
         parameters = source.policy.model.named_parameters()
         return {key: p.grad / weight for key, p in parameters}, told / weight
@@ -278,7 +278,7 @@ def test_rows_of_the_data_count_as_one_mean_beside_the_answers() -> None:
     plain, nothing = gradient((), 0.0, 1000)
     assert nothing == 0
     policy = rounds.moving()
-    nll = policy.nll(collate(mix)) / 2
+    nll = policy.nll(collate(mix)) / 3
     nll.backward()
     for micro_tokens in (1000, 12):
         mixed, told = gradient(mix, 0.5, micro_tokens)
