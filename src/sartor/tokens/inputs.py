@@ -72,7 +72,7 @@ class Inputs:
 
         Raises:
             TokenError: T223, T224 a text that cannot be told from control tokens.
-            Fault: T202, T232 a text or a word of which no token is left.
+            Fault: T232, T233 a text or a word of which no token is left.
         """
         if isinstance(row, Tagged):
             return self._words(row, most)
@@ -80,7 +80,7 @@ class Inputs:
         if len(parts) == 2 and self.frame.pair is None:
             parts = [[*parts[0], *self.vocabulary.encode(_APART, special=True), *parts[1]]]
         if not all(parts):
-            raise Fault("T202", "no token is left of a text of this row", fix="leave the row out")
+            raise Fault("T233", "no token is left of a text of this row", fix="leave the row out")
         around = self._around(len(parts))
         cut = False
         if most is not None:
@@ -112,7 +112,7 @@ class Inputs:
         inner, offsets = self.vocabulary.placed(" ".join(row.tokens))
         ids = [*before, *inner, *after]
         if most is not None and len(ids) > most:
-            raise Fault("T202", f"the words have {len(ids):,} tokens, at most {most:,} fit")
+            raise Fault("T233", f"the words have {len(ids):,} tokens, at most {most:,} fit")
         firsts, place, start = [], 0, 0
         for word in row.tokens:
             while place < len(offsets) and offsets[place][1] <= start:
