@@ -38,7 +38,7 @@ from sartor.tokens.course import Course
 from sartor.tokens.inputs import Inputs, supervise_inputs
 from sartor.tokens.render import Renderer, has_reasoning
 from sartor.tokens.store import TokenSet
-from sartor.tokens.template import PLAIN, ChatTemplate
+from sartor.tokens.template import PAIRED, PLAIN, ChatTemplate
 from sartor.tokens.units import Units
 from sartor.tokens.vocabulary import Vocabulary, check_size
 
@@ -101,7 +101,7 @@ def renderer_for(
     elif vocabulary.template is not None:
         source, label = vocabulary.template, str(home / "chat_template.jinja")
     else:
-        source, label = PLAIN, "the plain template"
+        source, label = PAIRED if kind_of(folder) == "encoder_decoder" else PLAIN, "the plain template"
     return Renderer(
         vocabulary, ChatTemplate(source, vocabulary.named, label=label, now=now), **(_trained_with(folder) | options)
     )

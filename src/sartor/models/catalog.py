@@ -21,6 +21,8 @@ OWN_ADAPTER = "sartor_adapter.json"
 ADAPTER_SETTINGS = ("adapter_config.json", OWN_ADAPTER)
 CODE_KEYS = ("auto_map", "custom_pipelines", "trust" + "_remote_code")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+ROUND = 64
+"""What windows are multiples of."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "LICENSE*", "README.md"]
 
@@ -51,10 +53,15 @@ class ModelFolder:
 
     @property
     def window(self) -> int | None:
-        """Longest sequence the model was made for, in tokens."""
+        """Longest sequence the model was made for, in tokens.
+
+        Some count places from behind the padding token's number, as RoBERTa does, and so name a few more than there are.
+        """
         for key in ("max_position_embeddings", "n_positions", "max_sequence_length"):
-            if isinstance(self.config.get(key), int):
-                return int(self.config[key])
+            size = self.config.get(key)
+            if isinstance(size, int):
+                unused = int(self.config.get("pad_token_id") or 0) + 1
+                return size - unused if size % ROUND and not (size - unused) % ROUND else size
         return None
 
     @property

@@ -82,7 +82,8 @@ class Features:
         batch = collate(rows).to(policy.device)
         policy.eval()
         live = policy.score(batch)
-        for reads in get_args(Reads):
+        choices: tuple[Reads, ...] = get_args(Reads)
+        for reads in choices:
             self.reads = reads
             try:
                 ours = self.score(batch)
@@ -109,7 +110,7 @@ class Features:
             ids = batch.ids[0][place][:, None]
             return self._ask(states[:, None], ids, torch.ones_like(ids)).float()
         padded = Padded(batch.ids[0], batch.lengths, self._policy.pad)
-        by_row = states.split(batch.lengths)
+        by_row = torch.split(states, list(batch.lengths))
 
         def run(side: Side) -> torch.Tensor:
             own = torch.cat([by_row[row] for row in side.rows])
@@ -182,7 +183,9 @@ class Features:
 
         order = [chosen[index] for index in _by_length(rows, chosen)]
         lengths = [int(rows.lengths[index]) for index in order]
-        keys, parts, ends = [], [], []
+        keys: list[bytes] = []
+        parts: list[torch.Tensor] = []
+        ends: list[int] = []
         for members in pack(lengths, TOKENS) if self._policy.exact.packs else [[n] for n in range(len(order))]:
             batch = collate([rows[order[member]] for member in members]).to(self._policy.device)
             keys += _keys(batch)
@@ -201,7 +204,7 @@ class Features:
 
         self._kept = {}
         for path in sorted(folder.glob("part-*.safetensors")):
-            file = safe_open(path, framework="pt")
+            file: Any = safe_open(path, framework="pt")
             keys, ends = file.get_tensor("keys").numpy(), file.get_tensor("ends").tolist()
             for key, (begin, end) in zip(keys, pairwise([0, *ends]), strict=True):
                 self._kept[key.tobytes()] = (file, begin, end)

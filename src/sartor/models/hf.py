@@ -226,6 +226,14 @@ def skeleton(folder: Path, head: HeadSpec | None = None) -> PreTrainedModel:
     return model
 
 
+def head_parts(folder: Path, head: HeadSpec) -> list[str]:
+    """Names of the modules that a head of a folder's model consists of: those beside the trunk, and what words do without."""
+    model = skeleton(folder, head)
+    own = _drawn(set(model.state_dict()), model, skeleton(folder))
+    inside = f"{model.base_model_prefix}."
+    return sorted({".".join(name.split(".")[: 2 if name.startswith(inside) else 1]) for name in own})
+
+
 def load_rewriter(folder: Path, device: str) -> tuple[Any, Any]:
     """(model, tokenizer) of an encoder-decoder that turns one text into another; ready to be asked."""
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)

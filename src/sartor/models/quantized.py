@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sartor.errors import ModelError, Problem
-from sartor.models.hf import load_model
+from sartor.models.hf import head_parts, load_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +77,7 @@ def load_quantized(
         "bnb_4bit_quant_type": quantization.kind,
         "bnb_4bit_use_double_quant": quantization.double,
         "bnb_4bit_compute_dtype": quantization.dtype,
+        **({"llm_int8_skip_modules": head_parts(folder, more["head"])} if more.get("head") else {}),
     }
     dtype: torch.dtype = getattr(torch, quantization.dtype)
     model, wrong, drawn = load_model(folder, config, dtype=dtype, quantization=settings, device=device, **more)

@@ -23,7 +23,7 @@ from sartor.tokens.batch import Rendered
 from sartor.tokens.candidates import Candidate, apart, candidates, compared
 from sartor.tokens.controls import MARKS, Controls, any_of
 from sartor.tokens.layout import PARTS, Answer, Fault, Fit, Layout, Plan, Turns, alike, plan, prompt, shape
-from sartor.tokens.template import PLAIN, ChatTemplate, Refused
+from sartor.tokens.template import PAIRED, PLAIN, ChatTemplate, Refused
 from sartor.tokens.vocabulary import Vocabulary
 from sartor.tokens.weigh import Draft, Ids, Notes, Span, Weigher
 
@@ -56,7 +56,7 @@ class Renderer:
 
     Args:
         vocabulary: the model's vocabulary.
-        template: its chat template; `template.PLAIN` for a model without one.
+        template: its chat template; `template.PLAIN` for a model without one, `PAIRED` for an encoder-decoder.
         loss_on: which turns are learnt.
         reasoning: which assistant turns keep their reasoning.
         thinks: whether the model is to decide by itself how it begins an answer, as it must where rows hold reasoning:
@@ -78,7 +78,7 @@ class Renderer:
     ) -> None:
         self.vocabulary, self.template = vocabulary, template
         self.loss_on, self.reasoning, self.thinks = loss_on, reasoning, thinks
-        if template.source == PLAIN and "eos_token" not in vocabulary.named:
+        if template.source in (PLAIN, PAIRED) and "eos_token" not in vocabulary.named:
             raise TokenError(
                 Problem(
                     "T210",

@@ -48,6 +48,26 @@ It begins with the beginning-of-text token where the tokenizer has one, and need
 starts on its own line, so that no token can straddle the prompt and the answer in the usual vocabularies.
 """
 
+PAIRED = (
+    "{{- bos_token | default('') -}}\n"
+    "{%- for message in messages -%}\n"
+    "{%- if message.role == 'assistant' -%}\n"
+    "{{- eos_token + message.content + eos_token -}}\n"
+    "{%- elif loop.first or messages[loop.index0 - 1].role == 'assistant' -%}\n"
+    "{{- message.content -}}\n"
+    "{%- else -%}\n"
+    "{{- '\\n' + message.content -}}\n"
+    "{%- endif -%}\n"
+    "{%- endfor -%}\n"
+    "{%- if add_generation_prompt -%}\n"
+    "{{- eos_token -}}\n"
+    "{%- endif -%}\n"
+)
+"""For encoder-decoders without a template: what was said, as it is, the end-of-text token, the answer, the end-of-text token.
+
+The encoder reads all before the answer and ends, as in its own training, with end-of-text; no token can straddle it.
+"""
+
 
 class Refused(Exception):
     """The template stopped: it does not accept these messages, or it broke, or it exceeded its budget."""

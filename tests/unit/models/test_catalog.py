@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import tiny
@@ -133,3 +134,8 @@ def test_a_run_without_a_model_yet(tmp_path):
     for name in ("recipe.yaml", "resolved.yaml"):
         (tmp_path / name).write_text("version: 1\n")
     refused("M101", tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "window"), [("roberta", 256), ("bert", 256), ("distilbert", 256), ("t5", 256)])
+def test_the_window_counts_the_places_there_are(tmp_path: Path, name: str, window: int) -> None:
+    assert resolve(str(tiny.save_folder(tmp_path, name)), tmp_path).window == window

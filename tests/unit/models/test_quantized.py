@@ -19,9 +19,11 @@ from sartor.flow import prepare as preparing
 from sartor.flow.check import check
 from sartor.methods import lora, qlora
 from sartor.models.catalog import resolve
+from sartor.models.heads import HeadSpec
 from sartor.models.load import load
 from sartor.models.policy import CausalPolicy
 from sartor.models.quantization import Quantization
+from sartor.models.save import save_model
 from sartor.tokens.batch import collate
 
 ROWS = tiny.rows(6, seed=4)
@@ -139,7 +141,7 @@ def test_options_of_the_quantisation_act_and_it_takes_the_memory_it_says(tmp_pat
 
     wide = {"hidden_size": 128, "intermediate_size": 512}
     folder = tmp_path / "wide"
-    tiny.random_causal({**tiny.CONFIGS["llama"], **wide}, seed=0).save_pretrained(folder)
+    tiny.random_model({**tiny.CONFIGS["llama"], **wide}, seed=0).save_pretrained(folder)
     made = [opened(folder), opened(folder, quant_type="fp4"), opened(folder, double_quant=False)]
     with torch.no_grad():
         answers = [policy.logp(collate(ROWS)) for policy in made]
@@ -213,3 +215,26 @@ def test_no_code_is_fetched_by_the_import(tmp_path: Path) -> None:
     assert done.stdout.split() == ["peft", "True"], done.stderr
     assert "kernels" not in done.stderr
     assert logging.getLogger("bitsandbytes.backends.cpu.ops").level == logging.NOTSET
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gpt2", "bert"])
+def test_a_head_is_not_quantised_and_learns_beside_the_updates(bitsandbytes: None, name: str, tmp_path: Path) -> None:
+    head = HeadSpec("classes", ("a", "b", "c"))
+    base = resolve(str(tiny.save_folder(tmp_path / "base", name)), tmp_path)
+    held = qlora.quantization(qlora.Options(), "float32")
+    policy = load(base, quantization=held, head=head, seed=1)
+    assert all(policy.model.get_submodule(part).weight.is_floating_point() for part in ("score", "classifier")
+               if hasattr(policy.model, part))  # fmt: skip
+    qlora.attach(policy, qlora.Options(), seed=3)
+    start = policy.score(collate(ROWS)).detach()
+    loss = torch.nn.functional.cross_entropy(policy.score(collate(ROWS)), torch.arange(6) % 3)
+    loss.backward()
+    with torch.no_grad():
+        for parameter in policy.trainable().values():
+            parameter.sub_(parameter.grad, alpha=0.5)
+    tuned = policy.score(collate(ROWS)).detach()
+    assert not torch.allclose(tuned, start, atol=1e-3)
+    facts = {"base": str(base.path), "quantization": held.json()}
+    save_model(policy, tmp_path / "out", base=base.path, files=[], template="x", facts=facts)
+    again = load(resolve(str(tmp_path / "out"), tmp_path))
+    assert torch.equal(again.score(collate(ROWS)), tuned)
