@@ -19,9 +19,12 @@ from contract.test_knobs import Workbench
 
 from sartor import registry
 from sartor.data.rows import Message
+from sartor.errors import RecipeError
 from sartor.flow.rollouts import reward_of
+from sartor.flow.stages import with_judges
 from sartor.models.heads import HeadSpec
 from sartor.models.save import save_model
+from sartor.recipe.load import load
 from sartor.recipe.shape import knobs
 from sartor.rollouts.prompts import Answer, Asked
 
@@ -65,7 +68,8 @@ CHANGED: dict[str, Any] = {
 }
 """Another value of each; None: the opposite of the default."""
 JUDGE = {"endpoint": "", "model": "a"}
-REWARDS = ("metric", "function", "model", "weight", *(f"judge.{name}" for name in ("endpoint", "model", "key", "instruction", "scale")))  # fmt: skip
+OF_JUDGES = ("endpoint", "model", "key", "instruction", "scale")
+REWARDS = ("metric", "function", "model", "stage", "weight", *(f"judge.{name}" for name in OF_JUDGES))
 
 
 def keys() -> list[str]:
@@ -191,6 +195,18 @@ def test_rewards_act(name: str, at: Workbench, judge: Any) -> None:
     assert at.root / "rm" != reward_model(at)
     by_model = scores(at, name, {"model": str(at.root / "rewarding")})
     assert len(set(by_model)) == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stage_before_judges(name: str, at: Workbench) -> None:
+    usual(at, name, rewards=[{"stage": "reward"}])
+    with pytest.raises(RecipeError, match=r"no stage reward before this one"):
+        with_judges(load(at.path))
+    body = yaml.safe_load(at.path.read_text())
+    body["train"] = [{"objective": "reward", "data": "pairs.jsonl"}, body["train"]]
+    at.path.write_text(yaml.safe_dump(body, sort_keys=False))
+    objective = with_judges(load(at.path)).stages[1].recipe.train.objective
+    assert [each.stage for each in objective.options.rewards] == ["reward"]  # type: ignore[union-attr, attr-defined]
 
 
 def reward_model(at: Workbench) -> Path:
