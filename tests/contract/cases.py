@@ -26,6 +26,8 @@ POLICIES = {
     "encoder_decoder": ("t5", "bart"),
 }
 NAMES = ("a", "b", "c")
+END = 1
+"""End of text, where encoder-decoders read whole rows."""
 HEADS = {
     "classes": HeadSpec("classes", NAMES),
     "labels": HeadSpec("labels", NAMES),
@@ -51,7 +53,8 @@ def inputs(count: int, labels: Callable[[np.random.Generator, int], Sequence[flo
     for row in tiny.rows(count):
         weight = np.zeros(len(row), np.float32)
         weight[-1] = 0.5 if row.row % 4 == 1 else 1.0
-        units.append([replace(row, weight=weight, labels=np.array(labels(draw, len(row)), np.float32))])
+        ids = np.append(row.ids[:-1], END).astype(np.int32)
+        units.append([replace(row, ids=ids, weight=weight, labels=np.array(labels(draw, len(row)), np.float32))])
     return units
 
 
