@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ from contract.cases import Case
 
 from sartor import registry
 from sartor.advise.parallel import ONE, Processes
-from sartor.errors import InputError, SartorError
+from sartor.errors import InputError, RecipeError, SartorError
+from sartor.evaluate.metrics import load as load_metrics
 from sartor.flow import train as training
 from sartor.flow.check import check
 from sartor.flow.measure import bench
 from sartor.flow.prepare import Prepared, prepare
 from sartor.flow.run import Ran, run
 from sartor.models.policy import CausalPolicy
+from sartor.protocols import Outcome
 from sartor.recipe.load import load
 from sartor.recipe.shape import knobs
 from sartor.store import environment
@@ -602,6 +604,9 @@ def the_metric_that_steers_is_the_one_asked_for(at: Workbench) -> None:
     best = [at.trained(*EASY, "train.stop.min_delta=50", f"train.stop.on={name}").of("finished")[0].best_step
             for name in ("loss", "perplexity")]  # fmt: skip
     assert best[0] == 0 < best[1]
+    least = "train.stop.on={edit_distance: {unit: word}}"
+    told = at.trained(*EASY, least, "evaluate.max_new_tokens=4").of("validation")
+    assert all(event.metrics["edit_distance"] >= 0 for event in told)
     told = at.trained(*EASY, "train.stop.on=stop_rate", "evaluate.max_new_tokens=4").of("validation")
     assert all(0 <= event.metrics["stop_rate"] <= 1 for event in told)
     assert "loss" in told[0].metrics
@@ -803,6 +808,52 @@ COMPARED: dict[str, dict[str, Any]] = {
 """A value of each option of objectives on compared answers that is not its default."""
 
 
+RUN = {"allow_execution": True}
+BUSY = "x = [0] * 8_000_000"
+SAID = "to be to be, I said I can't help with that. In 1889 it was built in Paris."
+METRICS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "code_runs.allow_execution": ({}, RUN, "x = 1"),
+    "code_runs.tests": (RUN, {"tests": "check"}, "x = 1"),
+    "code_runs.seconds": (RUN | {"seconds": 1}, {"seconds": 30}, "sum(range(10**8))"),
+    "code_runs.memory_mb": (RUN | {"memory_mb": 64}, {"memory_mb": 1024}, BUSY),
+    "diversity.n": ({}, {"n": 1}, SAID),
+    "edit_distance.unit": ({}, {"unit": "word"}, SAID),
+    "groundedness.column": ({}, {"column": "other"}, SAID),
+    "groundedness.share": ({}, {"share": 0.1}, "It was built by sailors in a week."),
+    "json_schema.file": ({"inline": {"type": "integer"}}, {"file": "schema.json", "inline": None}, "1"),
+    "json_schema.inline": ({"inline": {"type": "integer"}}, {"inline": {"type": "string"}}, "1"),
+    "refusal.wanted": ({}, {"wanted": True}, SAID),
+    "regex.pattern": ({"pattern": "be"}, {"pattern": "z"}, SAID),
+    "regex.wanted": ({"pattern": "be"}, {"wanted": False}, SAID),
+    "regex.ignore_case": ({"pattern": "BE"}, {"ignore_case": True}, SAID),
+    "repetition.n": ({}, {"n": 2}, SAID),
+}
+"""Options of metrics, each: options before, what changes, and an answer that is then judged otherwise."""
+ROW = Outcome("1", "?", "to be", columns={"check": "assert x == 2", "context": "It was built.", "other": SAID})
+
+
+def judges(section: str, key: str) -> Probe:
+    """An option of a metric, written below this section, changes what the metric says of an answer."""
+    name = key.partition(".")[0]
+    before, change, answer = METRICS[key]
+
+    def probe(at: Workbench) -> None:
+        (at.root / "schema.json").write_text('{"type": "string"}')
+        assert told(at, before) != told(at, before | change)
+
+    def told(at: Workbench, options: dict[str, Any]) -> Any:
+        written = json.dumps({name: {key: value for key, value in options.items() if value is not None}})
+        recipe = load(at.path, (f"{section}={written if section == 'train.stop.on' else f'[{written}]'}",)).recipe
+        chosen = [recipe.train.stop.on] if section == "train.stop.on" else recipe.evaluate.metrics
+        try:
+            (metric,) = load_metrics(chosen, at.root)
+        except RecipeError as refusal:
+            return str(refusal)
+        return metric.stats([replace(ROW, prediction=answer)]).tolist(), metric.higher_is_better
+
+    return probe
+
+
 PROBES: dict[str, Probe] = {
     "version": says("version=2", "version"),
     "name": a_name_is_in_the_folder,
@@ -915,6 +966,8 @@ PROBES: dict[str, Probe] = {
     "train.on_spike": spikes_are_treated_as_asked,
     "train.threads": threads_are_set,
     "evaluate.metrics": measures("evaluate.metrics=[bleu]", "metrics"),
+    **{f"{section}{item}.{key}": judges(section, key)
+       for section, item in (("evaluate.metrics", "[]"), ("train.stop.on", "")) for key in METRICS},
     "evaluate.against": rivals_are_those_asked_for,
     "evaluate.shots": measures("evaluate.shots=1", "shots", before=["evaluate.against=[base, few_shot]"]),
     "evaluate.max_new_tokens": measures("evaluate.max_new_tokens=5", "max_new_tokens"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
+from typing import Any
 
+import measured
 import numpy as np
 import pytest
 
 from sartor import registry
+from sartor.metrics._edits import distance
 from sartor.metrics._words import words
 from sartor.protocols import Outcome
 
@@ -37,8 +41,8 @@ WORDS = [
 ]
 
 
-def value(name: str, pairs: list[tuple[str, str]]) -> float:
-    judge = registry.component("metric", name).METRIC
+def value(name: str, pairs: list[tuple[str, str]], **options: Any) -> float:
+    judge = measured.made(name, options)
     rows = [Outcome(str(i), "", reference, prediction) for i, (prediction, reference) in enumerate(pairs)]
     return float(judge.combine(judge.stats(rows).sum(axis=0)))
 
@@ -183,3 +187,116 @@ def test_json_metrics(prediction: str, valid: float, exact: float, f1: float) ->
 
 def test_length_counts_both_directions() -> None:
     assert value("length", [("ab", "abcd"), ("abcdef", "abcd")]) == pytest.approx(0.5)
+
+
+def test_ter_equals_sacrebleu(texts: list[tuple[str, str]]) -> None:
+    from sacrebleu.metrics.ter import TER
+
+    moved = [("b c a", "a b c"), ("", ""), ("x", "")]
+    for rows in (texts, texts[:1], [*texts[:7], *moved], moved[1:]):
+        expected = TER().corpus_score([p for p, _ in rows], [[r for _, r in rows]]).score
+        assert value("ter", rows) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("unit", ["character", "word"])
+def test_edit_distance_equals_nltk(unit: str, texts: list[tuple[str, str]]) -> None:
+    from nltk.metrics.distance import edit_distance
+
+    rows = [(p.strip(), r.strip()) for p, r in texts]
+    cut = [(p.split(), r.split()) if unit == "word" else (p, r) for p, r in rows]
+    expected = sum(edit_distance(p, r) for p, r in cut) / sum(len(r) for _, r in cut)
+    assert value("edit_distance", rows, unit=unit) == pytest.approx(expected, rel=1e-12)
+
+
+def test_edits_equal_nltk_on_short_texts_of_few_letters() -> None:
+    from nltk.metrics.distance import edit_distance
+
+    draw = random.Random(11)
+    for _ in range(300):
+        one, other = ("".join(draw.choices("ab", k=draw.randrange(9))) for _ in range(2))
+        assert distance(one, other) == edit_distance(one, other)
+
+
+def test_byte_perplexity_is_two_to_the_bits() -> None:
+    rows = [Outcome("1", "", "ab", nll=2.0, tokens=4, bytes=2), Outcome("2", "", "abcd", nll=1.0, tokens=2, bytes=4)]
+    judge = registry.component("metric", "byte_perplexity").METRIC
+    found = float(judge.combine(judge.stats(rows).sum(axis=0)))
+    assert found == pytest.approx(math.exp(3 / 6), rel=1e-12)
+    bits = registry.component("metric", "bits_per_byte").METRIC
+    assert found == pytest.approx(2 ** float(bits.combine(bits.stats(rows).sum(axis=0))), rel=1e-12)
+
+
+def test_details_of_labels_equal_scikit_learn_and_scipy(labels: list[tuple[str, str]]) -> None:
+    from scipy.stats import binomtest
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    truths, guesses = [r for _, r in labels], [p for p, _ in labels]
+    rows = [Outcome(str(i), "", r, p) for i, (p, r) in enumerate(labels)]
+    each, taken = measured.made("macro_f1").details(rows, 0.9)
+    expected = precision_recall_fscore_support(truths, guesses, zero_division=np.nan, labels=list("abcd"))
+    found = {(label, score): (shown, low, high, n) for label, score, shown, low, high, n in each.rows}
+    for place, label in enumerate("abcd"):
+        for kind, score in enumerate(("precision", "recall", "F1")):
+            assert found[label, score][0] == pytest.approx(expected[kind][place], rel=1e-12)
+        assert found[label, "recall"][3] == expected[3][place]
+        hits = sum(t == g == label for t, g in zip(truths, guesses, strict=True))
+        for score, shown in (("recall", lambda j: j), ("precision", lambda j: j), ("F1", lambda j: 2 * j / (1 + j))):
+            _, low, high, n = found[label, score]
+            interval = binomtest(hits, n).proportion_ci(0.9, method="wilson")
+            assert (low, high) == pytest.approx((shown(interval.low), shown(interval.high)), abs=1e-12)
+    matrix = confusion_matrix(truths, guesses, labels=list("abcd"))
+    assert [list(row[1:-1]) for row in taken.rows] == matrix.tolist()
+    assert [row[-1] for row in taken.rows] == [0, 0, 0, 0]
+
+
+def test_many_labels_are_shown_as_pairs_and_other_answers_as_none() -> None:
+    rows = [Outcome(str(i), "", f"c{i % 20}", f"c{i % 20 // 2 * 2}" if i else "what?") for i in range(60)]
+    _, taken = measured.made("recall").details(rows, 0.95)
+    assert taken.columns == ("right", "given", "rows")
+    assert taken.rows[0] == ("c1", "c0", 3)
+    assert ("c0", "(none of them)", 1) in taken.rows
+    assert sum(int(row[2] or 0) for row in taken.rows) == 31
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_diversity_is_distinct_n_and_is_resampled_without_bias(n: int, texts: list[tuple[str, str]]) -> None:
+    rows = [(p, r) for p, r in texts if p]
+    runs = [tuple(found[i : i + n]) for p, _ in rows for found in [words(p)] for i in range(len(found) - n + 1)]
+    assert value("diversity", rows, n=n) == pytest.approx(len(set(runs)) / len(runs), rel=1e-12)
+    judge = measured.made("diversity", {"n": n})
+    stats = judge.stats([Outcome(str(i), "", r, p) for i, (p, r) in enumerate(rows)])
+    draws = np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=4000)
+    assert judge.combine(draws @ stats).mean() == pytest.approx(value("diversity", rows, n=n), abs=0.01)
+
+
+def test_repetition_in_closed_form() -> None:
+    assert value("repetition", [("to be to be to be", "")], n=2) == pytest.approx(3 / 5)
+    assert value("repetition", [("to be to be to be", ""), ("one two three", "")], n=2) == pytest.approx(3 / 10)
+    assert value("repetition", [("la la la", "")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "valid"),
+    [
+        ('{"queue": "a", "level": 2}', 1),
+        ('{"queue": "a"}', 1),
+        ('{"queue": 3}', 0),
+        ('{"queue": "a", "level": 9}', 0),
+        ('{"queue": "a", "more": 1}', 0),
+        ('Sure: {"queue": "a"}', 0),
+        ("[]", 0),
+    ],
+)
+def test_json_schema_equals_jsonschema(prediction: str, valid: int) -> None:
+    from jsonschema import Draft202012Validator
+
+    schema = {
+        "type": "object",
+        "properties": {"queue": {"$ref": "#/$defs/name"}, "level": {"maximum": 5}},
+        "required": ["queue"],
+        "additionalProperties": False,
+        "$defs": {"name": {"type": "string"}},
+    }
+    assert value("json_schema", [(prediction, "")], inline=schema) == valid
+    if not prediction.startswith("Sure"):
+        assert Draft202012Validator(schema).is_valid(json.loads(prediction)) == bool(valid)

@@ -104,7 +104,7 @@ def main(program: str, finished: int, seconds: int, megabytes: int) -> None:
     _only_read(libc, [os.getcwd(), *readable()])
     _only_calls(libc, filter_of(platform.machine()))
     sys.argv[1:] = []
-    runpy.run_path(program, run_name="__main__")
+    runpy.run_path(program, init_globals={"exit": sys.exit, "quit": sys.exit}, run_name="__main__")
     os._exit(finished)
 
 
