@@ -35,9 +35,9 @@ def calibrated(head: HeadSpec, told: Sequence[Told]) -> HeadSpec:
         return replace(head, temperature=of_classes(np.array([one.scores for one in kept]), right)) if kept else head
     if head.kind == "tags":
         places = {name: place for place, name in enumerate(head.names)}
-        scores = [one.scores for one in told]
+        words = np.concatenate([one.scores for one in told]) if told else np.empty((0, len(head.names)))
         said = [places[tag] for one in told if isinstance(one.row, Tagged) for tag in one.row.tags]
-        return replace(head, temperature=of_classes(np.concatenate(scores), np.array(said))) if said else head
+        return replace(head, temperature=of_classes(words, np.array(said))) if said else head
     if head.kind == "labels" and told:
         scores = np.array([one.scores for one in told])
         holds = np.array([[name in _labels(one) for name in head.names] for one in told])

@@ -31,7 +31,7 @@ def targets_of(traits: Traits, rows: Rows) -> Targets | None:
 
     Raises DataError T230, T231.
     """
-    if traits.reads != "input" or traits.head in ("words", "reward"):
+    if traits.reads != "input" or traits.head == "words" or traits.head == "reward":
         return None
     train = rows.splits.indices("train")
     return Targets.learn(traits.head, (rows.dataset[int(index)] for index in train))
@@ -60,17 +60,17 @@ def require_model(loaded: Loaded, base: ModelFolder, vocabulary: Vocabulary, obj
         what = f"{objective} trains {wanted}; the base is {TOLD[model]}"
         fix = f"train.objective: {' or '.join(fitting)}, or another base" if fitting else f"a base that is {wanted}"
         raise RecipeError(loaded.problem("R106", "train.objective", what, fix=fix))
-    method = loaded.recipe.method
-    headed = method != "auto" and getattr(registry.component("method", method.name), "HEADED", False)
+    method = "auto" if loaded.recipe.method == "auto" else loaded.recipe.method.name
+    headed = method != "auto" and getattr(registry.component("method", method), "HEADED", False)
     if headed and traits.head == "words":
-        what = f"method {method.name} trains a head alone, and {objective} learns words"
+        what = f"method {method} trains a head alone, and {objective} learns words"
         fix = "train.objective with a head, as classify, or another method"
         raise RecipeError(loaded.problem("R106", "method", what, fix=fix))
     missing = Symbols.of(vocabulary).missing(traits.symbols)
     if missing is not None:
         what = f"{objective} needs {missing}, which the vocabulary of the base does not have"
         raise RecipeError(loaded.problem("R106", "train.objective", what, fix="a base that was trained so"))
-    if (traits.head != "words" or traits.together) and loaded.recipe.train.curriculum.by == "loss":
+    if (traits.head != "words" or traits.together or traits.symbols) and loaded.recipe.train.curriculum.by == "loss":
         what = f"the base has no loss of its own on rows from which {objective} learns"
         fix = "train.curriculum: length, or a column of numbers"
         raise RecipeError(loaded.problem("R106", "train.curriculum", what, fix=fix))

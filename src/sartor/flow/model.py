@@ -71,7 +71,8 @@ class Model:
     def chat(self, messages: Prompt, *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0) -> str:
         """The answer to one prompt. Raises ModelError M174 for a model with a head, which has no words."""
         self._needs_words()
-        return self.predict([messages], max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)[0]
+        found = self.predict([messages], max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        return str(found[0])
 
     def predict(
         self, prompts: Sequence[Prompt], *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0

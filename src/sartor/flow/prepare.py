@@ -249,8 +249,8 @@ def _tokens(
     )
     about = kept(seal, key) if key else None
     if about is not None:
-        parts = {part: TokenSet.open(folder / TOKENS / part) for part in PARTS}
-        return replace(rows, findings=Findings.restore(about["findings"])), parts
+        before = {part: TokenSet.open(folder / TOKENS / part) for part in PARTS}
+        return replace(rows, findings=Findings.restore(about["findings"])), before
     seal.unlink(missing_ok=True)
     parts: dict[str, TokenSet] = {}
     for part in PARTS:
