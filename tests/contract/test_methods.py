@@ -196,4 +196,8 @@ def test_it_says_what_it_saves_and_at_which_rates_it_learns(name: str) -> None:
     method = registry.component("method", name)
     low, high = method.LEARNING_RATE
     assert 0 < low < high < 1
+    for parameters in (10_000, 6_500_000, 135_000_000, 70_000_000_000):
+        rate, why = method.learning_rate(parameters, method.Options())
+        assert low <= rate <= high, f"the default for {parameters:,} parameters would be warned about"
+        assert why
     assert method.SAVES in ("adapter", "model")

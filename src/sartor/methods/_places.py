@@ -9,11 +9,16 @@ from typing import Literal
 from sartor.options import Options
 
 LAYER = re.compile(r"\.(\d+)\.")
-KEYS_VALUES = ("k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value", "Wqkv", "in_proj_qkv", "wk", "wv")
+KEYS_VALUES = (
+    *("k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value", "Wqkv", "in_proj_qkv", "wk", "wv"),
+    *("key", "value", "key_proj", "value_proj", "k_lin", "v_lin"),
+    *("SelfAttention.k", "SelfAttention.v", "EncDecAttention.k", "EncDecAttention.v"),
+)
 """Layers whose outputs are keys or values, alone or together with queries."""
 ATTENTION_ENDS = (
     *("self_attn.o_proj", "self_attn.out_proj", "self_attn.dense", "attention.dense", "self_attention.dense"),
-    *("attn.c_proj", "attn.out_proj", "attn.attention.out_proj", "attention.wo"),
+    *("attn.c_proj", "attn.out_proj", "attn.attention.out_proj", "attention.wo", "encoder_attn.out_proj"),
+    *("attention.output.dense", "attention.out_lin", "SelfAttention.o", "EncDecAttention.o"),
 )
 """The last layer of attention, whose output has the width of the hidden state."""
 FEED_FORWARD_ENDS = (
@@ -26,9 +31,9 @@ FEED_FORWARD_ENDS = (
         "feed_forward.w2",
         "mlp.output_linear",
     ),
-    *("ffn.down_proj", "layers.fc2", "mlp.dense_2"),
+    *("ffn.down_proj", "fc2", "mlp.dense_2", "output.dense", "ffn.lin2", "DenseReluDense.wo", "mlp.Wo"),
 )
-"""The last layer of the feed-forward part."""
+"""The last layer of the feed-forward part; BERT's name for it is one for the end of attention as well."""
 
 
 class Places(Options):
@@ -44,6 +49,6 @@ class Places(Options):
 
 
 def ends(paths: Iterable[str], wanted: Iterable[str]) -> tuple[str, ...]:
-    """Those of `wanted` in which one of the paths of modules ends. The number of a layer may stand between two names."""
-    known = [f".{LAYER.sub('.', path)}" for path in paths]
+    """Those of `wanted` in which one of the paths of modules ends."""
+    known = [f".{path}" for path in paths]
     return tuple(name for name in wanted if any(path.endswith(f".{name}") for path in known))

@@ -112,8 +112,13 @@ def width(form: Shape, options: Options) -> int:
 
 
 def attach(policy: ModelPolicy, options: Options, *, seed: int) -> None:
-    """Make the chosen parameters trainable. Raises ModelError M180 for a choice that names nothing."""
+    """Make the chosen parameters trainable, and a head in place of words with them.
+
+    Raises ModelError M180 for a choice that names nothing.
+    """
     own = dict(policy.model.named_parameters())
     names = chosen({name: tuple(parameter.shape) for name, parameter in own.items()}, options)
     for name in names:
         own[name].requires_grad_(True)
+    for module in policy.head_modules():
+        policy.model.get_submodule(module).requires_grad_(True)

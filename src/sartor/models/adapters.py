@@ -128,8 +128,11 @@ def inject(
     such adapter for a layer.
     """
     peft = _library()
-    targets = target_modules if target_modules == "all-linear" else list(target_modules)
-    config = getattr(peft, kind)(target_modules=targets, **_task(policy), **settings)
+    targets: str | list[str] = target_modules if target_modules == "all-linear" else list(target_modules)
+    task = _task(policy)
+    if kind == "VeraConfig" and task.pop("exclude_modules", None) and targets == "all-linear":
+        targets = rf".*\.\d+\.(.*\.)?({'|'.join(sorted({name.rpartition('.')[2] for name in linear_layers(policy)}))})"
+    config = getattr(peft, kind)(target_modules=targets, **task, **settings)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out")
         warnings.filterwarnings("ignore", message="Invalid `oft_block_size`")

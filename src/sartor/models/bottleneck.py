@@ -6,8 +6,9 @@ the weights. `up` begins at zero, so that nothing changes at first.
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -81,30 +82,49 @@ class Bottleneck(torch.nn.Module):
 
 
 class BottleneckAdapter:
-    """Implements `Adapter`. `places`: path -> the place, and which of its networks belongs to this adapter."""
+    """Implements `Adapter`.
+
+    `places`: path -> the place, and which of its networks belongs to this adapter. `heads`: path -> the base's module of a head in
+    place of words, and this adapter's; `model` holds the one in use.
+    """
 
     kind = "bottleneck"
     virtual: Virtual | None = None
 
-    def __init__(self, settings: Settings, places: dict[str, tuple[Bottleneck, int]]) -> None:
-        self.settings, self.places = settings, places
+    def __init__(
+        self,
+        settings: Settings,
+        places: Mapping[str, tuple[Bottleneck, int]],
+        model: torch.nn.Module,
+        heads: Mapping[str, tuple[torch.nn.Module, torch.nn.Module]],
+    ) -> None:
+        self.settings, self.places, self.model, self.heads = settings, places, model, heads
 
     def on(self) -> None:
         """Take part in what the model computes."""
         for place, number in self.places.values():
             place.used = number
+        for path, (_, own) in self.heads.items():
+            self.model.set_submodule(path, own)
 
     def off(self) -> None:
         """Leave the model as if it was not there."""
         for place, _ in self.places.values():
             place.used = None
+        for path, (base, _) in self.heads.items():
+            self.model.set_submodule(path, base)
+
+    def parts(self) -> dict[str, torch.nn.Module]:
+        """What belongs to it, by path."""
+        heads = {path: own for path, (_, own) in self.heads.items()}
+        return heads | {path: place.networks[number] for path, (place, number) in self.places.items()}
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Its weights by path."""
+        """Its weights by path, and those of the head where there is one in place of words."""
         return {
             f"{path}.{name}": tensor.detach().contiguous()
-            for path, (place, number) in self.places.items()
-            for name, tensor in place.networks[number].state_dict().items()
+            for path, part in self.parts().items()
+            for name, tensor in part.state_dict().items()
         }
 
     def save(self, folder: Path, base: str) -> None:
@@ -118,7 +138,10 @@ class BottleneckAdapter:
 
 
 def insert(policy: ModelPolicy, settings: Settings, *, name: str = FIRST, seed: int = 0) -> BottleneckAdapter:
-    """Put fresh networks behind the chosen layers; they alone are trainable. Raises ModelError M120 for no such layer."""
+    """Put fresh networks behind the chosen layers; they alone are trainable, and a head in place of words with them.
+
+    Raises ModelError M120 for no such layer.
+    """
     paths = [path for path in _paths(policy) if f".{path}".endswith(tuple(f".{end}" for end in settings.layers))]
     if not paths:
         what = f"no layer of this model is called {', '.join(settings.layers)}"
@@ -132,7 +155,9 @@ def insert(policy: ModelPolicy, settings: Settings, *, name: str = FIRST, seed: 
             network = Network(_outputs(place.base_layer), settings)
             place.networks.append(network.to(policy.device, policy.model.dtype))
             places[path] = (place, len(place.networks) - 1)
-    adapter = BottleneckAdapter(settings, places)
+    bases = {path: policy.model.get_submodule(path) for path in policy.head_modules()}
+    heads = {path: (base, copy.deepcopy(base).requires_grad_(True)) for path, base in bases.items()}
+    adapter = BottleneckAdapter(settings, places, policy.model, heads)
     adapter.on()
     policy.adapter = policy.adapters[name] = adapter
     return adapter
@@ -175,8 +200,8 @@ def load_bottleneck(policy: ModelPolicy, folder: Path, *, name: str = FIRST) -> 
     with torch.no_grad():
         for key, tensor in held.items():
             tensor.copy_(given[key])
-    for place, number in adapter.places.values():
-        place.networks[number].requires_grad_(False)
+    for part in adapter.parts().values():
+        part.requires_grad_(False)
 
 
 def _shape(tensor: torch.Tensor | None) -> torch.Size | None:

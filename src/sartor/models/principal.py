@@ -47,8 +47,8 @@ class PrincipalAdapter(PeftAdapter):
     """Implements `Adapter`; what it saves needs nothing of this file to be read."""
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The update and its beginning, as one of twice the rank."""
-        held = {}
+        """The update and its beginning as one of twice the rank, and the head where there is one."""
+        held = {name: tensor for name, tensor in super().tensors().items() if ".start_" not in name}
         for path, layer in self.peft.named_modules():
             if isinstance(layer, Principal):
                 held[f"{path}.lora_A.weight"], held[f"{path}.lora_B.weight"] = joined(layer, self.name)

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from sartor import registry
 from sartor.errors import ModelError
 from sartor.models.catalog import resolve
+from sartor.models.heads import HeadSpec
 from sartor.models.hf import random_causal
 from sartor.models.load import load, open_adapter
 from sartor.models.low_rank import FastLora
@@ -24,7 +25,8 @@ from sartor.tokens.batch import collate
 
 IDS = torch.randint(3, tiny.VOCABULARY, (1, 20), generator=torch.Generator().manual_seed(0))
 BATCH = collate(tiny.rows(5, seed=8))
-NAMES = [name for name in registry.names("method") if not hasattr(registry.component("method", name), "NEEDS")]
+MODULES = {name: registry.component("method", name) for name in registry.names("method")}
+NAMES = [name for name, module in MODULES.items() if not (hasattr(module, "NEEDS") or hasattr(module, "HEADED"))]
 IN_PEFT = [name for name in NAMES if registry.component("method", name).SAVES == "adapter" and name != "adapter"]
 MERGING = [name for name in NAMES if getattr(registry.component("method", name), "MERGES", False)]
 
@@ -236,3 +238,28 @@ def test_networks_are_the_formula_they_come_from() -> None:
             written.get_submodule(path).register_forward_hook(behind(path))
     with torch.no_grad():
         assert torch.allclose(policy.logits(BATCH), by_rows(written.eval()), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["dora", "pissa", "oft", "vera", "ia3", "adapter", "partial"])
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_a_head_moves_with_it_and_is_saved(method: str, name: str, tmp_path: Path) -> None:
+    """Of a decoder and of an encoder, in place of words."""
+    head = HeadSpec("classes", ("a", "b", "c"))
+    base = tiny.save_folder(tmp_path / "base", name)
+    policy = load(resolve(str(base), tmp_path), head=head)
+    module = registry.component("method", method)
+    module.attach(policy, module.Options(), seed=1)
+    of_head = [path for path in policy.trainable() if path.startswith(tuple(policy.head_modules()))]
+    assert of_head
+    with torch.no_grad():
+        for parameter in policy.trainable().values():
+            parameter.add_(0.05)
+    policy.eval()
+    facts = {"base": str(base), "head": head.json()}
+    save_model(policy, tmp_path / "out", base=base, files=[], template="x", facts=facts)
+    again = load(resolve(str(tmp_path / "out"), tmp_path))
+    with torch.no_grad():
+        assert torch.allclose(again.score(BATCH), policy.score(BATCH), atol=1e-5)
+        if policy.adapter is not None:
+            with policy.reference():
+                assert not torch.allclose(policy.score(BATCH), again.score(BATCH), atol=1e-3)
