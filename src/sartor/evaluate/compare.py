@@ -249,24 +249,21 @@ def compare(
         resamples=resamples,
         seed=seed,
         flips=_flips(aligned, metrics, measured),
-        details=_details(aligned, metrics, measured, confidence),
+        details=details(aligned, metrics, confidence=confidence),
     )
 
 
-def _details(
-    outcomes: Mapping[str, Sequence[Outcome]],
-    metrics: Sequence[Metric],
-    measured: Mapping[str, Mapping[str, _Measured]],
-    confidence: float,
+def details(
+    outcomes: Mapping[str, Sequence[Outcome]], metrics: Sequence[Metric], *, confidence: float
 ) -> list[dict[str, Any]]:
-    """The tables of every metric that has some, each title once."""
+    """The tables of every metric that has some, each title once: metric, title, columns, and of each model rows and note."""
     found: dict[str, dict[str, Any]] = {}
     for metric in metrics:
         if not isinstance(metric, Detailed):
             continue
         shown = set(found)
-        for model in measured[metric.name]:
-            for table in metric.details(outcomes[model], confidence):
+        for model, rows in outcomes.items():
+            for table in metric.details(rows, confidence) if _has(metric, rows) else ():
                 if table.title in shown:
                     continue
                 head = {"metric": metric.name, "title": table.title, "columns": list(table.columns), "models": {}}

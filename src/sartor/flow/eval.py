@@ -22,7 +22,7 @@ from sartor.data.reading import expand, read
 from sartor.data.rows import Example, Row, Tagged, Text
 from sartor.errors import DataError, Problem, raise_errors
 from sartor.evaluate import metrics as measures
-from sartor.evaluate.compare import SMALL, compare
+from sartor.evaluate.compare import SMALL, compare, details
 from sartor.evaluate.numbers import MISSING, difference_text, range_text, score_text
 from sartor.evaluate.shots import choose_shots, fit_shots
 from sartor.events import Event, Noted, Stage
@@ -61,6 +61,8 @@ class Evaluated:
     confidence: float
     max_new_tokens: int | None
     seconds: float
+    details: tuple[Mapping[str, Any], ...] = ()
+    """Tables that say where values come from, as `evaluate.compare` gives them."""
 
     def json(self) -> dict[str, Any]:
         """One JSON object."""
@@ -70,6 +72,7 @@ class Evaluated:
             "models": list(self.models),
             "baseline": self.models[0],
             "metrics": [dict(metric) for metric in self.metrics],
+            "details": [dict(table) for table in self.details],
         }
 
     def render(self, console: Console) -> None:
@@ -173,6 +176,7 @@ def evaluate(
         confidence=confidence,
         max_new_tokens=max_new_tokens if "prediction" in want else None,
         seconds=time.monotonic() - began,
+        details=tuple(details(outcomes, chosen, confidence=confidence)),
     )
 
 

@@ -318,3 +318,19 @@ def test_a_long_fall_is_drawn_on_a_logarithmic_axis() -> None:
     assert second - first == pytest.approx(third - second, abs=0.3)
     first, second, third = heights(0.5)
     assert second - first > 5 * (third - second)
+
+
+def test_tables_of_details_are_shown_for_each_model() -> None:
+    table = {
+        "metric": "macro_f1",
+        "title": "Each label by itself",
+        "columns": ["label", "value", "rows"],
+        "models": {
+            "base": {"rows": [["<b>refund</b>", None, 1200]], "note": ""},
+            "tuned": {"rows": [["<b>refund</b>", 0.87654, 1200]], "note": "and 3 more"},
+        },
+    }
+    text = report(replace(facts(), comparison={**facts().comparison, "details": [table]}))
+    shown = text[text.index("<summary>Each label by itself") :].partition("</details>")[0]
+    assert "&lt;b&gt;refund&lt;/b&gt;" in shown
+    assert [cell for cell in ("0.877", "1,200", "–", "and 3 more") if cell not in shown] == []
