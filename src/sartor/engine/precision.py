@@ -36,7 +36,11 @@ class Masters:
         self.masters = {name: self._master(parameter) for name, parameter in self.parameters.items()}
 
     def _master(self, parameter: torch.nn.Parameter) -> torch.Tensor:
-        return parameter if parameter.dtype == torch.float32 else parameter.detach().float().requires_grad_(True)
+        if parameter.dtype == torch.float32:
+            return parameter
+        if hasattr(parameter, "grad_dtype"):  # torch 2.10: what is found in fp32 need not be rounded on its way
+            parameter.grad_dtype = torch.float32
+        return parameter.detach().float().requires_grad_(True)
 
     def loss(self, objective: Objective, policy: ModelPolicy, batch: Batch) -> Loss:
         """The objective's sums over a batch on the policy's device."""

@@ -34,4 +34,8 @@ def width(form: Shape, options: NoOptions) -> int:
 
 def attach(policy: ModelPolicy, options: NoOptions, *, seed: int) -> None:
     """Make every parameter trainable."""
+    from sartor.models.linear import sum_gradients
+
     policy.model.requires_grad_(True)
+    if policy.native:
+        sum_gradients(policy.model)

@@ -116,9 +116,13 @@ def attach(policy: ModelPolicy, options: Options, *, seed: int) -> None:
 
     Raises ModelError M180 for a choice that names nothing.
     """
+    from sartor.models.linear import sum_gradients
+
     own = dict(policy.model.named_parameters())
     names = chosen({name: tuple(parameter.shape) for name, parameter in own.items()}, options)
     for name in names:
         own[name].requires_grad_(True)
     for module in policy.head_modules():
         policy.model.get_submodule(module).requires_grad_(True)
+    if policy.native:
+        sum_gradients(policy.model)

@@ -86,10 +86,18 @@ def _in_place(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) 
     return ops.nll_(logits, target, weight), logits
 
 
+def _added(slope: torch.Tensor, h: torch.Tensor, summed: torch.Tensor | None) -> torch.Tensor:
+    """[V, H] fp32: the gradient of the weight found in one more chunk, added to that of those before."""
+    if ops.tiled(slope, h):
+        return ops.weight_gradient(slope, h, summed)
+    found = slope.T @ h
+    return found.float() if summed is None else summed.add_(found)
+
+
 class _HeadNll(torch.autograd.Function):
     """sum_n -w_n log softmax(h_n W^T)[t_n], its gradients made in the forward pass, chunk by chunk.
 
-    d/dlogits = w_n (softmax - onehot); d/dh = d/dlogits W; d/dW = d/dlogits^T h.
+    d/dlogits = w_n (softmax - onehot); d/dh = d/dlogits W; d/dW = d/dlogits^T h, which stays in fp32. One backward pass.
     """
 
     @staticmethod
@@ -115,12 +123,10 @@ class _HeadNll(torch.autograd.Function):
             if grad_hidden is not None:
                 grad_hidden[part] = torch.mm(slope, weight)[: part.stop - part.start]
             if need_weight:
-                part_weight = slope.T @ h
-                grad_weight = part_weight.float() if grad_weight is None else grad_weight.add_(part_weight)
+                grad_weight = _added(slope, h, grad_weight)
         if need_weight and grad_weight is None:
             grad_weight = torch.zeros_like(weight, dtype=torch.float32)
-        made = [grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype)]
-        ctx.save_for_backward(*(tensor for tensor in made if tensor is not None))
+        ctx.save_for_backward(*(tensor for tensor in (grad_hidden, grad_weight) if tensor is not None))
         ctx.have = need_hidden, need_weight
         return total
 
@@ -129,7 +135,7 @@ class _HeadNll(torch.autograd.Function):
         (scale,) = grads
         saved = list(ctx.saved_tensors)
         grad_hidden = saved.pop(0) * scale if ctx.have[0] else None
-        grad_weight = saved.pop(0) * scale if ctx.have[1] else None
+        grad_weight = saved.pop(0).mul_(scale) if ctx.have[1] else None
         return grad_hidden, grad_weight, None, None, None
 
 

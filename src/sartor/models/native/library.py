@@ -21,7 +21,8 @@ import torch
 
 from sartor.store.environment import compiler, processor
 
-SOURCES = ("attention.cpp", "decode.cpp", "pointwise.cpp")
+SOURCES = ("attention.cpp", "decode.cpp", "gradient.cpp", "pointwise.cpp")
+HEADERS = ("tiles.h",)
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-Wno-uninitialized")
 WIDE = ("-mprefer-vector-width=512",)
 """For x86 alone."""
@@ -72,7 +73,7 @@ def _built(builder: str, openmp: Path) -> Path:
     flags = (*FLAGS, *(WIDE if platform.machine() == "x86_64" else ()))
     facts = (_run([builder, "--version"]), flags, processor(), _features(), str(openmp))
     key = hashlib.sha256(repr(facts).encode())
-    for name in SOURCES:
+    for name in (*SOURCES, *HEADERS):
         key.update((folder / name).read_bytes())
     path = home() / f"{key.hexdigest()[:24]}.so"
     if path.exists():

@@ -137,6 +137,33 @@ def nll_(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> to
     return loss
 
 
+def tiled(*tensors: torch.Tensor) -> bool:
+    """Whether the kernels on AMX tiles take these: bf16, and a CPU that has tiles."""
+    found = kernels()
+    return isinstance(found, Kernels) and found.attention and tensors[0].dtype == torch.bfloat16 and fits(*tensors)
+
+
+def weight_gradient(slope: torch.Tensor, x: torch.Tensor, into: torch.Tensor | None = None) -> torch.Tensor:
+    """[T, O], [T, I], bf16 -> [O, I] fp32, slope^T x; added to `into`, dense and fp32, where that is given."""
+    slope, x = (part if part.stride(1) == 1 else part.contiguous() for part in (slope, x))
+    shape = slope.shape[1], x.shape[1]
+    if not len(x):
+        return torch.zeros(shape, dtype=torch.float32) if into is None else into
+    made = torch.empty(shape, dtype=torch.float32) if into is None else into
+    _library().sartor_weight_gradient(
+        _long(len(x)),
+        _long(shape[0]),
+        _long(shape[1]),
+        _at(slope),
+        _long(slope.stride(0)),
+        _at(x),
+        _long(x.stride(0)),
+        _at(made),
+        _int(into is not None),
+    )
+    return made
+
+
 @dataclass(frozen=True, slots=True)
 class Prefixes:
     """What rows continue: P places that stand behind the T places of the rows, once for each beginning that is shared."""
