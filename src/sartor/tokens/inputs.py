@@ -92,7 +92,7 @@ class Inputs:
                 gone = min(over, max(1, len(longer) - others)) if len(parts) > 1 else over
                 if len(longer) - gone < 1:
                     raise Fault(
-                        "T202", f"no token of a text is left within {most:,} tokens", fix="raise data.max_tokens"
+                        "T234", f"no token of a text is left within {most:,} tokens", fix="raise data.max_tokens"
                     )
                 del longer[:gone]
                 cut = True
