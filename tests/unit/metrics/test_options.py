@@ -89,7 +89,8 @@ def test_a_schema_that_is_none_is_refused(tmp_path: Path, content: str | None, s
     assert said.lower() in str(caught.value).lower()
 
 
-def test_a_schema_asks_no_other_address() -> None:
+def test_a_schema_asks_no_other_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: pytest.fail("it asked"))
     judge = measured.made("json_schema", {"inline": {"$ref": "http://127.0.0.1:9/schema.json"}})
     with pytest.raises(InputError, match="refers to something that it does not hold"):
         judge.stats([Outcome("1", "", "", "1")])
