@@ -18,11 +18,12 @@ import numpy as np
 import torch
 
 from sartor.evaluate.likelihood import PACKED_TOKENS, likelihood
+from sartor.models.policy import CausalPolicy
 from sartor.tokens.batch import Rendered
 from sartor.tokens.prefix import share
 
 if TYPE_CHECKING:
-    from sartor.models.policy import CausalPolicy
+    from sartor.models.base import ModelPolicy
 
 LOGITS = 1 << 26
 """Numbers of logits held at once: 256 MiB in fp32."""
@@ -78,7 +79,7 @@ class LabelScorer:
         pad_id: any token of the vocabulary.
     """
 
-    def __init__(self, policy: CausalPolicy, labels: Sequence[Sequence[int]], pad_id: int) -> None:
+    def __init__(self, policy: ModelPolicy, labels: Sequence[Sequence[int]], pad_id: int) -> None:
         if not labels:
             raise ValueError("no labels to choose from")
         self.policy, self.labels, self.pad_id = policy, [list(ids) for ids in labels], pad_id
@@ -92,7 +93,7 @@ class LabelScorer:
     @cached_property
     def shared(self) -> bool:
         """Whether this model scores a tree of labels as it scores each label by itself."""
-        if self.policy.virtual is not None:
+        if not isinstance(self.policy, CausalPolicy) or self.policy.virtual is not None:
             return False
         draw = np.random.default_rng(0)
         prompts = [draw.integers(0, self.policy.vocabulary, length).tolist() for length in (7, 3)]
@@ -191,6 +192,7 @@ class LabelScorer:
         keep = torch.tensor([length - 1, *(length + node for node in inner)])
         parents = torch.tensor([place[parent] for parent in tree.parent])
         device = self.policy.device
+        assert isinstance(self.policy, CausalPolicy)
         with self.policy.generating() as model:
             dtype = next(model.parameters()).dtype
             mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)

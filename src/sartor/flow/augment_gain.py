@@ -14,6 +14,7 @@ from sartor.data.columns import read_columns, write_columns
 from sartor.data.pipeline import Prepared as Rows
 from sartor.errors import DataError, Problem
 from sartor.events import Event, Stage
+from sartor.flow.heads import require_words
 from sartor.flow.job import claim
 from sartor.flow.measure import Bench, bench
 from sartor.flow.prepare import Prepared, prepare
@@ -86,6 +87,7 @@ def gain(made: Loaded, plain: Loaded, out: Path, models: Models, emit: Emit, *, 
         "without": prepare(plain, _folder(out / "plain"), emit),
         "with": prepare(made, _folder(out / "data"), emit, models=models),
     }
+    require_words(prepared["without"], "sartor data augment --measure")
     rows = len(prepared["without"].tokens["validation"])
     if rows < LEAST:
         what = f"{rows} validation rows are too few to see a difference on; {LEAST} are the least"

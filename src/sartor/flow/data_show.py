@@ -272,7 +272,8 @@ def _views(audit: Audit, renderer: Renderer, index: int) -> Iterator[Shown]:
     if isinstance(result, Problem):
         yield Shown(index, row.origin.file, row.origin.line, part, 0, 0, (), str(result))
         return
-    names = [_called(answer) for answer in candidates(row) or ()] or [None] * len(result.rendered)
+    names: list[str | None] = [_called(answer) for answer in candidates(row) or ()]
+    names = names or [None] * len(result.rendered)
     for rendered, name in zip(result.rendered, names, strict=True):
         shown = tuple(pieces(renderer, rendered))
         counts = len(rendered), rendered.supervised

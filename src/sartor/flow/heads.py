@@ -14,6 +14,7 @@ from sartor.tokens.targets import Targets
 
 if TYPE_CHECKING:
     from sartor.data.pipeline import Prepared as Rows
+    from sartor.flow.prepare import Prepared
     from sartor.models.catalog import ModelFolder
     from sartor.protocols import Traits
     from sartor.recipe.load import Loaded
@@ -74,3 +75,14 @@ def require_model(loaded: Loaded, base: ModelFolder, vocabulary: Vocabulary, obj
         what = f"the base has no loss of its own on rows from which {objective} learns"
         fix = "train.curriculum: length, or a column of numbers"
         raise RecipeError(loaded.problem("R106", "train.curriculum", what, fix=fix))
+
+
+def require_words(prepared: Prepared, command: str) -> None:
+    """Raises RecipeError R106 where a command that measures answers in words is given a recipe that learns something else."""
+    objective = prepared.settings.objective.name
+    traits: Traits = registry.component("objective", objective).TRAITS
+    if traits.reads == "answers" and traits.head == "words" and "causal" in traits.models:
+        return
+    what = f"{command} measures answers in words, which {objective} does not learn"
+    fix = "train.objective: sft, or pretrain for raw text"
+    raise RecipeError(prepared.loaded.problem("R106", "train.objective", what, fix=fix))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sartor.data.similarity import mixed
 from sartor.errors import DataError, Problem, RecipeError
 from sartor.events import Event, Stage
+from sartor.flow.heads import require_words
 from sartor.flow.job import begun, claim
 from sartor.flow.measure import Bench, bench
 from sartor.flow.prepare import Prepared, prepare
@@ -113,6 +114,8 @@ class _Part:
     rows: Rows
     tokens: Mapping[str, TokenRows]
     course: Course
+    inputs: None = None
+    """Only answers in words are measured."""
 
 
 def learning_curve(
@@ -140,6 +143,7 @@ def learning_curve(
         )
     with begun(out):
         prepared = prepare(loaded, out / "data", emit)
+        require_words(prepared, "sartor data curve")
     tools = _on_validation(prepared, bench(prepared, emit))
     chosen = _metric(tools, metric)
     tokens = prepared.tokens["train"]

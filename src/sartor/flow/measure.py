@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sartor.flow.prepare import Emit, Prepared
     from sartor.models.base import ModelPolicy
     from sartor.protocols import Metric, Outcome
+    from sartor.recipe.schema import Component
     from sartor.store.run import Run
 
 MOST_ROWS = 1000
@@ -83,7 +84,11 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
         )
     else:
         names = []
-    chosen = [*names, *(wanted.metrics if wanted.metrics != "auto" else ()), *(g.metric for g in recipe.goal.success)]
+    chosen: list[str | Component] = [
+        *names,
+        *(wanted.metrics if wanted.metrics != "auto" else ()),
+        *(g.metric for g in recipe.goal.success),
+    ]
     if rewarded:
         chosen = [metric for metric in chosen if metric_files.name_of(metric) != REWARD]
     metrics = metric_files.load(chosen, prepared.loaded.root)

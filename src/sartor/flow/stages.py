@@ -119,7 +119,7 @@ def _with_judge(stage: Loaded, before: Sequence[Loaded]) -> Loaded:
     if train.objective == "auto" or not isinstance(train.objective.options, Rounds):
         return stage
     objective, options = train.objective, train.objective.options
-    judges = [each.recipe.train.objective.name for each in before if _judges(each)]
+    judges = [name for each in before if (name := _judge(each)) is not None]
     for number, reward in enumerate(options.rewards):
         if reward.stage is not None and reward.stage not in judges:
             what = f"there is no stage {reward.stage} before this one that makes a reward model"
@@ -133,9 +133,12 @@ def _with_judge(stage: Loaded, before: Sequence[Loaded]) -> Loaded:
     return replace(stage, recipe=stage.recipe.model_copy(update={"train": train}))
 
 
-def _judges(stage: Loaded) -> bool:
+def _judge(stage: Loaded) -> str | None:
+    """The objective of a stage that makes a reward model."""
     objective = stage.recipe.train.objective
-    return objective != "auto" and bool(registry.component("objective", objective.name).TRAITS.head == "reward")
+    if objective == "auto" or registry.component("objective", objective.name).TRAITS.head != "reward":
+        return None
+    return objective.name
 
 
 def prepare_stages(

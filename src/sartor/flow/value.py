@@ -16,6 +16,7 @@ from sartor.data.wording import answered, asked
 from sartor.data.worth import KINDS, Dynamics, folds, ranked, summary
 from sartor.errors import Problem, RecipeError
 from sartor.events import Event, Finished, Stage
+from sartor.flow.heads import require_words
 from sartor.flow.job import begun, claim
 from sartor.flow.prepare import Prepared, prepare
 from sartor.flow.signals import Stop
@@ -89,6 +90,7 @@ def value(path: Path, out: Path, overrides: Sequence[str], emit: Emit, *, count:
     loaded = load(path, overrides)
     with begun(out):
         prepared = prepare(loaded, out / "data", emit)
+        require_words(prepared, "sartor data value")
     tokens, dataset = prepared.tokens["train"], prepared.rows.dataset
     if len(tokens) < max(LEAST, 2 * count):
         what = f"{len(tokens)} training rows are too few to judge any of them"
