@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from sartor.models.policy import CausalPolicy
+from sartor.models.base import ModelPolicy
 
 
-def decoder_layers(policy: CausalPolicy) -> list[torch.nn.Module]:
+def decoder_layers(policy: ModelPolicy) -> list[torch.nn.Module]:
     """The repeated blocks of the trunk: the longest list of modules of one class in it."""
     lists = [list(part) for part in policy.model.base_model.modules() if isinstance(part, torch.nn.ModuleList)]
     return max(lists, key=len, default=[])
 
 
-def compile_layers(policy: CausalPolicy) -> int:
+def compile_layers(policy: ModelPolicy) -> int:
     """Compile every decoder layer for varying lengths; returns how many."""
     layers = decoder_layers(policy)
     for layer in layers:
