@@ -119,12 +119,12 @@ def choose_objective(
     """What is minimised, for a kind of model and of rows."""
     if recipe.train.objective != "auto":
         return recipe.train.objective
-    name, why = _objective(task, model, rows)
+    name, why = usual_objective(task, model, rows)
     resolution.decide("train.objective", name, why)
     return Component(name=name, options=registry.component("objective", name).Options())
 
 
-def _objective(task: str, model: Kind, rows: str) -> tuple[str, str]:
+def usual_objective(task: str, model: Kind, rows: str) -> tuple[str, str]:
     """(objective, reason)."""
     why = f"the task is {task}, the base is {TOLD[model]}"
     if task == "pretrain":

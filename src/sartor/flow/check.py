@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from sartor.recipe.auto import Reasons, Resolution
 
 
+NAMED = 8
+"""Labels that are shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """A recipe that can be run, and what it would do."""
@@ -49,7 +53,7 @@ class Checked:
         lines = {
             "data": files,
             "split": f"{parts}    {split['clusters']['count']:,} clusters kept whole, the largest of {split['clusters']['largest']:,}",
-            "mask": f"{data['supervised_share']:.0%} of {data['tokens']:,} training tokens are learnt",
+            **_learnt(data),
             **{f"plan{f' {number}' * (len(self.plans) > 1)}": _plan(plan) for number, plan in enumerate(self.plans, 1)},
             "memory": _memory(self.forecast, self.plans[-1]["memory_free"]),
             "time": _time(self.forecast),
@@ -66,6 +70,21 @@ class Checked:
             told = f" {finding['level']:<8} {finding['code']} {finding['message']}   {place}"
             console.print(printable(told), soft_wrap=True)
         console.print(" every value and its reason: --json, or --why KEY", style="dim")
+
+
+def _learnt(data: Mapping[str, Any]) -> dict[str, str]:
+    """How much is learnt of the tokens, or what is learnt about whole rows."""
+    head = data["head"]
+    if head is None:
+        return {"mask": f"{data['supervised_share']:.0%} of {data['tokens']:,} training tokens are learnt"}
+    if head["kind"] == "number":
+        return {
+            "head": f"a number, in training {head['center']:.4g} on average with a deviation of {head['spread']:.4g}"
+        }
+    if not head["names"]:
+        return {"head": "a reward"}
+    names = ", ".join(head["names"][:NAMED]) + (" ..." if len(head["names"]) > NAMED else "")
+    return {"head": f"{len(head['names'])} {'tags' if head['kind'] == 'tags' else 'labels'}: {names}"}
 
 
 def check(path: Path, overrides: Sequence[str], emit: Emit) -> Checked:
@@ -92,6 +111,7 @@ def examine(loaded: Loaded, emit: Emit) -> Checked:
             "supervised_share": supervised / max(1, train.tokens),
             "longest": int(train.lengths.max()),
             "task": settings.task,
+            "head": settings.head.json() if settings.head else None,
         }
         plans = [_planned(stage) for stage in stages]
         peak = foreseen.peak.total

@@ -16,6 +16,7 @@ from sartor.data.rows import Example, Row, Text
 from sartor.data.sampling import sample
 from sartor.data.split import PARTS, Splits
 from sartor.errors import Problem
+from sartor.tokens.inputs import Inputs
 from sartor.tokens.render import Renderer
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def part(
     findings: Sequence[Problem],
     files: Sequence[dict[str, Any]],
     made: Profile | None,
-    renderer: Renderer | None,
+    renderer: Renderer | Inputs | None,
 ) -> Part:
     """What a report shows of one data set, copied out of it; with a renderer, rows as tokens with their loss weights."""
     chosen = _chosen(dataset, findings)
@@ -76,7 +77,7 @@ def of_run(prepared: Prepared) -> str:
     tokens = [prepared.tokens[name].lengths for name in ("train", "validation")]
     made = made.with_lengths("tokens", np.concatenate(tokens).astype(np.int64), "tokens")
     files = rows.findings.json()["files"]
-    return report([part(rows.dataset, rows.splits, rows.findings.problems, files, made, prepared.renderer)])
+    return report([part(rows.dataset, rows.splits, rows.findings.problems, files, made, prepared.inputs or prepared.renderer)])
 
 
 def report(parts: Sequence[Part]) -> str:
@@ -119,7 +120,7 @@ def _chosen(dataset: Dataset, findings: Sequence[Problem]) -> list[int]:
     return sorted(rows | set(sample(dataset, SAMPLED)))
 
 
-def _row(row: Row, number: int, place: int | None, renderer: Renderer | None) -> dict[str, Any]:
+def _row(row: Row, number: int, place: int | None, renderer: Renderer | Inputs | None) -> dict[str, Any]:
     told: dict[str, Any] = {
         "where": str(row.origin),
         "part": None if place is None else dict(enumerate(PARTS)).get(place, "left out"),

@@ -10,19 +10,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sartor import registry
+from sartor.advise.settings import usual_objective
 from sartor.data.pipeline import Audit, by_shares, examine, not_at_all
 from sartor.data.split import PARTS
 from sartor.errors import DataError, Problem, raise_errors
 from sartor.events import Event
+from sartor.flow.heads import inputs_for, targets_of
 from sartor.flow.prepare import renderer_for
 from sartor.models.catalog import NANO, resolve
+from sartor.models.kinds import kind_of
 from sartor.recipe.schema import Data, Source
 from sartor.tokens.batch import Rendered
 from sartor.tokens.candidates import Candidate, candidates
+from sartor.tokens.inputs import Inputs
 from sartor.tokens.render import Renderer, has_reasoning
+from sartor.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from sartor.models.catalog import ModelFolder
+    from sartor.protocols import Traits
 
 RECIPES = (".yaml", ".yml")
 _EDGES = re.compile(r" (?=\n| |$)|(?<=\n) |(?<= ) |^ ")
@@ -154,11 +163,11 @@ def data_show(
         RecipeError, ModelError, TokenError: the recipe, its model or the model's template does not hold.
     """
     with tempfile.TemporaryDirectory(prefix="sartor-") as folder:
-        audit, renderer, model = _open(target, Path(folder), emit)
+        audit, renderer, model, template = _open(target, Path(folder), emit)
         shown = tuple(
             view for index in _chosen(audit, target, rows, row, split) for view in _views(audit, renderer, index)
         )
-    result = DataShown(model, renderer.template.label, shown, html, len(audit.findings.errors))
+    result = DataShown(model, template, shown, html, len(audit.findings.errors))
     if html is not None:
         from sartor.store.atomic import write_text
 
@@ -173,7 +182,7 @@ def visible(text: str) -> str:
     )
 
 
-def pieces(renderer: Renderer, rendered: Rendered) -> Iterator[Piece]:
+def pieces(renderer: Renderer | Inputs, rendered: Rendered) -> Iterator[Piece]:
     """The row as text, cut where weight or kind of token changes."""
     special = set(renderer.vocabulary.special_tokens.values())
     start, ids, weights = 0, rendered.ids.tolist(), rendered.weight.tolist()
@@ -222,29 +231,47 @@ pre {{ white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid #8886; 
 """
 
 
-def _open(target: str, folder: Path, emit: Callable[[Event], None]) -> tuple[Audit, Renderer, str]:
-    """The rows and the renderer that a run would use."""
+def _open(target: str, folder: Path, emit: Callable[[Event], None]) -> tuple[Audit, Renderer | Inputs, str, str]:
+    """The rows, what a run would make tokens of them with, the model, and its template."""
     if not target.lower().endswith(RECIPES):
         data, root, divide = Data(sources=(Source(path=target),)), Path.cwd(), not_at_all
-        model, template = NANO, None
+        model, template, objective = NANO, None, "auto"
     else:
         from sartor.recipe.load import load
 
         loaded = load(target)
         data, root, divide = loaded.recipe.data, loaded.root, by_shares
         model, template = loaded.recipe.base.model, loaded.recipe.base.template
+        wanted = loaded.recipe.train.objective
+        objective = "auto" if wanted == "auto" else wanted.name
     audit = examine(data, root=root, folder=folder, emit=emit, divide=divide)
     if audit.splits is None:
         raise_errors(DataError, audit.findings.errors)
     revision = None if model == NANO else loaded.recipe.base.revision
+    base = resolve(model, root, revision=revision)
+    if audit.splits is not None and audit.splits.divided:
+        inputs = _inputs(audit, base, objective)
+        if inputs is not None:
+            return audit, inputs, model, "read as a whole, without a template"
     renderer = renderer_for(
-        resolve(model, root, revision=revision),
+        base,
         template=root / template if template else None,
         loss_on=data.loss_on,
         reasoning=data.reasoning,
         thinks=data.reasoning != "none" and any(map(has_reasoning, audit.dataset)),
     )
-    return audit, renderer, model
+    return audit, renderer, model, renderer.template.label
+
+
+def _inputs(audit: Audit, base: ModelFolder, objective: str) -> Inputs | None:
+    """How rows are read whose label is learnt at a head; None where answers are learnt."""
+    kind = audit.dataset[0].kind
+    name = usual_objective(audit.task, kind_of(base), kind)[0] if objective == "auto" else objective
+    traits: Traits = registry.component("objective", name).TRAITS
+    assert audit.splits is not None
+    targets = targets_of(traits, audit.dataset, audit.splits)
+    home = base.path if (base.path / "tokenizer.json").exists() else base.root.path
+    return None if targets is None else inputs_for(base, Vocabulary.load(home), targets)
 
 
 def _chosen(audit: Audit, target: str, rows: int, row: int | None, split: str | None) -> Sequence[int]:
@@ -263,7 +290,7 @@ def _chosen(audit: Audit, target: str, rows: int, row: int | None, split: str | 
     return [row]
 
 
-def _views(audit: Audit, renderer: Renderer, index: int) -> Iterator[Shown]:
+def _views(audit: Audit, renderer: Renderer | Inputs, index: int) -> Iterator[Shown]:
     row = audit.dataset[index]
     part = None
     if audit.splits is not None and audit.splits.divided:
@@ -273,7 +300,8 @@ def _views(audit: Audit, renderer: Renderer, index: int) -> Iterator[Shown]:
         yield Shown(index, row.origin.file, row.origin.line, part, 0, 0, (), str(result))
         return
     names: list[str | None] = [_called(answer) for answer in candidates(row) or ()]
-    names = names or [None] * len(result.rendered)
+    learnt = f"learnt at the head: {row.answer_text()}" if isinstance(renderer, Inputs) else None
+    names = names or [learnt] * len(result.rendered)
     for rendered, name in zip(result.rendered, names, strict=True):
         shown = tuple(pieces(renderer, rendered))
         counts = len(rendered), rendered.supervised

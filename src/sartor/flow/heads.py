@@ -13,7 +13,8 @@ from sartor.tokens.symbols import Symbols
 from sartor.tokens.targets import Targets
 
 if TYPE_CHECKING:
-    from sartor.data.pipeline import Prepared as Rows
+    from sartor.data.dataset import Dataset
+    from sartor.data.split import Splits
     from sartor.flow.prepare import Prepared
     from sartor.models.catalog import ModelFolder
     from sartor.protocols import Traits
@@ -27,15 +28,14 @@ def inputs_for(base: ModelFolder, vocabulary: Vocabulary, targets: Targets | Non
     return Inputs(vocabulary, frame, targets)
 
 
-def targets_of(traits: Traits, rows: Rows) -> Targets | None:
+def targets_of(traits: Traits, dataset: Dataset, splits: Splits) -> Targets | None:
     """What the head of an objective learns of the training rows; None where it learns words or answers.
 
     Raises DataError T230, T231.
     """
     if traits.reads != "input" or traits.head == "words" or traits.head == "reward":
         return None
-    train = rows.splits.indices("train")
-    return Targets.learn(traits.head, (rows.dataset[int(index)] for index in train))
+    return Targets.learn(traits.head, (dataset[int(index)] for index in splits.indices("train")))
 
 
 def head_of(traits: Traits, targets: Targets | None) -> HeadSpec | None:

@@ -190,7 +190,7 @@ def prepare(
     if traits.reads == "prompt":
         rounds.require(loaded, objective, kind, processes.size)
     max_tokens = longest_row(recipe, base, resolution)
-    targets = targets_of(traits, rows)
+    targets = targets_of(traits, rows.dataset, rows.splits)
     inputs = None if targets is None else inputs_for(base, renderer.vocabulary, targets)
     rows, tokens = _tokens(rows, inputs or renderer, folder, recipe.data, max_tokens, emit)
     raise_errors(DataError, rows.findings.errors)

@@ -23,7 +23,9 @@ from sartor.errors import Problem, TokenError
 from sartor.events import Event, Progressed
 from sartor.tokens.batch import Rendered
 from sartor.tokens.layout import Fault
+from sartor.tokens.render import Tokens
 from sartor.tokens.store import TokenSet
+from sartor.tokens.weigh import Notes
 
 if TYPE_CHECKING:
     from sartor.data.findings import Findings
@@ -134,6 +136,23 @@ class Inputs:
             labels[read.firsts] = said
             said = labels
         return Rendered(read.ids, weight, index, said)
+
+    def render_many(self, rows: Sequence[tuple[int, Row]]) -> list[Tokens | Problem]:
+        """`render` for many rows; one that cannot be read becomes the problem that says so."""
+        found: list[Tokens | Problem] = []
+        for index, row in rows:
+            try:
+                found.append(Tokens([self.render(row, index)], Notes()))
+            except Fault as fault:
+                where = row.origin
+                found.append(Problem(fault.code, fault.what, file=where.file, line=where.line, fix=fault.fix))
+            except TokenError as fault:
+                found.append(replace(fault.problems[0], file=row.origin.file, line=row.origin.line))
+        return found
+
+    def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """Texts of ids, control tokens shown."""
+        return self.vocabulary.decode_many(rows)
 
 
 def texts(row: Row) -> tuple[str, ...]:

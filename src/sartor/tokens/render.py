@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sartor.data.rows import ROLES, Example, Message, Prompt, Row, Text
+from sartor.data.rows import ROLES, Example, Message, Prompt, Row, Scored, Text
 from sartor.errors import Problem, TokenError
 from sartor.tokens.batch import Rendered
 from sartor.tokens.candidates import Candidate, apart, candidates, compared
@@ -238,6 +238,8 @@ class Renderer:
         try:
             if isinstance(row, Text):
                 return _Drafted(*self._draft_text(row))
+            if isinstance(row, Scored):
+                row = row.conversation()
             if isinstance(row, Example):
                 return _Drafted(*self._draft_chat(row))
             if isinstance(row, Prompt):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import job
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from sartor.errors import DataError, ModelError, RecipeError
 from sartor.evaluate.calibrate import calibrated, of_classes, of_labels, thresholds
 from sartor.evaluate.heads import Told, log_softmax, sigmoid
 from sartor.evaluate.outcomes import from_line, read_outcomes, to_line
+from sartor.flow.check import check
+from sartor.flow.data_show import data_show
 from sartor.flow.eval import evaluate
 from sartor.flow.model import load
 from sartor.flow.predict import predict
@@ -118,6 +122,39 @@ def test_what_does_not_go_together_is_refused_before_anything_is_written(
     with pytest.raises(RecipeError, match=f"R106: {told}"):
         job.run(path, tmp_path / "out", (), (), lambda event: None)
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_are_shown_as_the_head_reads_them(models: Mapping[str, Path], tmp_path: Path) -> None:
+    path = recipe(tmp_path, models["bert"], "pairs")
+    shown = data_show(str(path), rows=1, emit=lambda event: None)
+    (row,) = shown.rows
+    assert row.answer == "learnt at the head: 5.0"
+    assert row.supervised == 1
+    text = "".join(piece.text for piece in row.pieces)
+    assert text.count("[SEP]") == 2
+    assert text.startswith("[CLS]")
+
+
+def test_a_check_says_what_the_head_tells(models: Mapping[str, Path], tmp_path: Path) -> None:
+    heads = {
+        rows: check(recipe(tmp_path / rows, models["bert"], rows), (), lambda event: None)
+        for rows in ("labels", "pairs")
+    }
+    assert list(heads["labels"].data["head"]["names"]) == ["cold", "warm"]
+    told = []
+    for found in heads.values():
+        console = Console(width=200, record=True, file=StringIO())
+        found.render(console)
+        told.append(console.export_text())
+    assert "2 labels: cold, warm" in told[0]
+    assert "a number, in training" in told[1]
+
+
+def test_numbers_can_be_learnt_as_text(models: Mapping[str, Path], tmp_path: Path) -> None:
+    made = prepared(tmp_path, models["llama"], "pairs", train={"objective": "sft"})
+    text = made.renderer.decode([made.tokens["train"][0].ids.tolist()])[0]
+    assert text.count("<|im_start|>user") == 1
+    assert made.settings.head is None
 
 
 def test_a_curriculum_by_the_loss_of_the_base_needs_words(models: Mapping[str, Path], tmp_path: Path) -> None:
