@@ -779,6 +779,39 @@ def changes_the_loss(name: str, option: str, value: Any) -> Probe:
     return probe
 
 
+def changes_what_is_learnt(name: str, option: str, value: Any) -> Probe:
+    """An option of an objective on answers, texts or labels changes its loss."""
+
+    def probe(at: Workbench) -> None:
+        objective = registry.component("objective", name)
+        case = Case(objective, sorted(objective.TRAITS.rows)[0])
+        model = case.models()[0]
+        policy, roles, batch = case.policy(model), case.roles(model), case.batch(case.units(6))
+        before = LEARNT_BESIDE.get(f"{name}.{option}", {})
+        losses = [
+            float(objective.loss(policy, batch, objective.Options(**given), **roles).total.detach())
+            for given in (before, {**before, option: value})
+        ]
+        assert losses[0] != pytest.approx(losses[1], rel=1e-6)
+
+    return probe
+
+
+LEARNT: dict[str, dict[str, Any]] = {
+    "sft": {"label_smoothing": 0.2, "focal_gamma": 2.0},
+    "pretrain": {"label_smoothing": 0.2, "focal_gamma": 2.0},
+    "classify": {"label_smoothing": 0.2, "focal_gamma": 2.0},
+    "multilabel": {"focal_gamma": 2.0},
+    "regress": {"loss": "mae", "delta": 0.1},
+    "tag": {"label_smoothing": 0.2, "focal_gamma": 2.0},
+    "masked_lm": {"share": 0.5, "masked": 0.1},
+    "span_corruption": {"share": 0.5, "span": 1.0},
+}
+"""A value of each option of objectives on answers, texts and labels that is not its default,"""
+LEARNT_BESIDE = {"regress.delta": {"loss": "huber"}}
+"""and what has to be set beside it."""
+
+
 def keeps_the_reference(name: str) -> Probe:
     """Log-probabilities of the reference are kept in the stage folder where that is wanted."""
 
@@ -977,6 +1010,8 @@ PROBES: dict[str, Probe] = {
     "evaluate.resamples": resamples_are_drawn,
     **{f"train.objective.{name}.{option}": changes_the_loss(name, option, value)
        for name, given in COMPARED.items() for option, value in given.items()},
+    **{f"train.objective.{name}.{option}": changes_what_is_learnt(name, option, value)
+       for name, given in LEARNT.items() for option, value in given.items()},
     **{f"train.objective.{name}.precompute_reference": keeps_the_reference(name) for name in ("dpo", "ipo", "kto")},
 }  # fmt: skip
 
