@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import EntryPoint
 from types import ModuleType
 
+import measured
 import pytest
 
 from sartor import registry
@@ -30,12 +31,11 @@ FUNCTIONS = {
     "watcher": ["build"],
     "tracker": ["build"],
 }
-"""What a file of each room must offer beside `Options`; stages and checks offer one of two (test_stages.py, test_checks.py)."""
+"""What a file of each room must offer beside `Options`; stages, checks and metrics offer one of two (test_stages.py, test_checks.py, test_metrics.py)."""
 
 ATTRIBUTES = {
     "source": ["EXTENSIONS"],
     "format": ["SAMPLES", "FIELDS"],
-    "metric": ["METRIC"],
     "method": ["SAVES", "LEARNING_RATE"],
     "objective": ["TRAITS"],
 }
@@ -72,6 +72,8 @@ def test_options_have_defaults_and_survive_their_own_json(kind: str, name: str) 
     kind_of_options = registry.component(kind, name).Options
     fields = kind_of_options.model_fields.items()
     needed = {field: info.examples[0] for field, info in fields if info.is_required() and info.examples}
+    if kind == "metric" and name in measured.SPECIAL:
+        needed |= measured.SPECIAL[name].options
     settings = kind_of_options(**needed)
     assert kind_of_options.model_validate(settings.model_dump(mode="json")) == settings
     with pytest.raises(ValueError, match="Extra inputs"):
