@@ -2,8 +2,8 @@
 
     y = W x + diag(b) B diag(d) A x        A [r, in] and B [out, r] are fixed, b begins at zero, d at `start`
 
-Kopiczko et al. 2024, "VeRA: Vector-based Random Matrix Adaptation", equation 2. A hundredth of LoRA's trainable numbers, for
-about the same computation. b begins at zero, so training starts at the base.
+Kopiczko et al. 2024, "VeRA: Vector-based Random Matrix Adaptation", equation 2. Far fewer trainable numbers than
+LoRA's, for more computation where the rank is larger. b begins at zero, so training starts at the base.
 """
 
 from __future__ import annotations

@@ -532,7 +532,7 @@ class Recipe(Options):
     goal: Goal = Goal()
     """The purpose and the gates."""
     method: Method | Auto = "auto"
-    """Which weights move: full or lora, with options; auto is full for models under 50 million parameters, lora above."""
+    """Which weights move, with options; auto is full for models under 50 million parameters, lora above."""
     train: Train = Field(default_factory=Train)
     """Training."""
     evaluate: Evaluate = Evaluate()
