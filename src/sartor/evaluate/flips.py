@@ -80,4 +80,11 @@ def find_flips(
 
 
 def _answer(outcome: Outcome) -> str | None:
-    return outcome.prediction if outcome.label is None else outcome.label
+    """What the model said, for people: a label, labels, tags, a number, or its text."""
+    if outcome.label is not None:
+        return outcome.label
+    if outcome.labels is not None:
+        return ", ".join(outcome.labels) or "no label"
+    if outcome.tags is not None:
+        return " ".join(outcome.tags)
+    return outcome.prediction if outcome.value is None else f"{outcome.value:.4g}"

@@ -235,6 +235,7 @@ def test_numbers_are_scaled_back(models: Mapping[str, Path], tmp_path: Path) -> 
     with torch.no_grad():
         raw = [float(theirs(**tokenizer(*pair, return_tensors="pt")).logits) for pair in texts]
     assert ours.predict(texts) == pytest.approx([head.center + head.spread * value for value in raw], abs=1e-4)
+    assert all(float(flip["after"]) for flip in (*comparison["flips"]["better"], *comparison["flips"]["worse"]))
     outcomes = read_outcomes(folder / "predictions" / "tuned.jsonl")
     right = np.array([float(one.reference) for one in outcomes])
     given = np.array([one.value for one in outcomes])

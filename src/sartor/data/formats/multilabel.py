@@ -1,6 +1,8 @@
 """A text and all its labels, of which there may be none.
 
-{"text": "My card was charged twice, please hurry!", "labels": ["billing", "urgent"]}
+    {"text": "My card was charged twice, please hurry!", "labels": ["billing", "urgent"]}
+
+Labels are sorted, each once; numbers become their digits.
 """
 
 from __future__ import annotations
