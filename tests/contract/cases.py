@@ -134,10 +134,10 @@ class Case:
         traits: Traits = self.objective.TRAITS
         return traits
 
-    def options(self) -> Any:
-        """Its defaults, and what has none."""
+    def options(self, **given: Any) -> Any:
+        """Its defaults but for what is given, and what has none."""
         named = {name for name, field in self.objective.Options.model_fields.items() if field.is_required()}
-        return self.objective.Options(**{name: NEEDED[name] for name in named})
+        return self.objective.Options(**{name: NEEDED[name] for name in named} | given)
 
     def models(self) -> list[str]:
         """Models that can learn it."""

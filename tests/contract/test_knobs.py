@@ -19,6 +19,7 @@ from sartor import registry
 from sartor.advise.parallel import ONE, Processes
 from sartor.errors import InputError, RecipeError, SartorError
 from sartor.evaluate.metrics import load as load_metrics
+from sartor.events import Stepped
 from sartor.flow import train as training
 from sartor.flow.check import check
 from sartor.flow.measure import bench
@@ -789,7 +790,7 @@ def changes_what_is_learnt(name: str, option: str, value: Any) -> Probe:
         policy, roles, batch = case.policy(model), case.roles(model), case.batch(case.units(6))
         before = LEARNT_BESIDE.get(f"{name}.{option}", {})
         losses = [
-            float(objective.loss(policy, batch, objective.Options(**given), **roles).total.detach())
+            float(objective.loss(policy, batch, case.options(**given), **roles).total.detach())
             for given in (before, {**before, option: value})
         ]
         assert losses[0] != pytest.approx(losses[1], rel=1e-6)
@@ -806,10 +807,24 @@ LEARNT: dict[str, dict[str, Any]] = {
     "tag": {"label_smoothing": 0.2, "focal_gamma": 2.0},
     "masked_lm": {"share": 0.5, "masked": 0.1},
     "span_corruption": {"share": 0.5, "span": 1.0},
+    "distill": {"temperature": 3.0, "divergence": "reverse", "beta": 0.2, "mix": 0.5},
 }
 """A value of each option of objectives on answers, texts and labels that is not its default,"""
-LEARNT_BESIDE = {"regress.delta": {"loss": "huber"}}
+LEARNT_BESIDE: dict[str, dict[str, Any]] = {
+    "regress.delta": {"loss": "huber"},
+    "distill.beta": {"divergence": "jensen_shannon"},
+}
 """and what has to be set beside it."""
+
+
+def another_teacher_is_asked(at: Workbench) -> None:
+    """What is learnt depends on who teaches."""
+    losses = []
+    for seed in (7, 8):
+        teacher = job.save_model(at.root / f"teacher-{seed}", seed=seed)
+        events = at.trained(f"train.objective={{distill: {{teacher: {teacher}}}}}", "train.steps=1").events
+        losses.append(next(event.loss for event in events if isinstance(event, Stepped)))
+    assert losses[0] != losses[1]
 
 
 def keeps_the_reference(name: str) -> Probe:
@@ -1012,6 +1027,7 @@ PROBES: dict[str, Probe] = {
        for name, given in COMPARED.items() for option, value in given.items()},
     **{f"train.objective.{name}.{option}": changes_what_is_learnt(name, option, value)
        for name, given in LEARNT.items() for option, value in given.items()},
+    "train.objective.distill.teacher": another_teacher_is_asked,
     **{f"train.objective.{name}.precompute_reference": keeps_the_reference(name) for name in ("dpo", "ipo", "kto")},
 }  # fmt: skip
 

@@ -27,7 +27,6 @@ FUNCTIONS = {
     "objective": ["loss"],
     "optimizer": ["build"],
     "schedule": ["factor"],
-    "anchor": [],
     "watcher": ["build"],
     "tracker": ["build"],
 }

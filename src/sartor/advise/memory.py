@@ -115,6 +115,8 @@ class Job:
     """Bytes of a parameter of a linear layer, where the method holds them in another type than `dtype`."""
     shards: int = 1
     """Processes that each hold a part of the weights and of all that belongs to them; one layer is whole while it computes."""
+    asked: float = 0.0
+    """Bytes of models that are only asked: a reference that no adapter spares, a teacher. Every process has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +212,9 @@ def held(form: Shape, job: Job) -> dict[str, float]:
         "optimiser": job.state,
         "gradients": 4.0 * job.trainable,
     }
-    if job.shards == 1:
-        return parts
-    return {name: size / job.shards + size / (form.layers + 2) for name, size in parts.items()}
+    if job.shards > 1:
+        parts = {name: size / job.shards + size / (form.layers + 2) for name, size in parts.items()}
+    return parts | ({"models asked": job.asked} if job.asked else {})
 
 
 def training(form: Shape, job: Job, fitted: Fitted = FITTED) -> Peak:

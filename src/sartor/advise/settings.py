@@ -26,6 +26,7 @@ from sartor.tokens.source import StepSize, boundaries
 if TYPE_CHECKING:
     from sartor.models.catalog import ModelFolder
     from sartor.options import Auto
+    from sartor.protocols import Traits
     from sartor.recipe.auto import Resolution
     from sartor.recipe.schema import Recipe
 
@@ -153,10 +154,11 @@ def decide(
     scored: float = 1.0,
     processes: Processes = ONE,
     head: HeadSpec | None = None,
+    teacher: ModelFolder | None = None,
 ) -> Settings:
     """Fill in every further `auto`, given the lengths in tokens of the training rows (or units of them) and the share of them that is learnt.
 
-    Raises ModelError M131 when it cannot fit.
+    `teacher` is a further model that the objective asks. Raises ModelError M131 when it cannot fit.
     """
     form = shape.read(base.root.config, base.root.weight_files)
     train = recipe.train
@@ -233,6 +235,7 @@ def decide(
         tiles=hardware.tiles,
         device=hardware.device,
         weight_bytes=getattr(moves, "WEIGHT_BYTES", None),
+        asked=_asked(form, objective, moves.SAVES == "model", teacher, dtype),
     )
     parallel = sharing.choose(
         recipe,
@@ -291,6 +294,16 @@ def _of_objective(name: str, rate: float, why: str) -> tuple[float, str]:
     """(peak rate of AdamW, reason) for an objective that bears less than sft."""
     share = getattr(registry.component("objective", name), "RATE", 1.0)
     return (rate, why) if share == 1.0 else (share * rate, f"{share:g} of what sft bears, for {name}: {why}")
+
+
+def _asked(form: shape.Shape, objective: Component, whole: bool, teacher: ModelFolder | None, dtype: Dtype) -> float:
+    """Bytes of the models that are only asked; `whole`: the model's own weights move, so that its start needs a copy."""
+    traits: Traits = registry.component("objective", objective.name).TRAITS
+    known = getattr(objective.options, "precompute_reference", False) is True
+    size = memory.weight_bytes(form, dtype) if whole and "reference" in traits.roles and not known else 0
+    if teacher is not None:
+        size += memory.weight_bytes(shape.read(teacher.root.config, teacher.root.weight_files), dtype)
+    return float(size)
 
 
 def choose_kernels(hardware: Hardware, compiled: bool) -> tuple[Literal["native", "plain"], str]:

@@ -184,8 +184,7 @@ def prepare(
     traits: Traits = registry.component("objective", objective.name).TRAITS
     _require_rows(loaded, objective.name, kind)
     require_model(loaded, base, renderer.vocabulary, objective.name, kind)
-    if "teacher" in traits.roles:
-        _require_teacher(loaded, objective, renderer.vocabulary)
+    teacher = _teacher(loaded, objective, renderer.vocabulary) if "teacher" in traits.roles else None
     require_anchor(loaded, renderer, base)
     if traits.reads == "prompt":
         rounds.require(loaded, objective, kind, processes.size)
@@ -215,6 +214,7 @@ def prepare(
         scored=scored,
         processes=processes,
         head=head_of(traits, targets),
+        teacher=teacher,
     )
     for warning in (*settings.warnings, *told(course, loaded, settings.steps / settings.steps_per_epoch)):
         rows.findings.add(warning)
@@ -305,14 +305,14 @@ def _require_rows(loaded: Loaded, objective: str, kind: str) -> None:
     )
 
 
-def _require_teacher(loaded: Loaded, objective: Component, vocabulary: Vocabulary) -> None:
-    """Raises ModelError where there is no such teacher, M185 where it counts in other tokens."""
+def _teacher(loaded: Loaded, objective: Component, vocabulary: Vocabulary) -> ModelFolder:
+    """The model to learn from. Raises ModelError where there is none, M185 where it counts in other tokens."""
     reference = objective.options.teacher  # type: ignore[attr-defined]
     folder = find(reference, loaded.root)
     home = folder.path if (folder.path / "tokenizer.json").exists() else folder.root.path
     difference = vocabulary.difference(Vocabulary.load(home))
     if difference is None:
-        return
+        return folder
     what = f"the teacher {reference} has another vocabulary than the base: {difference}"
     fix = (
         "a teacher of the same family; or let it write the answers, and learn them with sft: docs/techniques/distill.md"

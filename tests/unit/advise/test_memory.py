@@ -140,3 +140,8 @@ def test_measuring_needs_more_with_more_rows_until_the_cache_is_full() -> None:
     assert peak(1) < peak(8) < peak(64)
     assert peak(10_000) == peak(20_000)
     assert peak(32, "nll") == peak(1, "nll")
+
+
+def test_models_that_are_only_asked_are_counted_whole() -> None:
+    assert total(asked=1000.0) == total() + 1000
+    assert memory.held(FORM, replace(JOB, asked=1000.0, shards=4))["models asked"] == 1000
