@@ -110,15 +110,24 @@ class EncoderDecoderPolicy(PaddedPolicy):
         return weight, behind[0].to(weight.dtype) if bias is None else bias + behind[0]
 
     def _side(self, flat: torch.Tensor, members: list[Answer], run: Run) -> torch.Tensor:
-        """[n, ...] the same for some rows, in their order."""
-        before = [one.first - one.begin for one in members]
+        """[n, ...] the same for some rows, in their order. A prompt with several answers is read once."""
+        prompts: dict[tuple[int, ...], int] = {}
+        heard = flat.tolist()
+        of = [prompts.setdefault(tuple(heard[one.begin : one.first]), len(prompts)) for one in members]
+        asked = [members[of.index(number)] for number in range(len(prompts))]
+        before = [one.first - one.begin for one in asked]
+        ids = side_by_side(flat, [one.begin for one in asked], before, self.pad)
+        mask = (torch.arange(ids.shape[1]) < torch.tensor(before)[:, None]).to(torch.int64).to(flat.device)
         lengths = [len(one.places) for one in members]
-        ids = side_by_side(flat, [one.begin for one in members], before, self.pad)
-        mask = (torch.arange(ids.shape[1]) < torch.tensor(before)[:, None]).to(torch.int64)
         labels = side_by_side(flat, [one.first for one in members], lengths, IGNORED)
+        call = self._call(ids, mask, labels)
+        if len(asked) < len(members):
+            read = self.model.get_encoder()(input_ids=call.pop("input_ids"), attention_mask=mask, return_dict=True)
+            which = torch.tensor(of, device=flat.device)
+            read.last_hidden_state = read.last_hidden_state[which]
+            call |= {"encoder_outputs": read, "attention_mask": mask[which]}
         take = torch.arange(labels.shape[1]) < torch.tensor(lengths)[:, None]
-        out = run(self._call(ids, mask.to(flat.device), labels))
-        return out.flatten(0, 1)[take.reshape(-1).nonzero()[:, 0].to(flat.device)]
+        return run(call).flatten(0, 1)[take.reshape(-1).nonzero()[:, 0].to(flat.device)]
 
     def _call(self, ids: torch.Tensor, mask: torch.Tensor | None, labels: torch.Tensor) -> dict[str, Any]:
         """What the model's forward pass is called with."""

@@ -57,13 +57,6 @@ _HEADED: dict[Place, tuple[Any, Any]] = {
 }
 
 
-def load_causal(
-    folder: Path, *, dtype: torch.dtype, attention: str, overrides: Mapping[str, Any]
-) -> tuple[PreTrainedModel, list[str]]:
-    """As `load_model`, without a head."""
-    return load_model(folder, read_config(folder, overrides), dtype=dtype)[:2]
-
-
 def kind_of(config: PretrainedConfig) -> Kind | None:
     """What a configuration makes, by which of transformers' model classes take it; None: nothing that reads text."""
     own = type(config)

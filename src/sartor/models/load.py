@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -81,6 +82,9 @@ def load(
         )
     _check_finite(model.named_parameters() if quantization is None else stored_tensors(root), root)
     policy = policy_of(model, device=device, kernels=kernels, head=head, fresh=_modules(drawn, model))
+    if stored is not None and fresh and folder.base is None:
+        note = f"the head of {stored.kind} that the model came with is left out; another is drawn anew"
+        policy.exact = replace(policy.exact, notes=(*policy.exact.notes, note))
     if isinstance(policy, EncoderPolicy):
         policy.separator = separator(folder.path if (folder.path / "tokenizer.json").is_file() else root.path)
     if folder.base is not None:

@@ -44,6 +44,16 @@ def test_greedy_is_transformers_generate(name: str) -> None:
         wanted = policy.model.generate(torch.tensor([prompt]), max_new_tokens=12, num_beams=1, do_sample=False)
         assert found[index, 0] == tuple(wanted[0, 1:].tolist())
     assert len(set(found.values())) > 1
+    where = {token: {ids.index(token) if token in ids else 99 for ids in found.values()} for token in found[0, 0]}
+    stop = max(where, key=lambda token: len(where[token]))
+    ended = LocalGenerator(policy, frozenset({stop}), 2, str, 3).complete(PROMPTS, max_new_tokens=12)
+    lengths = set()
+    for one in ended:
+        prompt = torch.tensor([PROMPTS[one.index]])
+        wanted = policy.model.generate(prompt, max_new_tokens=12, num_beams=1, do_sample=False, eos_token_id=stop)
+        assert one.ids == tuple(wanted[0, 1:].tolist())
+        lengths.add(len(one.ids))
+    assert len(lengths) > 1
     assert found == answers(policy, batch=1) == answers(policy, batch=32)
 
 

@@ -237,6 +237,8 @@ def test_another_head_than_the_stored_one_is_drawn_anew(tmp_path: Path) -> None:
     other = HeadSpec("classes", ("x", "y", "z"))
     assert torch.equal(score(load(out, head=other, seed=2)), score(load(out, head=other, seed=2)))
     assert not torch.allclose(score(load(out, head=other, seed=2)), score(policy), atol=1e-3)
+    assert "drawn anew" in load(out, head=other).exact.notes[-1]
+    assert not load(out).exact.notes
     more = HeadSpec("labels", ("x", "y", "z", "w"))
     assert score(load(out, head=more)).shape == (len(ROWS), 4)
     trunk = load(out, head=more).model.bert.state_dict()

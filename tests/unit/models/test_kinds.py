@@ -126,6 +126,27 @@ def test_micro_batches_change_nothing(name: str) -> None:
     tiny.assert_close(gradient(policy.model, parts), expected)
 
 
+@pytest.mark.parametrize("name", tiny.ENCODER_DECODERS)
+def test_a_prompt_with_several_answers_is_read_once(name: str) -> None:
+    policy = tiny.policy(name)
+    policy.model.requires_grad_(True)
+    prompts = [RAGGED[0].ids[:5], RAGGED[1].ids[:3]]
+    answers = [np.arange(9, 12), np.arange(20, 21), np.arange(40, 46)]
+    rows = [
+        Rendered(np.concatenate([prompt, answer]).astype(np.int32), np.repeat([0, 1], [len(prompt), len(answer)]), 0)
+        for prompt in prompts
+        for answer in answers
+    ]
+    apart = torch.cat([policy.logp(collate([row])) for row in rows])
+    expected = gradient(policy.model, apart.sum())
+    read: list[int] = []
+    policy.model.get_encoder().register_forward_hook(lambda _, __, out: read.append(len(out.last_hidden_state)))
+    together = policy.logp(collate(rows))
+    assert read == [2]
+    assert torch.allclose(together, apart, atol=1e-5)
+    tiny.assert_close(gradient(policy.model, together.sum()), expected)
+
+
 def test_text_between_answers_is_refused() -> None:
     weight = np.array([0, 0, 1, 1, 0, 1, 1], np.float32)
     row = Rendered(np.arange(3, 10, dtype=np.int32), weight, 7)
