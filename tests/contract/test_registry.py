@@ -23,7 +23,7 @@ FUNCTIONS = {
     "check": [],
     "metric": [],
     "method": ["attach", "learning_rate", "trainable", "width"],
-    "anchor": ["importance", "BYTES"],
+    "anchor": ["importance"],
     "objective": ["loss"],
     "optimizer": ["build"],
     "schedule": ["factor"],
