@@ -18,6 +18,7 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
+from sartor import registry
 from sartor.engine.anchor import Anchor
 from sartor.engine.anchors import ewc
 from sartor.engine.loop import Plan, fit
@@ -33,7 +34,6 @@ from sartor.engine.validation import mean_loss
 from sartor.engine.watchers import best
 from sartor.errors import SartorError
 from sartor.events import Event
-from sartor.methods import full, lora
 from sartor.models.policy import CausalPolicy
 from sartor.store.checkpoint import Checkpoints
 from sartor.tokens.batch import collate
@@ -46,10 +46,8 @@ EXAMPLES = 6
 def policy(method: str = "full", dtype: str = "float32", seed: int = 0, **changes: Any) -> CausalPolicy:
     """A tiny model with a method attached."""
     made = tiny.policy(seed=seed, dtype=getattr(torch, dtype), **changes)
-    if method == "lora":
-        lora.attach(made, lora.Options(rank=4), seed=7)
-    else:
-        full.attach(made, full.Options(), seed=7)
+    module = registry.component("method", method)
+    module.attach(made, module.Options(**{"rank": 4} if method == "lora" else {}), seed=7)
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import socket
@@ -63,12 +64,15 @@ def _job(name: str, into: str | None = None, **settings: Any) -> dict[str, Any]:
 
 DROPOUT = {"model": "gpt2", "resid_pdrop": 0.2, "embd_pdrop": 0.1, "attn_pdrop": 0.1}
 STOP = 3
+OTHERS = [*(("fsdp2", method) for method in ("partial", "dora", "pissa", "vera", "adapter")), ("ddp", "prefix")]
+"""Methods beside full and LoRA, each as far as something of it could differ between ranks."""
 WORK = [
     *[
         _job(f"{strategy}-{method}", strategy=strategy, method=method)
         for strategy in ("ddp", "fsdp2")
         for method in ("full", "lora")
     ],
+    *[_job(f"{strategy}-{method}", strategy=strategy, method=method) for strategy, method in OTHERS],
     *[_job(f"{strategy}-few", strategy=strategy, examples=1, steps=6) for strategy in ("ddp", "fsdp2")],
     *[_job(f"{strategy}-bf16", strategy=strategy, dtype="bfloat16", steps=4) for strategy in ("ddp", "fsdp2")],
     _job("fsdp2-lora-bf16", strategy="fsdp2", method="lora", dtype="bfloat16", checkpointed=True, steps=4),
@@ -116,8 +120,7 @@ def far(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
     return max(float((left[name].float() - right[name].float()).abs().max()) for name in left)
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+@pytest.mark.parametrize(("strategy", "method"), [*itertools.product(("ddp", "fsdp2"), ("full", "lora")), *OTHERS])
 def test_two_ranks_end_with_the_weights_of_one(done, tmp_path, strategy, method):
     alone, taken = jobs.train(tmp_path, method=method)
     name = f"{strategy}-{method}"

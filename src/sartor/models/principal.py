@@ -85,8 +85,8 @@ def _begin(path: str, layer: Any, name: str, rank: int, iterations: int) -> None
     a, b = (root[:, None] * right).to(weight.dtype), (left * root).to(weight.dtype)
     layer.lora_A[name].weight.copy_(a)
     layer.lora_B[name].weight.copy_(b)
-    layer.start_A = torch.nn.Parameter(a.clone(), requires_grad=False)
-    layer.start_B = torch.nn.Parameter(-b, requires_grad=False)
+    layer.start_A = torch.nn.Parameter(a.clone(memory_format=torch.contiguous_format), requires_grad=False)
+    layer.start_B = torch.nn.Parameter(b.neg().contiguous(), requires_grad=False)
     layer._sartor_name = name
     layer.__class__ = type(f"Principal{type(layer).__name__}", (Principal, type(layer)), {})
 
