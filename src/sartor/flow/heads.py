@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sartor import registry
+from sartor.advise import matrix
+from sartor.advise.matrix import obstacle
 from sartor.errors import RecipeError
 from sartor.models.heads import HeadSpec
-from sartor.models.kinds import TOLD, kind_of
+from sartor.models.kinds import kind_of
 from sartor.tokens.inputs import Inputs
 from sartor.tokens.symbols import Symbols
 from sartor.tokens.targets import Targets
@@ -48,25 +50,21 @@ def head_of(traits: Traits, targets: Targets | None) -> HeadSpec | None:
 
 
 def require_model(loaded: Loaded, base: ModelFolder, vocabulary: Vocabulary, objective: str, rows: str) -> None:
-    """Raises RecipeError R106 where an objective is not for this kind of model, or for its vocabulary."""
+    """Raises RecipeError R106 where method, objective and kind of model do not go together, or the vocabulary lacks something."""
     traits: Traits = registry.component("objective", objective).TRAITS
     model = kind_of(base)
-    if model not in traits.models:
-        wanted = " or ".join(TOLD[kind] for kind in ("causal", "encoder", "encoder_decoder") if kind in traits.models)
+    method = "full" if loaded.recipe.method == "auto" else loaded.recipe.method.name
+    what = obstacle(method, objective, model)
+    if what is not None:
         fitting = [
             name
             for name in registry.names("objective")
-            if (other := registry.component("objective", name).TRAITS) and model in other.models and rows in other.rows
+            if rows in matrix.traits_of(name).rows and obstacle(method, name, model) is None
         ]
-        what = f"{objective} trains {wanted}; the base is {TOLD[model]}"
-        fix = f"train.objective: {' or '.join(fitting)}, or another base" if fitting else f"a base that is {wanted}"
-        raise RecipeError(loaded.problem("R106", "train.objective", what, fix=fix))
-    method = "auto" if loaded.recipe.method == "auto" else loaded.recipe.method.name
-    headed = method != "auto" and getattr(registry.component("method", method), "HEADED", False)
-    if headed and traits.head == "words":
-        what = f"method {method} trains a head alone, and {objective} learns words"
-        fix = "train.objective with a head, as classify, or another method"
-        raise RecipeError(loaded.problem("R106", "method", what, fix=fix))
+        other = "another base" if model not in traits.models else "another method"
+        fix = f"train.objective: {' or '.join(fitting)}, or {other}" if fitting else other
+        key = "train.objective" if model not in traits.models else "method"
+        raise RecipeError(loaded.problem("R106", key, what, fix=fix))
     missing = Symbols.of(vocabulary).missing(traits.symbols)
     if missing is not None:
         what = f"{objective} needs {missing}, which the vocabulary of the base does not have"
