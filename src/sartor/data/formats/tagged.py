@@ -1,6 +1,8 @@
 """Words with a tag each, such as the names in a sentence (B- begins one, I- goes on with it, O is none).
 
-{"tokens": ["Ada", "Lovelace", "wrote", "it", "."], "tags": ["B-PER", "I-PER", "O", "O", "O"]}
+    {"tokens": ["Ada", "Lovelace", "wrote", "it", "."], "tags": ["B-PER", "I-PER", "O", "O", "O"]}
+
+Numbers become their digits.
 """
 
 from __future__ import annotations
