@@ -8,7 +8,7 @@ import torch
 
 from sartor.engine.precision import Masters
 from sartor.methods import full
-from sartor.models.linear import FastLinear, linear, sum_gradients
+from sartor.models.linear import LEAST, FastLinear, linear, sum_gradients
 from sartor.models.native import library, ops
 from sartor.options import NoOptions
 from sartor.tokens.batch import collate
@@ -69,7 +69,7 @@ def test_gradients_reach_the_masters_without_being_rounded() -> None:
     model = torch.nn.Sequential(layer)
     assert [sum_gradients(model), sum_gradients(model)] == [1, 0]
     masters = Masters(dict(model.named_parameters()))
-    x, slope = torch.randn(45, 24).bfloat16(), torch.randn(45, 40).bfloat16()
+    x, slope = torch.randn(LEAST, 24).bfloat16(), torch.randn(LEAST, 40).bfloat16()
     masters.backward((model(x) * slope).sum(dtype=torch.float32))
     found = masters.masters["0.weight"].grad
     wanted = slope.double().T @ x.double()

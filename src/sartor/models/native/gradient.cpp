@@ -1,9 +1,10 @@
 // The gradient of a linear layer's weight, dW = dY^T X, bf16 in and fp32 out, on AMX tiles.
 //
 // The sum runs over tokens, so both factors lie across it in memory: X has to be laid out in pairs of tokens and dY turned as
-// well. Both are done once for every DEPTH tokens, in pieces that stay in the second-level cache, and the tiles add what they
-// find to the fp32 result. Tasks write to strips of dW of their own, and each adds up in the order of the tokens, so the
-// result does not depend on the number of threads.
+// well. Several threads lay out all of X before they begin, so that they wait for each other only twice; one thread does it for
+// DEPTH tokens at a time. Each task turns its outputs of dY for so many tokens, which then stay in the second-level cache, and
+// the tiles add what they find to the fp32 result. Tasks write to strips of dW of their own, and each adds up in the order of
+// the tokens, so the result does not depend on the number of threads.
 
 #include <cstddef>
 #include <cstdint>
@@ -22,8 +23,9 @@
 namespace {
 
 constexpr int64_t SIDE = 16, STEP = 32, TILE = SIDE * STEP;
-constexpr int64_t DEPTH = 512;  // tokens whose factors are laid out at once
+constexpr int64_t DEPTH = 512;  // tokens that a task turns at once
 constexpr int64_t MOST = 32;    // tiles of outputs in a task: half a megabyte
+constexpr int64_t PARTS = 2;    // tasks for each thread: one that is held up leaves the rest to others
 
 struct Free {
   void operator()(bf16* memory) const { std::free(memory); }
@@ -111,43 +113,58 @@ void edge(int64_t depth, const bf16* a, const bf16* b, float* c, int64_t ldc, in
 
 int64_t up(int64_t value, int64_t step) { return (value + step - 1) / step; }
 
+struct Product {
+  Factor tall, wide;  // dy and x
+  float* out;
+};
+
+// Adds what the steps [from, to) of 32 tokens give, with room for x of so many; `more`: to what is there.
+void sum(const Product& product, bf16* right, int64_t from, int64_t to, bool more, int64_t threads) {
+  const int64_t outs = product.tall.columns, ins = product.wide.columns, down = up(outs, SIDE), across = up(ins, SIDE), most = DEPTH / STEP;
+  const int64_t share = up(up(down, threads > 1 ? PARTS * threads : 1), 2) * 2, rows = std::min(MOST, share), tasks = up(down, rows);
+#pragma omp parallel num_threads(threads)
+  {
+    Tiles tiles;
+    const Room left = room(rows * std::min(most, to - from));
+#pragma omp for schedule(static)
+    for (int64_t step = from; step < to; ++step) {
+      const int64_t first = from + (step - from) / most * most, depth = std::min(most, to - first);
+      bf16* place = right + ((first - from) * across + step - first) * TILE;
+      for (int64_t j = 0; j < across; ++j) lay(product.wide, step * STEP, j * SIDE, place + j * depth * TILE);
+    }
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t task = 0; task < tasks; ++task) {
+      const int64_t top = task * rows, end = std::min(down, top + rows);
+      for (int64_t first = from; first < to; first += most) {
+        const int64_t depth = std::min(most, to - first);
+        for (int64_t k = 0; k < depth; ++k)
+          for (int64_t i = top; i < end; ++i) lay_turned(product.tall, (first + k) * STEP, i * SIDE, left.get() + ((i - top) * depth + k) * TILE);
+        for (int64_t j = 0; j < across; j += 2) {
+          for (int64_t i = top; i < end; i += 2) {
+            const bf16 *a = left.get() + (i - top) * depth * TILE, *b = right + ((first - from) * across + j * depth) * TILE;
+            float* c = product.out + i * SIDE * ins + j * SIDE;
+            const int64_t height = outs - i * SIDE, width = ins - j * SIDE;
+            const bool add = more || first > from;
+            if (height >= 2 * SIDE && width >= 2 * SIDE) block<2, 2>(depth, a, b, c, ins, add);
+            else edge(depth, a, b, c, ins, height, width, add);
+          }
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 
 extern "C" {
 
 // dy [tokens, outs] and x [tokens, ins], rows dy_step and x_step apart -> dw [outs, ins], added to what is there if `add`.
 void sartor_weight_gradient(int64_t tokens, int64_t outs, int64_t ins, const void* dy, int64_t dy_step, const void* x, int64_t x_step, float* dw, int add) {
-  const int64_t down = up(outs, SIDE), across = up(ins, SIDE), deepest = up(std::min(DEPTH, tokens), STEP);
-  const Room right = room(across * deepest);
-#pragma omp parallel
-  {
-    Tiles tiles;
-    const int64_t share = up(up(down, omp_get_num_threads()), 2) * 2, rows = std::min(MOST, share), tasks = up(down, rows);
-    const Room left = room(rows * deepest);
-    for (int64_t first = 0; first < tokens; first += DEPTH) {
-      const int64_t here = std::min(DEPTH, tokens - first), depth = up(here, STEP);
-      const Factor wide{(const bf16*)x + first * x_step, here, ins, x_step}, tall{(const bf16*)dy + first * dy_step, here, outs, dy_step};
-#pragma omp for schedule(static)
-      for (int64_t k = 0; k < depth; ++k)
-        for (int64_t j = 0; j < across; ++j) lay(wide, k * STEP, j * SIDE, right.get() + (j * depth + k) * TILE);
-#pragma omp for schedule(static)
-      for (int64_t task = 0; task < tasks; ++task) {
-        const int64_t top = task * rows, end = std::min(down, top + rows);
-        for (int64_t k = 0; k < depth; ++k)
-          for (int64_t i = top; i < end; ++i) lay_turned(tall, k * STEP, i * SIDE, left.get() + ((i - top) * depth + k) * TILE);
-        for (int64_t j = 0; j < across; j += 2) {
-          for (int64_t i = top; i < end; i += 2) {
-            const bf16 *a = left.get() + (i - top) * depth * TILE, *b = right.get() + j * depth * TILE;
-            float* c = dw + i * SIDE * ins + j * SIDE;
-            const int64_t height = outs - i * SIDE, width = ins - j * SIDE;
-            const bool more = add || first;
-            if (height >= 2 * SIDE && width >= 2 * SIDE) block<2, 2>(depth, a, b, c, ins, more);
-            else edge(depth, a, b, c, ins, height, width, more);
-          }
-        }
-      }
-    }
-  }
+  const int64_t across = up(ins, SIDE), steps = up(tokens, STEP), most = DEPTH / STEP, threads = omp_get_max_threads();
+  const int64_t laid = threads > 1 ? steps : std::min(most, steps);
+  const Product product{{(const bf16*)dy, tokens, outs, dy_step}, {(const bf16*)x, tokens, ins, x_step}, dw};
+  const Room right = room(across * laid);
+  for (int64_t first = 0; first < steps; first += laid) sum(product, right.get(), first, std::min(steps, first + laid), add || first, threads);
 }
 }
 
