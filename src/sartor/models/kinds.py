@@ -31,6 +31,20 @@ def kind_of(folder: ModelFolder) -> Kind:
         return "causal"
     if any(name.endswith(_BOTH_WAYS) for name in names):
         return "encoder"
-    file = root.path / "tokenizer_config.json"
-    about = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    about = _tokenizer(root)
     return "encoder" if about.get("mask_token") and about.get("cls_token") else "causal"
+
+
+def reach(folder: ModelFolder) -> int | None:
+    """Longest row that a model reads, in tokens; of an encoder what its tokenizer says, where positions begin behind padding's."""
+    window, root = folder.root.window, folder.root
+    if window is None or kind_of(folder) != "encoder":
+        return window
+    told = _tokenizer(root).get("model_max_length")
+    return min(window, told) if isinstance(told, int) and told > 0 else window
+
+
+def _tokenizer(root: ModelFolder) -> Mapping[str, Any]:
+    file = root.path / "tokenizer_config.json"
+    found: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
