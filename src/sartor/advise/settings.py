@@ -18,7 +18,7 @@ from sartor.advise.parallel import ONE, Parallel, Processes
 from sartor.console import size as in_bytes
 from sartor.errors import ModelError, Problem
 from sartor.models.heads import HeadSpec
-from sartor.models.kinds import TOLD, Kind
+from sartor.models.kinds import TOLD, Kind, reach
 from sartor.recipe.schema import Component
 from sartor.store import environment
 from sartor.tokens.source import StepSize, boundaries
@@ -87,7 +87,7 @@ class Settings(StageSettings):
 def longest_row(recipe: Recipe, base: ModelFolder, resolution: Resolution) -> int:
     """Tokens of the longest row that is allowed."""
     wanted = recipe.data.max_tokens
-    window, taken = base.root.window, _virtual_places(recipe)
+    window, taken = reach(base), _virtual_places(recipe)
     told = f", {taken} virtual tokens taken off" if taken else ""
     window = None if window is None else window - taken
     if wanted == "auto":

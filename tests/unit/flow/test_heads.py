@@ -30,7 +30,7 @@ from sartor.models.catalog import ModelFolder
 from sartor.models.heads import HeadSpec
 from sartor.models.hf import kind_of as own_kind
 from sartor.models.hf import read_config
-from sartor.models.kinds import kind_of
+from sartor.models.kinds import kind_of, reach
 from sartor.protocols import Outcome
 from sartor.recipe.load import load as load_recipe
 
@@ -77,6 +77,13 @@ def test_files_tell_the_kind_that_transformers_makes(models: Mapping[str, Path],
     assert kind_of(folder) == own_kind(read_config(models[name], {}))
     nameless = {key: value for key, value in folder.config.items() if key != "architectures"}
     assert kind_of(ModelFolder(models[name], name, nameless)) == kind_of(folder)
+
+
+def test_an_encoder_reads_as_far_as_its_tokenizer_says(models: Mapping[str, Path]) -> None:
+    """RoBERTa's positions begin behind that of padding, so it has more of them than it reads tokens."""
+    for name, expected in (("roberta", 256), ("llama", 512)):
+        config = json.loads((models[name] / "config.json").read_text())
+        assert reach(ModelFolder(models[name], name, config)) == expected
 
 
 @pytest.mark.parametrize(
