@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from cases import POLICIES, Case
+from contract.cases import POLICIES, Case
 
 from sartor import registry
 from sartor.advise import matrix
@@ -15,7 +15,12 @@ from sartor.advise.matrix import KINDS, obstacle
 from sartor.models.kinds import Kind
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/matrix.md"
-PLACES: dict[tuple[str, Kind], dict[str, object]] = {}
+PLACES: dict[tuple[str, Kind], dict[str, object]] = {
+    ("ia3", "encoder"): {"outputs": ("key", "value"), "inputs": ("output.dense",)},
+    ("ia3", "encoder_decoder"): {"outputs": ("k", "v"), "inputs": ("wo",)},
+    ("adapter", "encoder"): {"layers": ("output.dense",)},
+    ("adapter", "encoder_decoder"): {"layers": ("o", "wo")},
+}
 """Options of a method for the first tiny model of a kind, where it does not know the names of its parts by itself."""
 CELLS = [
     (method, objective, kind)

@@ -1,7 +1,7 @@
 """What goes with what: methods, objectives and kinds of models, and why the rest does not. Torch-free.
 
 Objectives say which kinds of models they train (`TRAITS.models`). A method goes with every objective and model, unless it
-says that it needs a head (`HEADED`) or which models alone it fits (`MODELS`).
+says that it needs a head (`HEADED`) or that it cannot stand one (`WORDED`), or which models alone it fits (`MODELS`).
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def obstacle(method: str, objective: str, model: Kind) -> str | None:
         return f"{objective} trains {wanted}; the base is {TOLD[model]}"
     if getattr(module, "HEADED", False) and traits.head == "words":
         return f"method {method} trains a head alone, and {objective} learns words"
+    if getattr(module, "WORDED", False) and traits.head != "words":
+        return f"method {method} is for models that write words, and {objective} learns {HEADS[traits.head]}"
     fits: frozenset[str] = getattr(module, "MODELS", frozenset(KINDS))
     if model not in fits:
         wanted = " or ".join(TOLD[kind] for kind in KINDS if kind in fits)
@@ -74,7 +76,8 @@ def _methods() -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for name in registry.names("method"):
         module = registry.component("method", name)
-        which = "those with a head" if getattr(module, "HEADED", False) else "all"
+        which = "those that learn words" if getattr(module, "WORDED", False) else "all"
+        which = "those with a head" if getattr(module, "HEADED", False) else which
         fits = getattr(module, "MODELS", frozenset(KINDS))
         cells = " | ".join("yes" if kind in fits else "no" for kind in KINDS)
         yield f"| `{name}` | {module.SAVES} | {which} | {cells} |"
@@ -85,5 +88,8 @@ def _refused() -> Iterator[str]:
     pairs = [(m, o) for m in registry.names("method") for o in registry.names("objective")]
     cells = [obstacle(method, objective, kind) for method, objective in pairs for kind in KINDS]
     works = sum(cell is None for cell in cells)
+    yield "`ia3` and `adapter` know the layers of decoders by their names; on other models they are told them (M126). `oft` rotates no layers of"
+    yield "GPT-2's kind."
+    yield ""
     yield f"{works:,} of {len(cells):,} combinations of method, objective and kind of model work."
     yield ""

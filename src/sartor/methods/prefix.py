@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SAVES, MERGES = "adapter", False
 LEARNING_RATE = (1e-5, 1e-1)
+MODELS, WORDED = frozenset({"causal"}), True
+"""Only for decoders that write words."""
 OUTSIDE = True
 """What moves stands outside of the layers."""
 

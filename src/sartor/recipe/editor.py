@@ -96,6 +96,11 @@ def _section(prefix: str, model: type[Options]) -> Iterator[str]:
     yield f"## `{prefix}`" if prefix else "## Top level"
     yield from ("", _sentence(model), "")
     yield from _table(model, prefix)
+    yield from _below(prefix, model)
+
+
+def _below(prefix: str, model: type[Options]) -> Iterator[str]:
+    """The sections and components that stand at the keys of a table."""
     for name, info in model.model_fields.items():
         key = f"{prefix}.{name}" if prefix else name
         for form in shape.forms(shape.field_type(info)):
@@ -120,6 +125,7 @@ def _components(key: str, component: Of) -> Iterator[str]:
         yield from (f"### `{key}: {name}`", "", (module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "), "")
         if module.Options.model_fields:
             yield from _table(module.Options, f"{key}.{name}")
+            yield from _below(f"{key}.{name}", module.Options)
         else:
             yield from ("No settings.", "")
 

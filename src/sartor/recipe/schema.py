@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema, core_schema
 from sartor import registry
 from sartor.options import Auto, NoOptions, Options
 
-Task = Literal["auto", "chat", "generate", "classify", "regress", "tag", "pretrain"]
+Task = Literal["auto", "chat", "generate", "classify", "regress", "tag", "prefer", "pretrain"]
 
 
 class Rule(ValueError):
@@ -234,7 +234,7 @@ class Goal(Section):
     main: ClassVar[str] = "statement"
 
     task: Task = "auto"
-    """chat, generate, classify, regress (a number), tag (words) or pretrain; auto reads it off the data."""
+    """chat, generate, classify, regress (a number), tag (words), prefer (compared answers) or pretrain; auto reads it off the data."""
     statement: str | None = None
     """One sentence: what goes in, what must come out."""
     success: tuple[Annotated[Gate, AfterValidator(_known_metric)], ...] = ()
