@@ -118,7 +118,10 @@ BROKEN: dict[str, tuple[str, list[tuple[str, int, int, str]]]] = {
     "no metric": (GOOD + "goal: {success: [{at_least: 1}]}\n", [("R104", 3, 18, "metric")]),
     "unknown method": (GOOD + "method: lroa\n", [("R105", 3, 9, 'did you mean "lora"?')]),
     "unknown method with options": (GOOD + "method: {lroa: {rank: 3}}\n", [("R105", 3, 10, 'did you mean "lora"?')]),
-    "option in place of the method": (GOOD + "method: {rank: 8}\n", [("R105", 3, 10, "an option of the method dora or lora or ")]),
+    "option in place of the method": (
+        GOOD + "method: {rank: 8}\n",
+        [("R105", 3, 10, "an option of the method dora or lora or ")],
+    ),
     "unknown objective": (GOOD + "train: {objective: sfft}\n", [("R105", 3, 20, 'did you mean "sft"?')]),
     "unknown optimizer": (GOOD + "train: {optimizer: adamm}\n", [("R105", 3, 20, '"adam')]),
     "unknown schedule": (GOOD + "train: {schedule: {cosin: {}}}\n", [("R105", 3, 20, 'did you mean "cosine"?')]),

@@ -18,7 +18,9 @@ from sartor.cli._output import json_option, show
 )
 @click.option("--goal", metavar="TEXT", help="One sentence: what goes in, and what must come out.")
 @click.option(
-    "--task", type=click.Choice(["chat", "generate", "classify", "regress", "tag", "prefer", "pretrain"]), help="By default read off the data."
+    "--task",
+    type=click.Choice(["chat", "generate", "classify", "regress", "tag", "prefer", "pretrain"]),
+    help="By default read off the data.",
 )
 @click.option("--base", metavar="MODEL", help="Model to start from: sartor/nano (default), a folder, or a hub id.")
 @click.option("--yes", is_flag=True, help="Ask nothing; take the defaults.")

@@ -77,7 +77,9 @@ def of_run(prepared: Prepared) -> str:
     tokens = [prepared.tokens[name].lengths for name in ("train", "validation")]
     made = made.with_lengths("tokens", np.concatenate(tokens).astype(np.int64), "tokens")
     files = rows.findings.json()["files"]
-    return report([part(rows.dataset, rows.splits, rows.findings.problems, files, made, prepared.inputs or prepared.renderer)])
+    return report(
+        [part(rows.dataset, rows.splits, rows.findings.problems, files, made, prepared.inputs or prepared.renderer)]
+    )
 
 
 def report(parts: Sequence[Part]) -> str:

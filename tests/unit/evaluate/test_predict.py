@@ -25,8 +25,8 @@ from sartor.evaluate.predict import predict
 from sartor.evaluate.shots import choose_shots, fit_shots, with_shots
 from sartor.events import Event, Noted, Progressed
 from sartor.models.attention import NAME
-from sartor.models.hf import random_causal
 from sartor.models.base import Exactness
+from sartor.models.hf import random_causal
 from sartor.models.policy import CausalPolicy
 from sartor.models.probe import probe
 from sartor.protocols import Outcome

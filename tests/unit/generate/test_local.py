@@ -17,8 +17,8 @@ from sartor.generate.rows import CONTEXT, Completion, Speech
 from sartor.generate.sampling import Sampling
 from sartor.generate.slots import Slots
 from sartor.models.attention import NAME
-from sartor.models.hf import random_causal
 from sartor.models.base import Exactness
+from sartor.models.hf import random_causal
 from sartor.models.policy import CausalPolicy
 from sartor.protocols import TextGenerator
 
