@@ -189,6 +189,7 @@ def test_a_reward_model_judges_the_stage_after_it(model: Path, tmp_path: Path) -
     assert rounds
     said = json.loads(rounds[0].read_text(encoding="utf-8").splitlines()[0])
     assert isinstance(said["reward"], float)
+    assert "What it wrote in its last round" in (done.folder / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("rewards", [[{"stage": "reward"}], []])

@@ -8,6 +8,16 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """An answer that the policy wrote for itself to learn from."""
+
+    prompt: str
+    answer: str
+    reward: float | None
+    """None where it could not be told."""
+
+
+@dataclass(frozen=True, slots=True)
 class Curve:
     """How a stage of training went. Points are (step, mean loss)."""
 
@@ -23,6 +33,8 @@ class Curve:
     """The step from which validation rose while training still fell; None where it never did."""
     ended: str = ""
     """Why training ended, in words."""
+    said: Sequence[Said] = ()
+    """Of the last round of answers, those with the highest and the lowest rewards."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from sartor.evaluate.facts import (
     Foreseen,
     Made,
     ReportFacts,
+    Said,
     Sample,
     Setting,
 )
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
 SAMPLES = 3
 TABLES = ("D190", "D196")
 """Findings that the report shows as tables: what cleaning did, what augmentation made."""
+SAID = 3
+"""Answers with the highest rewards that are shown of a round, and as many with the lowest."""
+ROUNDS = "rounds"
+"""Folder of a stage with the answers of each round."""
 REASONS = 30
 """Reasons to leave rows out that are listed."""
 PLACE = re.compile(r"(?<=\S):\d+$")
@@ -115,9 +121,20 @@ def stage_curves(run: Run, stages: Sequence[Stage], finished: Sequence[Finished]
             now = events.get(event["detail"], []) if event["name"] == "train" else []
         now.append(event)
     return [
-        _curve(stage.told if stage.count > 1 else "", events[stage.told], ended)
+        replace(_curve(stage.told if stage.count > 1 else "", events[stage.told], ended), said=_said(stage.folder(run)))
         for stage, ended in zip(stages, finished, strict=True)
     ]
+
+
+def _said(folder: Path) -> list[Said]:
+    """The best and the worst answers of the last round, where a policy wrote its own data."""
+    rounds = sorted((folder / ROUNDS).glob("*.jsonl"))
+    if not rounds:
+        return []
+    told = [Said(each["prompt"], each["answer"], each["reward"]) for each in entries(rounds[-1])]
+    known = sorted((each for each in told if each.reward is not None), key=lambda each: -(each.reward or 0.0))
+    most = min(SAID, len(known) // 2)
+    return [*known[:most], *known[len(known) - most :]]
 
 
 def _curve(name: str, events: list[dict[str, Any]], finished: Finished) -> Curve:

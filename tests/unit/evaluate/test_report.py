@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from sartor.evaluate import curves
-from sartor.evaluate.facts import Cleaned, Curve, DataFacts, DataFile, Dropped, Made, ReportFacts, Sample, Setting
+from sartor.evaluate.facts import Cleaned, Curve, DataFacts, DataFile, Dropped, Made, ReportFacts, Said, Sample, Setting
 from sartor.evaluate.report import LONGEST, report, sentence, short, spread
 
 example = runpy.run_path(str(Path(__file__).with_name("example.py")))
@@ -129,7 +129,9 @@ def hostile() -> ReportFacts:
         base=HOSTILE,
         method=HOSTILE,
         created=HOSTILE,
-        curves=[Curve(HOSTILE, [(1, 1.0)], [(1, 1.0)], {HOSTILE: [(1, 1.0)]}, 1, 1, HOSTILE)],
+        curves=[
+            Curve(HOSTILE, [(1, 1.0)], [(1, 1.0)], {HOSTILE: [(1, 1.0)]}, 1, 1, HOSTILE, [Said(HOSTILE, HOSTILE, 1.0)])
+        ],
         data=DataFacts(
             [DataFile(HOSTILE, HOSTILE, 1)],
             1,
