@@ -222,15 +222,17 @@ def training(form: Shape, job: Job, fitted: Fitted = FITTED) -> Peak:
     b, full, on_cpu = BYTES[job.dtype], job.rank == 0, job.device == "cpu"
     logits = min(LOGITS[job.kernels], job.tokens * job.scored * form.vocabulary) * (b if job.kernels else b + 4)
     head = form.head if full else 0
+    beside = 0 if job.kernels and job.tiles else b
+    arriving = b + 4 if form.tied and b < 4 else b
     parts = held(form, job)
     gradients = parts.pop("gradients")
     kept = activations(form, job)
     backward = fitted.working * b * widest(form) * job.tokens
     into = gradients if job.passes > 1 else 0.0
     moments = {
-        "forward through the head": (into, kept, logits + head * (4 + b)),
-        "backward through the last layer": (max(into, 4.0 * head / job.shards), kept, backward + head * b),
-        "backward through the first layer": (gradients, kept / form.layers, backward + head * b),
+        "forward through the head": (into, kept, logits + head * (4 + beside)),
+        "backward through the last layer": (max(into, 4.0 * head / job.shards), kept, backward),
+        "backward through the first layer": (gradients, kept / form.layers, backward + head * arriving),
         "the optimiser": (gradients, 0.0, 0.0),
     }
     spare = fitted.spare if on_cpu else 1.0

@@ -88,8 +88,6 @@ def _in_place(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) 
 
 def _added(slope: torch.Tensor, h: torch.Tensor, summed: torch.Tensor | None) -> torch.Tensor:
     """[V, H] fp32: the gradient of the weight found in one more chunk, added to that of those before."""
-    if ops.tiled(slope, h):
-        return ops.weight_gradient(slope, h, summed)
     found = slope.T @ h
     return found.float() if summed is None else summed.add_(found)
 
@@ -114,6 +112,7 @@ class _HeadNll(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight: torch.Tensor | None = None
         native = native and ops.fits(hidden, weight)
+        add = ops.weight_gradient if native and ops.tiled(hidden, weight) else _added
         whole = lengthened if compiled(hidden.dtype, hidden.device) else torch.Tensor.contiguous
         for part in _chunks(len(target), len(weight), CHUNK_IN_PLACE if native else CHUNK_NUMBERS):
             h, wanted, counts = (whole(x[part]) for x in (hidden, target, loss_weight))
@@ -123,7 +122,7 @@ class _HeadNll(torch.autograd.Function):
             if grad_hidden is not None:
                 grad_hidden[part] = torch.mm(slope, weight)[: part.stop - part.start]
             if need_weight:
-                grad_weight = _added(slope, h, grad_weight)
+                grad_weight = add(slope, h, grad_weight)
         if need_weight and grad_weight is None:
             grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         ctx.save_for_backward(*(tensor for tensor in (grad_hidden, grad_weight) if tensor is not None))
