@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from sartor import registry
 from sartor.engine.updater import Updater
-from sartor.events import Event, Finished, Noted, Progressed, Saved, Stage, Started, Stepped, Validated
+from sartor.events import Event, Finished, Noted, Progressed, Rolled, Saved, Stage, Started, Stepped, Validated
 from sartor.protocols import Verdict
 
 OPTIMIZERS, SCHEDULES, WATCHERS = (registry.names(kind) for kind in ("optimizer", "schedule", "watcher"))
@@ -273,6 +273,7 @@ EVENTS: list[Event] = [
     Validated(2, 0.2, {"loss": 1.5, "perplexity": 4.5, "chosen_logp": -1.0}, float("nan")),
     Saved(2, "step-000002", True),
     Noted("info", "N410", "a note"),
+    Rolled(2, 1, 16, {"reward": 0.1, "kl": 0.0, "tokens": 9.0}, 0.5),
     Progressed("base", 1, None),
     Validated(4, 0.4, {"loss": 1.2, "perplexity": 3.3}, 1.4),
     Validated(6, 0.6, {"loss": 1.6, "perplexity": 4.9}, 0.9),

@@ -23,7 +23,7 @@ FUNCTIONS = {
     "check": [],
     "metric": [],
     "method": ["attach", "learning_rate", "trainable", "width"],
-    "anchor": ["importance"],
+    "anchor": [],
     "objective": ["loss"],
     "optimizer": ["build"],
     "schedule": ["factor"],
@@ -37,6 +37,7 @@ ATTRIBUTES = {
     "format": ["SAMPLES", "FIELDS"],
     "method": ["SAVES", "LEARNING_RATE"],
     "objective": ["TRAITS"],
+    "anchor": ["importance", "BYTES"],
 }
 
 WITH_OPTIONS = [(kind, name) for kind in registry.ROOMS if kind != "watcher" for name in registry.names(kind)]

@@ -103,7 +103,7 @@ def test_the_report_shows_both_and_the_history_names_them(done: Done) -> None:
 
 def test_the_resolved_recipe_holds_every_stage(done: Done) -> None:
     resolved = yaml.safe_load((done.folder / "resolved.yaml").read_text())
-    assert [stage["objective"] for stage in resolved["train"]] == ["pretrain", "sft"]
+    assert [list(stage["objective"]) for stage in resolved["train"]] == [["pretrain"], ["sft"]]
     (done.recipe.parent / "again.yaml").write_text((done.folder / "resolved.yaml").read_text())
     found = check(done.recipe.parent / "again.yaml", (), quiet)
     assert [plan["steps"] for plan in found.plans] == [4, 6]

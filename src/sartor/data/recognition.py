@@ -32,7 +32,7 @@ class Shape:
         """The record as a row. Raises BadRow, with D110 where the record is of another form."""
         seen = renamed(value, self.columns)
         other = self._other(seen) if self._automatic and not self.format.detects(seen) else None
-        if other is not None and not seen.keys() <= self._fields:
+        if other is not None and not self._lacks(seen, other):
             raise self._strange(other)
         row: Row = self.format.parse(seen, origin)
         if other is not None:
@@ -45,6 +45,10 @@ class Shape:
 
     def _other(self, seen: Mapping[str, Any]) -> str | None:
         return next((name for name in registry.names("format") if _module(name).detects(seen)), None)
+
+    def _lacks(self, seen: Mapping[str, Any], other: str) -> bool:
+        """Whether a record is of another form only by columns that this one has as well: it may merely lack a field."""
+        return seen.keys() & frozenset(_module(other).FIELDS) <= self._fields
 
     def said(self, what: str) -> str:
         """A message about a field, naming the file's column instead."""

@@ -161,13 +161,17 @@ def look(data: str, columns: Mapping[str, str]) -> Seen:
 
 
 def _trainable(row: Row) -> None:
-    """Raises DataError where no objective learns from rows of this kind."""
-    objectives = {name: registry.component("objective", name).TRAITS.rows for name in registry.names("objective")}
-    if not any(row.kind in kinds for kinds in objectives.values()):
-        what = f"no objective of this version learns from {row.kind} rows; there are {', '.join(objectives)}"
-        raise DataError(
-            Problem("D173", what, file=row.origin.file, line=row.origin.line, fix="sartor init --data FILE")
-        )
+    """Raises DataError D173 where no objective learns from rows of this kind by itself."""
+    about = {name: registry.component("objective", name).TRAITS for name in registry.names("objective")}
+    learning = [name for name, traits in about.items() if row.kind in traits.rows]
+    if any(about[name].reads != "prompt" for name in learning):
+        return
+    what = f"no objective of this version learns from {row.kind} rows; there are {', '.join(about)}"
+    fix = "sartor init --data FILE"
+    if learning:
+        what = "prompts alone say nothing of what a good answer is"
+        fix = f"rows with answers; or a recipe with rewards, as train.objective: {{{learning[0]}: {{rewards: [reward.py:score]}}}}"
+    raise DataError(Problem("D173", what, file=row.origin.file, line=row.origin.line, fix=fix))
 
 
 def _label(path: Path) -> str:

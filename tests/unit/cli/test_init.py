@@ -155,6 +155,9 @@ def test_data_that_cannot_be_used_is_refused(
 
 
 def test_rows_that_nothing_can_learn_from_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(folder / "rows.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    write(folder / "rows.jsonl", [{"prompt": "What is a lamp for?"}, {"prompt": "Who makes rugs?"}])
     assert run(["init"]) == 2
-    assert "error D173" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "error D173" in said
+    assert "rewards" in said
+    assert not (folder / "recipe.yaml").exists()
