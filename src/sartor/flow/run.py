@@ -27,7 +27,7 @@ from sartor.flow.prepare import Emit, Prepared, prepare
 from sartor.flow.rounds import RewardMetric
 from sartor.flow.signals import Stop
 from sartor.flow.stages import Stage as Trained
-from sartor.flow.stages import prepare_stages, resolved, starts, together, with_judges
+from sartor.flow.stages import asked_files, prepare_stages, resolved, starts, together, with_judges
 from sartor.flow.writers import opener
 from sartor.models.catalog import resolve
 from sartor.options import NoOptions
@@ -203,6 +203,8 @@ def _fingerprint(loaded: Loaded) -> Fingerprint:
         for file in expand(path, loaded.root)
     }
     files |= {f"anchor {file}": file for stage in loaded.stages for file in anchor_files(stage)}
+    for stage in loaded.stages:
+        files |= asked_files(stage)
     template = loaded.root / recipe.base.template if recipe.base.template else None
     home = base.path if (base.path / "tokenizer.json").exists() else base.root.path
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

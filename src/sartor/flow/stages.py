@@ -19,9 +19,11 @@ from sartor import registry
 from sartor.advise.parallel import ONE, Processes
 from sartor.data.writing import as_ours
 from sartor.errors import RecipeError
+from sartor.flow.model import find
 from sartor.flow.prepare import Emit, Prepared, prepare
 from sartor.models.catalog import ModelFolder, resolve
 from sartor.objectives._rounds import Reward, Rounds
+from sartor.store.fingerprint import weights
 
 if TYPE_CHECKING:
     from sartor.events import Finished
@@ -139,6 +141,27 @@ def _judge(stage: Loaded) -> str | None:
     if objective == "auto" or registry.component("objective", objective.name).TRAITS.head != "reward":
         return None
     return objective.name
+
+
+def asked_files(stage: Loaded) -> dict[str, Path]:
+    """What an objective asks beside the rows and the base, as written -> file: a teacher, reward models, functions."""
+    objective = stage.recipe.train.objective
+    if objective == "auto":
+        return {}
+    options = objective.options
+    rewards = options.rewards if isinstance(options, Rounds) else ()
+    teacher: str | None = getattr(options, "teacher", None)
+    files: dict[str, Path] = {}
+    for reference in (teacher, *(reward.model for reward in rewards)):
+        if reference is not None:
+            folder = find(reference, stage.root)
+            parts = {folder.path, folder.root.path}
+            files |= {f"{reference}/{path.name}": path for part in sorted(parts) for path in weights(part)}
+    for reward in rewards:
+        if reward.function is not None:
+            name = reward.function.rpartition(":")[0]
+            files[name] = stage.root / name
+    return {name: path for name, path in files.items() if path.exists()}
 
 
 def prepare_stages(
