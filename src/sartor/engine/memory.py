@@ -33,33 +33,18 @@ class Freed:
     glibc keeps freed blocks, and batches of ever new sizes leave it with ever more that do not fit: training grew by a
     gigabyte in forty steps. Returning all of it costs page faults, a tenth of a step of a small model, so it is done once the
     process holds a fifth and `ROOM` more than the least it has held after a step. Other allocators need none of this.
-
-    Until the first step is done, every tensor of `APART` bytes gets pages of its own. That is slower, but what is made then and
-    stays (the optimiser's state, oneDNN's kernels) does not come to lie between activations, where it would part the heap.
     """
 
     GROWTH = 1.2
     ROOM = 256 << 20
-    APART, TOGETHER = 256 << 10, 32 << 20
-    """Bytes from which on a block gets pages of its own, before and after; the second is the most that glibc allows."""
-    KEPT = 64 << 20
-    """Bytes at the end of the heap that it does not return by itself: twice `TOGETHER`, as it chooses when left alone."""
-    TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-    """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 
     def __init__(self, device: torch.device) -> None:
-        library = ctypes.CDLL(None) if device.type == "cpu" and sys.platform == "linux" else None
-        self._trim = getattr(library, "malloc_trim", None)
-        self._set = getattr(library, "mallopt", None) if self._trim is not None else None
+        glibc = device.type == "cpu" and sys.platform == "linux"
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if glibc else None
         self._least: int | None = None
-        if self._set is not None:
-            self._set(self.MMAP_THRESHOLD, self.APART)
 
     def settle(self) -> None:
         """Between two steps: return what is freed where it has become much."""
-        if self._set is not None:
-            self._join()
-            return
         now = resident() if self._trim is not None else None
         if now is None:
             return
@@ -67,15 +52,7 @@ class Freed:
         if now > self.GROWTH * self._least + self.ROOM:
             self.give_back()
 
-    def _join(self) -> None:
-        """From now on blocks lie together on the heap. What is held at this moment says nothing about later steps."""
-        if self._set is not None:
-            self._set(self.MMAP_THRESHOLD, self.TOGETHER)
-            self._set(self.TRIM_THRESHOLD, self.KEPT)
-            self._set = None
-
     def give_back(self) -> None:
         """Return everything that is freed."""
-        self._join()
         if self._trim is not None:
             self._trim(0)
