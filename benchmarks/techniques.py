@@ -122,7 +122,9 @@ def measure(name: str, what: str, options: argparse.Namespace) -> Line:
         verdict = json.loads(ended.stdout)
         events = [json.loads(line) for line in (out / "events.jsonl").read_text(encoding="utf-8").splitlines()]
         trainable = next(event["trainable"] for event in events if event["event"] == "started")
-    score, base = verdict["scores"]["tuned"][job.metric], verdict["scores"].get("base", {}).get(job.metric, {})
+        comparison = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    scores = next(metric["scores"] for metric in comparison["metrics"] if metric["name"] == job.metric)
+    score, base = scores["tuned"], scores.get("base") or {}
     train = verdict["train"]
     return Line(
         name, what, job.metric, score["value"], score["low"], score["high"], base.get("value"), trainable,
