@@ -232,7 +232,11 @@ def training(form: Shape, job: Job, fitted: Fitted = FITTED) -> Peak:
     moments = {
         "forward through the head": (into, kept, logits + head * (4 + beside)),
         "backward through the last layer": (max(into, 4.0 * head / job.shards), kept, backward),
-        "backward through the first layer": (gradients, job.tokens * kept_by_layer(form, job), backward + head * arriving),
+        "backward through the first layer": (
+            gradients,
+            job.tokens * kept_by_layer(form, job),
+            backward + head * arriving,
+        ),
         "the optimiser": (gradients, 0.0, 0.0),
     }
     spare = fitted.spare if on_cpu else 1.0
