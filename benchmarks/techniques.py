@@ -45,7 +45,7 @@ class Job:
 
 
 JOBS = {
-    "tickets": Job("field_f1", "builtin:demo"),
+    "tickets": Job("perplexity", "builtin:demo"),
     "labels": Job("accuracy", "banking77/mini10_train.jsonl", "banking77/mini10_test.jsonl"),
     "classes": Job(
         "accuracy", "banking77/mini10_train.jsonl", "banking77/mini10_test.jsonl",
