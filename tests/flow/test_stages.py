@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sartor.errors import DataError, Interrupted, RecipeError
 from sartor.flow.check import check
 from sartor.flow.run import run
 from sartor.flow.signals import Stop
+from sartor.models.catalog import resolve
 
 
 def quiet(event: object) -> None:
@@ -185,6 +187,10 @@ def test_a_reward_model_judges_the_stage_after_it(model: Path, tmp_path: Path) -
     assert judge["base_path"] == str((done.folder / "stages/0-sft/whole").resolve())
     tuned = json.loads((done.folder / "model/sartor.json").read_text())
     assert tuned["base_path"] == judge["base_path"], "a reward model is a judge, not a beginning"
+    shutil.copytree(done.folder, tmp_path / "elsewhere")
+    base = resolve(str(tmp_path / "elsewhere"), Path("/")).base
+    assert base is not None
+    assert base.path == (tmp_path / "elsewhere/stages/0-sft/whole").resolve(), "a run can be moved as a whole"
     rounds = list((done.folder / "stages/2-ppo/rounds").iterdir())
     assert rounds
     said = json.loads(rounds[0].read_text(encoding="utf-8").splitlines()[0])

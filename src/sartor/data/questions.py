@@ -11,10 +11,10 @@ format knows about its fields holds here as well.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sartor import registry
 from sartor.data import reading
@@ -23,6 +23,7 @@ from sartor.data.opening import extension
 from sartor.data.rows import Example, Origin, Scored, Tagged
 from sartor.errors import DataError, Problem
 
+Asked = TypeVar("Asked")
 STAND_IN = "."
 ANSWERS = {"prompt": "completion", "question": "answer", "instruction": "output", "text": "label", "sentence1": "score"}
 """Column that asks -> column that answers."""
@@ -56,6 +57,10 @@ def questions(path: Path, *, label: str) -> Iterator[Question | Problem]:
 
     A text file has one question per line. `label` is the file's name in messages.
     """
+    return _each(path, label, lambda record, origin: Question(record, _row(record, origin)))
+
+
+def _each(path: Path, label: str, read: Callable[[Mapping[str, Any], Origin], Asked]) -> Iterator[Asked | Problem]:
     lines = extension(path) in registry.component("source", "text").EXTENSIONS
     count = 0
     for item in reading.records(path, format="lines" if lines else "auto"):
@@ -64,7 +69,7 @@ def questions(path: Path, *, label: str) -> Iterator[Question | Problem]:
             yield _at(item, label)
             continue
         try:
-            yield Question(item.value, _row(item.value, Origin(label, item.line)))
+            yield read(item.value, Origin(label, item.line))
         except BadRow as bad:
             yield Problem(bad.code, bad.what, label, item.line, excerpt=item.excerpt, fix=bad.fix)
     if not count:
@@ -81,19 +86,7 @@ class Words:
 
 def words(path: Path, *, label: str) -> Iterator[Words | Problem]:
     """Every record of a file as words to be tagged: its `tokens`, or its `text` cut at spaces. As `questions` otherwise."""
-    lines = extension(path) in registry.component("source", "text").EXTENSIONS
-    count = 0
-    for item in reading.records(path, format="lines" if lines else "auto"):
-        count += 1
-        if isinstance(item, Problem):
-            yield _at(item, label)
-            continue
-        try:
-            yield Words(item.value, _words(item.value, Origin(label, item.line)))
-        except BadRow as bad:
-            yield Problem(bad.code, bad.what, label, item.line, excerpt=item.excerpt, fix=bad.fix)
-    if not count:
-        raise DataError(Problem("D100", "no records", file=label, fix="give a file with at least one row"))
+    return _each(path, label, lambda record, origin: Words(record, _words(record, origin)))
 
 
 def _words(record: Mapping[str, Any], origin: Origin) -> Tagged:

@@ -45,8 +45,6 @@ TABLES = ("D190", "D196")
 """Findings that the report shows as tables: what cleaning did, what augmentation made."""
 SAID = 3
 """Answers with the highest rewards that are shown of a round, and as many with the lowest."""
-ROUNDS = "rounds"
-"""Folder of a stage with the answers of each round."""
 REASONS = 30
 """Reasons to leave rows out that are listed."""
 PLACE = re.compile(r"(?<=\S):\d+$")
@@ -128,6 +126,8 @@ def stage_curves(run: Run, stages: Sequence[Stage], finished: Sequence[Finished]
 
 def _said(folder: Path) -> list[Said]:
     """The best and the worst answers of the last round, where a policy wrote its own data."""
+    from sartor.rollouts.source import SAMPLES as ROUNDS
+
     rounds = sorted((folder / ROUNDS).glob("*.jsonl"))
     if not rounds:
         return []

@@ -423,7 +423,7 @@ class _Session:
         self.stop.training = False
         self.run.write_json(str(folder.relative_to(self.run.folder) / FINISHED), asdict(finished))
         calibrate(prepared, policy, self.emit)
-        publish_model(prepared, policy, stage.model(self.run), best_step=finished.best_step)
+        publish_model(prepared, policy, stage.model(self.run), best_step=finished.best_step, run=self.run.folder)
         if self.stop.asked():
             raise KeyboardInterrupt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -387,11 +388,11 @@ def _fixed_sample(
     return seated([units[int(index)] for index in picked], micro_tokens, seat, share=share)
 
 
-def publish_model(prepared: Prepared, policy: ModelPolicy, folder: Path, *, best_step: int) -> None:
-    """Write the tuned model folder, whole or not at all."""
+def publish_model(prepared: Prepared, policy: ModelPolicy, folder: Path, *, best_step: int, run: Path) -> None:
+    """Write the tuned model folder of a run, whole or not at all."""
     held = quantization(prepared.settings)
     facts = {
-        "base": _findable(prepared),
+        "base": _findable(prepared, folder, run),
         "base_path": str(prepared.base.path),
         "method": prepared.settings.method.name,
         "best_step": best_step,
@@ -415,8 +416,13 @@ def publish_model(prepared: Prepared, policy: ModelPolicy, folder: Path, *, best
         atomic.publish(folder, {file.name: partial(_move, file) for file in sorted(made.iterdir())}, about=facts)
 
 
-def _findable(prepared: Prepared) -> str:
-    """The base as it is found from any folder: by its name, or by its path where it is local or of one revision."""
+def _findable(prepared: Prepared, folder: Path, run: Path) -> str:
+    """The base as it is found from any folder: by its name, or by its path where it is local or of one revision.
+
+    One that an earlier stage of the run has made is found from the model's folder, wherever the run is moved.
+    """
+    if prepared.base.path.is_relative_to(run.resolve()):
+        return os.path.relpath(prepared.base.path, folder.resolve())
     reference, base = prepared.base.reference, prepared.loaded.recipe.base
     local = (prepared.loaded.root / Path(reference).expanduser()).is_dir()
     return str(prepared.base.path) if local or base.revision is not None else reference

@@ -13,7 +13,7 @@ import torch
 
 from sartor.generate.engine import Choose, Heard
 from sartor.generate.padded import batches
-from sartor.generate.rows import Row
+from sartor.generate.rows import Row, add_all
 from sartor.models.padding import side_by_side
 
 if TYPE_CHECKING:
@@ -57,10 +57,7 @@ def _run(
         )
         cache = out.past_key_values
         chosen = choose(out.logits[:, -1], rows)
-        for row, token in zip(rows, chosen, strict=True):
-            row.add(token, stop_ids)
-            if heard is not None:
-                heard(row)
+        add_all(rows, chosen, stop_ids, heard)
         finished += [row for row in rows if row.over]
         going = [place for place, row in enumerate(rows) if not row.over]
         if not going:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from sartor.generate.attention import SLOTS, register
-from sartor.generate.rows import Row
+from sartor.generate.rows import Row, add_all
 from sartor.generate.slots import Chunk, Copy, Slots
 from sartor.models.virtual import Given
 
@@ -141,10 +141,7 @@ class Engine:
                         input_ids=words, position_ids=position, use_cache=False, logits_to_keep=last, slots=slots
                     )
                     chosen = self.choose(out.logits[0], desk.rows)
-                    for row, token in zip(desk.rows, chosen, strict=True):
-                        row.add(token, self.stop_ids)
-                        if self.heard is not None:
-                            self.heard(row)
+                    add_all(desk.rows, chosen, self.stop_ids, self.heard)
                     finished += desk.settle(chosen)
             yield finished
         self.windows = slots.windows

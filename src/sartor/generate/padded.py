@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sartor.generate.engine import CACHE_TOKENS, Choose, Heard
-from sartor.generate.rows import Row
+from sartor.generate.rows import Row, add_all
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -102,10 +102,7 @@ def _run(
         )
         cache = out.past_key_values
         chosen = choose(out.logits[:, -1], rows)
-        for row, token in zip(rows, chosen, strict=True):
-            row.add(token, stop_ids)
-            if heard is not None:
-                heard(row)
+        add_all(rows, chosen, stop_ids, heard)
         finished += [row for row in rows if row.over]
         going = [place for place, row in enumerate(rows) if not row.over]
         if not going:

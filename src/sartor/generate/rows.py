@@ -76,6 +76,16 @@ class Row:
         return Completion(self.index, self.sample, tuple(self.ids), decode(self.answer), self.stopped, logp)
 
 
+def add_all(
+    rows: Sequence[Row], tokens: Sequence[int], stop_ids: frozenset[int], heard: Callable[[Row], None] | None
+) -> None:
+    """Give each row the token that was chosen for it, and tell of it."""
+    for row, token in zip(rows, tokens, strict=True):
+        row.add(token, stop_ids)
+        if heard is not None:
+            heard(row)
+
+
 class Speech:
     """The text of a growing answer, at a cost that does not grow with it.
 

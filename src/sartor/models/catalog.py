@@ -100,12 +100,14 @@ def _local(path: Path, reference: str, root: Path) -> ModelFolder:
 
 
 def _adapter_base(settings: Path, root: Path) -> ModelFolder:
+    """The model an adapter belongs to; one of its own run is named from where the adapter lies."""
     path = settings.parent
     written = _read_json(settings).get("base_model_name_or_path") or ""
     ours = _read_json(path / "sartor.json") if (path / "sartor.json").exists() else {}
     for reference in dict.fromkeys(str(entry) for entry in (ours.get("base"), written) if entry):
+        beside = reference == ours.get("base") and reference.startswith("..")
         try:
-            base = resolve(reference, root)
+            base = resolve(reference, path if beside else root)
         except ModelError:
             continue
         if base.kind == "adapter":

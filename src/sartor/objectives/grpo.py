@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from sartor.objectives._on_policy import TRAITS
 from sartor.objectives._rounds import RATE, NotNegative, Rounds
 from sartor.objectives._surrogate import clipped, k3, moved, share
-from sartor.protocols import Credit, Loss, Policy, Traits
+from sartor.protocols import Credit, Loss, Policy
 
 if TYPE_CHECKING:
     from sartor.tokens.batch import Batch
-
 
 __all__ = ["RATE", "TRAITS", "Options", "loss"]
 
@@ -38,15 +38,6 @@ class Options(Rounds):
     @property
     def credit(self) -> Credit:
         return Credit("group", divide=self.divide)
-
-
-TRAITS = Traits(
-    rows=frozenset({"example", "prompt"}),
-    reads="prompt",
-    learns="rows",
-    roles=frozenset({"reference"}),
-    metrics=("policy_loss", "drift", "clipped", "kl"),
-)
 
 
 def loss(policy: Policy, batch: Batch, options: Options, **asked: Policy) -> Loss:
