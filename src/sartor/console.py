@@ -113,7 +113,7 @@ def _rounded(value: float) -> float:
 
 
 REWARD = "reward"
-"""What validation tells of a policy that writes its own data, beside its loss."""
+"""What validation tells of a policy that writes its own data, and what the verdict is about where rows have no answers."""
 
 
 @dataclass(slots=True)

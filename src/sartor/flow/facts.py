@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sartor.console import size
+from sartor.console import REWARD, size
 from sartor.data.ledger import entries
 from sartor.data.pipeline import DROPPED
 from sartor.evaluate.facts import (
@@ -138,10 +138,15 @@ def _said(folder: Path) -> list[Said]:
 
 
 def _curve(name: str, events: list[dict[str, Any]], finished: Finished) -> Curve:
-    """Points by step, so that steps taken again after a resume count once."""
+    """Points by step, so that steps taken again after a resume count once.
+
+    Of a policy that writes its own data, validation is its reward, which is no point on the curve of its loss.
+    """
     train = {event["step"]: event["loss"] for event in events if event["event"] == "step"}
     validations = {event["step"]: event["metrics"] for event in events if event["event"] == "validation"}
-    validation = {step: metrics["loss"] for step, metrics in validations.items() if "loss" in metrics}
+    validation = {
+        step: metrics["loss"] for step, metrics in validations.items() if "loss" in metrics and REWARD not in metrics
+    }
     alarmed = any(event["event"] == "note" and event["code"] == "N411" for event in events)
     others = sorted({metric for metrics in validations.values() for metric in metrics} - {"loss", "perplexity"})
     return Curve(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sartor import registry
-from sartor.console import size
+from sartor.console import REWARD, size
 from sartor.data.rows import Example, Judged, Prompt
 from sartor.errors import DataError, Problem, RecipeError, raise_errors
 from sartor.evaluate import metrics as metric_files
@@ -22,7 +22,7 @@ from sartor.evaluate.verdict import check as check_gates
 from sartor.events import Noted
 from sartor.flow.answers import answers, by_features
 from sartor.flow.forecast import fitting_batch
-from sartor.flow.rounds import REWARD, RewardMetric
+from sartor.flow.rounds import RewardMetric
 from sartor.objectives._rounds import Rounds
 
 if TYPE_CHECKING:

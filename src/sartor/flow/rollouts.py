@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sartor.console import REWARD
 from sartor.engine.watchers._inside import Inside
 from sartor.engine.watchers.early_stop import EarlyStop
 from sartor.errors import ModelError, Problem
@@ -16,7 +17,6 @@ from sartor.evaluate.metrics import load as load_metrics
 from sartor.flow.feed import Feed
 from sartor.flow.model import find
 from sartor.flow.prepare import Prepared, renderer_for
-from sartor.flow.rounds import REWARD
 from sartor.generate.local import LocalGenerator
 from sartor.generate.remote import RemoteWriter
 from sartor.models.load import load

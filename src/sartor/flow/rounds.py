@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sartor.console import REWARD
 from sartor.errors import Problem, RecipeError, RunError
 from sartor.metrics._mean import ratio
 from sartor.objectives._rounds import Reward, Rounds
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from sartor.protocols import Outcome
     from sartor.recipe.load import Loaded
     from sartor.recipe.schema import Component
-
-REWARD = "reward"
-"""What is validated on, and what the verdict is about where rows have no answers."""
 
 
 def require(loaded: Loaded, objective: Component, kind: str, processes: int) -> None:

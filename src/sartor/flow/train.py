@@ -186,8 +186,12 @@ def train(
     if weights.lockstep:
         _make_whole(prepared, policy, checkpoints.path(finished.best_step), world)
     if feed.validate is not None and finished.best_step == 0:
-        equals = "equals its base" if settings.head is None else "has the head it began with, which has learnt nothing"
-        what = f"no step was better on validation than the start; the tuned model {equals}"
+        left = (
+            "is the one it began with"
+            if settings.head is None
+            else "has the head it began with, which has learnt nothing"
+        )
+        what = f"no step was better on validation than the start; the model of this stage {left}"
         emit(Noted("warning", "N413", what))
     return finished
 
