@@ -276,6 +276,32 @@ class Detailed(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A picture of numbers, drawn by the report. Points are (x, y)."""
+
+    title: str
+    x: str
+    """What the horizontal axis shows."""
+    y: str
+    series: Mapping[str, Sequence[tuple[float, float]]]
+    """By model, or by what the line stands for."""
+    kind: Literal["line", "points"] = "line"
+    diagonal: bool = False
+    """Whether x = y is drawn, as where the two ought to agree."""
+
+    def json(self) -> dict[str, Any]:
+        """One JSON object."""
+        return {
+            "title": self.title,
+            "x": self.x,
+            "y": self.y,
+            "series": {name: [list(point) for point in points] for name, points in self.series.items()},
+            "kind": self.kind,
+            "diagonal": self.diagonal,
+        }
+
+
 class TextGenerator(Protocol):
     """Asks some model, local or remote, for text."""
 

@@ -25,6 +25,9 @@ ROOMS: dict[str, str] = {
     "optimizer": "sartor.engine.optimizers",
     "schedule": "sartor.engine.schedules",
     "anchor": "sartor.engine.anchors",
+    "safety": "sartor.evaluate.safety",
+    "judge": "sartor.evaluate.judges",
+    "benchmark": "sartor.evaluate.benchmarks",
     "watcher": "sartor.engine.watchers",
     "tracker": "sartor.engine.trackers",
 }

@@ -18,6 +18,8 @@ Points = Sequence[tuple[float, float]]
 
 MOST_POINTS = 240
 """Points drawn of a curve; more are averaged in equal groups."""
+MARKED = 30
+"""Points up to which each point of a line is marked."""
 LOGARITHMIC_FROM = 30.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
 
@@ -131,6 +133,42 @@ def front(
         named = {0: "base", 1: "tuned"}.get(each["alpha"], f"{each['alpha']:g}" if kept else "")
         parts.append(_tag("text", named, x=a, y=b - 10, class_="name middle"))
     return _svg(width, height, parts, f"{general['metric']} over {task['metric']} between base and tuned model")
+
+
+def chart(told: Mapping[str, Any], *, width: int, height: int) -> Markup:
+    """Lines or points of several series on common axes; `told` is `Chart.json()`. Points that are not finite are left out."""
+    series = {name: _finite([(a, b) for a, b in points]) for name, points in told["series"].items()}
+    every = [point for points in series.values() for point in points]
+    if not every:
+        return Markup("")
+    left, right, top, bottom = 48, 14, 12, 46
+    across = _ticks(min(a for a, _ in every), max(a for a, _ in every), 4)
+    up = _ticks(min(b for _, b in every), max(b for _, b in every), 4)
+
+    def x(value: float) -> float:
+        return left + (width - left - right) * (value - across[0]) / (across[-1] - across[0])
+
+    def y(value: float) -> float:
+        return height - bottom - (height - top - bottom) * (value - up[0]) / (up[-1] - up[0])
+
+    parts = []
+    for mark in up:
+        parts.append(_tag("line", x1=left, x2=width - right, y1=y(mark), y2=y(mark), class_="grid"))
+        parts.append(_tag("text", f"{mark:g}", x=left - 8, y=y(mark) + 4, class_="tick end"))
+    parts += [_tag("text", f"{mark:g}", x=x(mark), y=height - bottom + 18, class_="tick middle") for mark in across]
+    parts.append(_tag("text", told["x"], x=width - right, y=height - 6, class_="tick end"))
+    parts.append(_tag("text", told["y"], x=left, y=height - 6, class_="tick"))
+    if told["diagonal"]:
+        low, high = max(across[0], up[0]), min(across[-1], up[-1])
+        parts.append(_tag("line", x1=x(low), x2=x(high), y1=y(low), y2=y(high), class_="whisker"))
+    for number, points in enumerate(series.values()):
+        if told["kind"] == "line" and len(points) > 1:
+            parts.append(
+                _tag("polyline", points=_path((x(a), y(b)) for a, b in points), class_=f"line series-{number}")
+            )
+        if told["kind"] == "points" or len(points) < MARKED:
+            parts += [_tag("circle", cx=x(a), cy=y(b), r=3, class_=f"dot series-{number}") for a, b in points]
+    return _svg(width, height, parts, f"{told['title']}: {told['y']} over {told['x']}")
 
 
 def bars(scores: Mapping[str, Mapping[str, Any]], *, share: bool, width: int = 240) -> Markup:

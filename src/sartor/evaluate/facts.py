@@ -143,6 +143,8 @@ class ReportFacts:
     """`Verdict.json()`"""
     comparison: Mapping[str, Any]
     """`Comparison.json()`"""
+    suites: Sequence[Mapping[str, Any]] = ()
+    """What `evaluate.suites.told` gives for each."""
     statement: str = ""
     """The goal in the user's words."""
     task: str = ""

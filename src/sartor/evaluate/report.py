@@ -96,6 +96,7 @@ def report(facts: ReportFacts) -> str:
         style_digest=digest,
         meanings=METRICS,
         bars=curves.bars,
+        chart=curves.chart,
         curve=curves.curve,
         shares=curves.shares,
     )

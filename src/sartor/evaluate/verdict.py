@@ -78,18 +78,28 @@ def default_gates(metrics: Sequence[str], against: Sequence[str] = ("base",)) ->
     return (Gate(metric=metrics[0], better_than="base"),) if metrics and "base" in against else ()
 
 
-def judge(gates: Sequence[Gate], comparison: Comparison, *, base: str = "its base") -> Verdict:
+def judge(
+    gates: Sequence[Gate], comparison: Comparison, *, base: str = "its base", suites: Sequence[Comparison] = ()
+) -> Verdict:
     """Decide every gate. Without gates, the one of `default_gates`. A gate on what was not measured fails.
 
-    `base` is what the base is called for people, where something stands for it.
+    `base` is what the base is called for people, where something stands for it. A gate on a metric of one of `suites` is
+    decided there, and its scores are among those of the verdict.
     """
     chosen = tuple(gates) or default_gates(comparison.metrics, comparison.models[:-1])
-    decided = tuple(_decide(gate, comparison) for gate in chosen)
+    decided = tuple(_decide(gate, _home(gate, comparison, suites)) for gate in chosen)
     scores: dict[str, dict[str, float]] = {}
-    for model in comparison.models:
-        found = {metric: comparison.score(metric, model) for metric in comparison.metrics}
-        scores[model] = {metric: score.value for metric, score in found.items() if score is not None}
+    for measured in (comparison, *suites):
+        for model in measured.models:
+            found = {metric: measured.score(metric, model) for metric in measured.metrics}
+            told = {metric: score.value for metric, score in found.items() if score is not None}
+            scores[model] = scores.get(model, {}) | told
     return Verdict(decided, scores, _sentence(decided, comparison, base))
+
+
+def _home(gate: Gate, comparison: Comparison, suites: Sequence[Comparison]) -> Comparison:
+    """Where the metric of a gate was measured."""
+    return next((each for each in suites if gate.metric in each.metrics), comparison)
 
 
 def check(

@@ -16,6 +16,7 @@ import numpy as np
 from sartor.console import REWARD, size
 from sartor.data.ledger import entries
 from sartor.data.pipeline import DROPPED
+from sartor.evaluate import suites
 from sartor.evaluate.facts import (
     Cleaned,
     Curve,
@@ -31,6 +32,7 @@ from sartor.evaluate.facts import (
 )
 from sartor.flow.forecast import measuring_seconds
 from sartor.flow.measure import accesses
+from sartor.flow.suites import shown
 
 if TYPE_CHECKING:
     from sartor.evaluate.compare import Comparison
@@ -68,6 +70,7 @@ def report_facts(
         title=run.name,
         verdict=verdict,
         comparison=comparison.json(),
+        suites=shown(run, list(suites.chosen(recipe.evaluate))),
         statement=recipe.goal.statement or "",
         task=prepared.settings.task,
         base=recipe.base.model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,15 @@ from sartor.errors import DataError, Problem, RecipeError, raise_errors
 from sartor.evaluate import metrics as metric_files
 from sartor.evaluate.outcomes import collect
 from sartor.evaluate.shots import choose_shots, fit_shots
+from sartor.evaluate.suites import Ground
 from sartor.evaluate.verdict import check as check_gates
 from sartor.events import Noted
 from sartor.flow.answers import answers, by_features
 from sartor.flow.forecast import fitting_batch
 from sartor.flow.rounds import RewardMetric
+from sartor.flow.suites import Suites, of_run
 from sartor.objectives._rounds import Rounds
+from sartor.recipe.schema import by_suite
 
 if TYPE_CHECKING:
     from sartor.flow.prepare import Emit, Prepared
@@ -51,6 +54,8 @@ class Bench:
     shots: Sequence[Example]
     max_new_tokens: int
     batch: int
+    suites: Suites = field(default_factory=lambda: Suites(Ground(Path()), {}))
+    """What models are measured on beside the test rows."""
 
 
 def bench(prepared: Prepared, emit: Emit) -> Bench:
@@ -87,7 +92,7 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
     chosen: list[str | Component] = [
         *names,
         *(wanted.metrics if wanted.metrics != "auto" else ()),
-        *(g.metric for g in recipe.goal.success),
+        *(gate.metric for gate in recipe.goal.success if not by_suite(gate.metric)),
     ]
     if rewarded:
         chosen = [metric for metric in chosen if metric_files.name_of(metric) != REWARD]
@@ -98,12 +103,13 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
         metric_files.load([recipe.train.stop.on], prepared.loaded.root)
     if wanted.rows == "auto":
         resolution.decide("evaluate.rows", most, f"all {len(test):,} test rows, at most {MOST_ROWS:,}")
-    known = [metric.name for metric in metrics]
+    new_tokens = _new_tokens(prepared)
+    suites = of_run(prepared, train.tolist(), indices.tolist(), new_tokens)
+    known = [*(metric.name for metric in metrics), *suites.metrics]
     problems = check_gates(recipe.goal.success, against=wanted.against, metrics=known, rows=most)
     raise_errors(RecipeError, problems)
     for problem in problems:
         emit(Noted(problem.level, problem.code, problem.what))
-    new_tokens = _new_tokens(prepared)
     labels = _labels(prepared, train) if task == "classify" else []
     want = metric_files.wants(metrics, task if labels or task != "classify" else "generate")
     few = "few_shot" in wanted.against and task not in ("pretrain", "prefer") and not by_features(prepared)
@@ -116,6 +122,7 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
         shots=shots,
         max_new_tokens=new_tokens,
         batch=_batch(prepared, want, len(shots), new_tokens),
+        suites=suites,
     )
 
 

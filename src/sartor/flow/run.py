@@ -20,6 +20,7 @@ from sartor.data.pipeline import DROPPED
 from sartor.data.versions import VERSION
 from sartor.engine.trackers import jsonl
 from sartor.errors import InputError, Interrupted, Problem, RunError, SartorError, raise_errors
+from sartor.evaluate.suites import files as suite_files
 from sartor.events import Event, Finished, Noted, Progressed, Stage
 from sartor.flow.anchor import files as anchor_files
 from sartor.flow.launch import Launch
@@ -205,6 +206,7 @@ def _fingerprint(loaded: Loaded) -> Fingerprint:
     files |= {f"anchor {file}": file for stage in loaded.stages for file in anchor_files(stage)}
     for stage in loaded.stages:
         files |= asked_files(stage)
+    files |= {f"suite {path}": loaded.root / path for path in suite_files(recipe.evaluate)}
     template = loaded.root / recipe.base.template if recipe.base.template else None
     home = base.path if (base.path / "tokenizer.json").exists() else base.root.path
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -305,8 +307,9 @@ class _Session:
         for problem in problems:
             self.emit(Noted(problem.level, problem.code, problem.what))
         if any(problem.code == "F122" for problem in problems):
-            if (self.run.folder / "predictions").exists():
-                remove(self.run.folder / "predictions")
+            for measured in ("predictions", "suites"):
+                if (self.run.folder / measured).exists():
+                    remove(self.run.folder / measured)
             (self.run.folder / "data" / DATA_REPORT).unlink(missing_ok=True)
             self.run.write_json(FINGERPRINT, self.fingerprint.json())
 
@@ -356,6 +359,8 @@ class _Session:
 
     def _baseline_and_training(self, ready: _Ready) -> dict[str, list[Outcome]]:
         from sartor.flow.measure import kept, measure
+        from sartor.flow.suites import measure as measure_suites
+        from sartor.flow.suites import missing
         from sartor.flow.train import open_rival
         from sartor.models.load import load as load_model
 
@@ -366,11 +371,14 @@ class _Session:
         model = self.run.folder / "model"
         done = (model / "COMPLETE").exists()
         policy = None
-        if not done or not all(kept(self.run.folder, name) for name in rivals):
+        unmeasured = "base" in rivals and missing(tools, self.run, "base")
+        if not done or unmeasured or not all(kept(self.run.folder, name) for name in rivals):
             policy = open_rival(prepared, self.emit)
         with self._stage("baseline", ", ".join(rivals)):
             for name in rivals:
                 outcomes[name] = measure(name, policy, tools, prepared, self.run, self.emit)
+            if "base" in rivals:
+                measure_suites("base", policy, outcomes["base"], tools, prepared, self.run, self.emit)
         if not done:
             reusable = ready.stages[0].prepared is prepared and prepared.settings.head is None
             self._train_all(ready, policy if reusable else None)
@@ -379,11 +387,12 @@ class _Session:
         with self._stage("evaluate", "tuned"):
             settings = prepared.settings
             tuned = None
-            if not kept(self.run.folder, "tuned"):
+            if not kept(self.run.folder, "tuned") or missing(tools, self.run, "tuned"):
                 tuned = load_model(
                     resolve(str(model.resolve()), Path("/")), dtype=settings.dtype, device=settings.device
                 )
             outcomes["tuned"] = measure("tuned", tuned, tools, prepared, self.run, self.emit)
+            measure_suites("tuned", tuned, outcomes["tuned"], tools, prepared, self.run, self.emit)
         return outcomes
 
     def _train_all(self, ready: _Ready, policy: ModelPolicy | None) -> None:
@@ -467,6 +476,7 @@ class _Session:
         from sartor.flow.answers import base_called
         from sartor.flow.facts import report_facts, stage_curves
         from sartor.flow.forecast import forecast, learn
+        from sartor.flow.suites import compared
 
         prepared, tools = ready.prepared, ready.tools
         each = [
@@ -483,7 +493,9 @@ class _Session:
             "tokens_per_second": round(finished.tokens / finished.seconds, 1) if finished.seconds else None,
             "peak_memory_bytes": finished.peak_memory_bytes,
         }
-        verdict = judge(self.loaded.recipe.goal.success, comparison, base=base_called(prepared))
+        suites = compared(tools, prepared, self.run)
+        gates = self.loaded.recipe.goal.success
+        verdict = judge(gates, comparison, base=base_called(prepared), suites=list(suites.values()))
         body = verdict.json(train=train, model=str((self.run.folder / "model").resolve()))
         foreseen = forecast(prepared, tools)
         curves = stage_curves(self.run, ready.stages, each)

@@ -6,12 +6,12 @@ KEYS = frozenset(
     {
         *("export", "serve", "watch", "tune", "track"),
         *("checks", "quantize"),
-        *("slices", "general", "safety", "judge", "human"),
+        *("slices", "general", "human"),
     }
 )
 
 NAMES: dict[str, frozenset[str]] = {
-    "metric": frozenset({"general", "judge"}),
+    "metric": frozenset({"general"}),
 }
 
 VALUES: dict[str, frozenset[str]] = {

@@ -7,6 +7,7 @@ Shorthands are widened before validation: `base: NAME`, `data: PATH` or a list o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -218,7 +219,13 @@ class Gate(Options):
         return self
 
 
+SUITES = ("safety", "judge", "benchmark")
+"""Kinds of components whose metrics a gate may name."""
+
+
 def _known_metric(gate: Gate) -> Gate:
+    if by_suite(gate.metric):
+        return gate
     try:
         METRIC.validate(gate.metric)
     except UnknownName as error:
@@ -226,6 +233,16 @@ def _known_metric(gate: Gate) -> Gate:
     except ValueError as error:
         raise Rule(str(error), "metric") from None
     return gate
+
+
+def by_suite(metric: str) -> bool:
+    """Whether a metric is one of a safety measure, a judge or a benchmark."""
+    return any(
+        fnmatchcase(metric, pattern)
+        for kind in SUITES
+        for name in registry.names(kind)
+        for pattern in registry.component(kind, name).METRICS
+    )
 
 
 class Goal(Section):
@@ -500,6 +517,12 @@ class Evaluate(Options):
 
     metrics: tuple[Metric, ...] | Auto = "auto"
     """Metrics by name, with options where they have some, or file.py:function; auto follows the task."""
+    safety: tuple[Annotated[Component, Of("safety")], ...] = ()
+    """What the models may do to people, measured of base and tuned model: toxicity, bias ..."""
+    judge: tuple[Annotated[Component, Of("judge")], ...] = ()
+    """Models that judge the answers to the test rows."""
+    benchmarks: tuple[Annotated[Component, Of("benchmark")], ...] = ()
+    """Further rows and tests that base and tuned model are measured on."""
     against: tuple[Literal["base", "few_shot"], ...] = ("base", "few_shot")
     """What the tuned model is compared with."""
     shots: Annotated[int, Field(ge=1)] | Auto = "auto"

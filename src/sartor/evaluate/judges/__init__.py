@@ -1,0 +1,1 @@
+"""Models that judge answers, and how far their judgement can be trusted."""
