@@ -827,6 +827,21 @@ def another_teacher_is_asked(at: Workbench) -> None:
     assert losses[0] != losses[1]
 
 
+def a_student_answers(at: Workbench) -> None:
+    """A share of the rows gets answers of its own, as many and as long as is asked for."""
+    teacher = job.save_model(at.root / "teacher", seed=7)
+    taught = f"train.objective={{distill: {{teacher: {teacher}"
+
+    def losses(more: str) -> list[float]:
+        return [event.loss for event in at.trained(f"{taught}{more}}}}}", "method=full").of("step")]
+
+    own = ", on_policy: {max_new_tokens: 8"
+    told = [losses(more) for more in ("", own + "}", own + ", share: 1}", own + ", temperature: 0.2}")]
+    told.append(losses(", on_policy: {max_new_tokens: 3}"))
+    assert len({tuple(each) for each in told}) == len(told)
+    assert losses(own + ", share: 0.5}") == told[1]
+
+
 def keeps_the_reference(name: str) -> Probe:
     """Log-probabilities of the reference are kept in the stage folder where that is wanted."""
 
@@ -1028,6 +1043,8 @@ PROBES: dict[str, Probe] = {
     **{f"train.objective.{name}.{option}": changes_what_is_learnt(name, option, value)
        for name, given in LEARNT.items() for option, value in given.items()},
     "train.objective.distill.teacher": another_teacher_is_asked,
+    **{f"train.objective.distill.on_policy.{name}": a_student_answers
+       for name in ("share", "temperature", "max_new_tokens")},
     **{f"train.objective.{name}.precompute_reference": keeps_the_reference(name) for name in ("dpo", "ipo", "kto")},
 }  # fmt: skip
 

@@ -155,10 +155,13 @@ def decide(
     processes: Processes = ONE,
     head: HeadSpec | None = None,
     teacher: ModelFolder | None = None,
+    written: int = 0,
+    most_tokens: int = 0,
 ) -> Settings:
     """Fill in every further `auto`, given the lengths in tokens of the training rows (or units of them) and the share of them that is learnt.
 
-    `teacher` is a further model that the objective asks. Raises ModelError M131 when it cannot fit.
+    `teacher` is a further model that the objective asks. Answers of up to `written` tokens may come in the place of the rows' own,
+    up to `most_tokens` with their prompts. Raises ModelError M131 when it cannot fit.
     """
     form = shape.read(base.root.config, base.root.weight_files)
     train = recipe.train
@@ -222,6 +225,8 @@ def decide(
 
     hardware = hardware.share(processes.here)
     held = 0.0 if train.anchor == "none" else float(registry.component("anchor", train.anchor.name).BYTES)
+    if written:
+        lengths = np.maximum(lengths, np.minimum(lengths + written, most_tokens))
     job = memory.Job(
         dtype=dtype,
         trainable=trainable,

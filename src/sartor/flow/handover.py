@@ -87,6 +87,11 @@ class Material(Protocol):
         """What training takes of them."""
         ...
 
+    @property
+    def max_tokens(self) -> int:
+        """The longest row that is allowed."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedRows:
@@ -107,6 +112,7 @@ class Handed:
     rows: OpenedRows
     tokens: Mapping[str, TokenSet]
     course: Course
+    max_tokens: int
     tools: Bench
     stage: Path
     owner: str
@@ -126,6 +132,7 @@ def hand_over(prepared: Prepared, tools: Bench, run: Run, stage: Path, *, number
         "base": _identity(prepared.base),
         "thinks": prepared.renderer.thinks,
         "now": run.created,
+        "max_tokens": prepared.max_tokens,
         "tools": {"labels": list(tools.labels), "max_new_tokens": tools.max_new_tokens, "batch": tools.batch},
         "data": str(data.absolute()),
         "stage": str(stage.absolute()),
@@ -180,6 +187,7 @@ def take_over(call: Mapping[str, Any], *, threads: int) -> Handed:
         rows=OpenedRows(dataset),
         tokens=tokens,
         course=course,
+        max_tokens=call["max_tokens"],
         tools=Bench(
             metrics=(),
             want=frozenset(),

@@ -114,6 +114,7 @@ class _Part:
     rows: Rows
     tokens: Mapping[str, TokenRows]
     course: Course
+    max_tokens: int
     inputs: None = None
     """Only answers in words are measured."""
 
@@ -218,6 +219,7 @@ def _measured(
         renderer=prepared.renderer,
         rows=prepared.rows,
         tokens={**prepared.tokens, "train": TokenView(prepared.tokens["train"], chosen)},
+        max_tokens=prepared.max_tokens,
         course=prepared.course.take(chosen),
     )
     policy = open_base(part, _unseen)

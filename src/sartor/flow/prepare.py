@@ -24,7 +24,7 @@ from sartor.data.rows import row_from_json
 from sartor.data.versions import Version, version_of
 from sartor.errors import DataError, ModelError, Problem, RecipeError, raise_errors
 from sartor.events import Event
-from sartor.flow import rounds
+from sartor.flow import on_policy, rounds
 from sartor.flow.anchor import require as require_anchor
 from sartor.flow.course import path_in, plan, told
 from sartor.flow.heads import head_of, inputs_for, require_model, targets_of
@@ -188,6 +188,7 @@ def prepare(
     require_anchor(loaded, renderer, base)
     if traits.reads == "prompt":
         rounds.require(loaded, objective, kind, processes.size)
+    on_policy.require(loaded, objective, kind)
     max_tokens = longest_row(recipe, base, resolution)
     targets = targets_of(traits, rows.dataset, rows.splits)
     inputs = None if targets is None else inputs_for(base, renderer.vocabulary, targets)
@@ -215,7 +216,10 @@ def prepare(
         processes=processes,
         head=head_of(traits, targets),
         teacher=teacher,
+        written=on_policy.written(objective),
+        most_tokens=max_tokens,
     )
+    on_policy.require_whole(objective, settings.parallel)
     for warning in (*settings.warnings, *told(course, loaded, settings.steps / settings.steps_per_epoch)):
         rows.findings.add(warning)
     _judge_rate(loaded, settings, rows)

@@ -34,6 +34,7 @@ from sartor.flow.answers import answers
 from sartor.flow.compared import Beside, Sourced, known_of
 from sartor.flow.course import COURSE
 from sartor.flow.feed import Feed
+from sartor.flow.on_policy import Fresh, student_of
 from sartor.flow.roles import roles_of
 from sartor.flow.rollouts import ready, rounds_of
 from sartor.models.base import ModelPolicy
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from sartor.protocols import BatchSource, Loss, Metric, Policy, Traits, Watcher
 
 
+Losses = Callable[[], dict[str, float]]
 STEERING_ROWS = 64
 """Validation rows answered at each validation when a metric of the answers steers."""
 
@@ -163,7 +165,7 @@ def train(
         feed = rounds_of(prepared, policy, roles["reference"], folder, emit)
     else:
         beside = partial(Beside, prepared, policy, weights, known, roles.get("reference"))
-        feed = _tokens_of(prepared, policy, weights, objective, course, tools, beside)
+        feed = _tokens_of(prepared, policy, weights, objective, course, tools, beside, emit)
     checkpoints = Checkpoints(folder / "checkpoints", emit, owner=owner, ranks=world)
     finished: Finished | None = None
     with tf32(recipe.train.tf32):
@@ -204,11 +206,13 @@ def _tokens_of(
     course: Course,
     tools: Bench,
     beside: Callable[[str], Beside],
+    emit: Emit,
 ) -> Feed:
     """The tokens of the training rows as far as this rank takes them, and validation on rows that are kept apart."""
     recipe, settings, world = prepared.loaded.recipe, prepared.settings, weights.world
     traits: Traits = registry.component("objective", settings.objective.name).TRAITS
     seat = Seat(world.rank, world.size, weights.lockstep)
+    student = student_of(prepared, policy, seat, world, emit)
     source = TokenSource(
         prepared.tokens["train"],
         size=settings.size,
@@ -220,6 +224,7 @@ def _tokens_of(
         share=_shares(policy, traits) and not policy.drops,
         course=course,
         together=traits.together,
+        rewrite=student,
     )
     held_out = Units(prepared.tokens["validation"], together=traits.together)
     told = beside("train")
@@ -227,7 +232,8 @@ def _tokens_of(
     if not min(len(held_out), settings.validation_rows):
         return Feed(taken, None, [])
     shares = _shares(policy, traits)
-    batches = _fixed_sample(held_out, settings.validation_rows, recipe.seed, source.micro_tokens, seat, share=shares)
+    picked = [held_out[index] for index in _fixed_sample(len(held_out), settings.validation_rows, recipe.seed)]
+    batches = seated(picked, source.micro_tokens, seat, share=shares)
     stop = recipe.train.stop
     steering = _steering(prepared)
     sign = 1.0 if steering is not None and steering.higher_is_better else -1.0
@@ -236,7 +242,11 @@ def _tokens_of(
         for module in (best, early_stop, overfitting, chosen)
     ]
     shown = partial(beside("validation"), batches)
-    validate = _validation(prepared, policy, weights, shown, objective, steering, tools)
+    losses = _losses(policy, weights, shown, objective, traits)
+    if student is not None:
+        rows = [unit[0].row for unit in picked]
+        losses = Fresh(student, rows, policy, weights, objective, source.micro_tokens, seat, shares, losses)
+    validate = _validation(prepared, policy, weights, losses, steering, tools)
     return Feed(taken, validate, watchers)
 
 
@@ -344,23 +354,32 @@ def _steering(prepared: Material) -> Metric | None:
     return None if wanted.name in ("loss", "perplexity") else load_metrics([wanted], prepared.loaded.root)[0]
 
 
-def _validation(
-    prepared: Material,
+def _losses(
     policy: ModelPolicy,
     weights: Masters,
     batches: Callable[[], Sequence[Batch]],
     objective: Objective,
-    steering: Metric | None,
-    tools: Bench,
-) -> Validate:
-    """Mean loss over every rank's batches, and the metric that steers over a fixed sample of validation rows."""
-    traits: Traits = registry.component("objective", prepared.settings.objective.name).TRAITS
+    traits: Traits,
+) -> Losses:
+    """Mean loss over every rank's batches."""
 
     def losses() -> dict[str, float]:
         if traits.learns == "tokens":
             return mean_loss(policy, batches(), weights)
         return mean_loss(policy, batches(), weights, objective=objective, metrics=traits.metrics)
 
+    return losses
+
+
+def _validation(
+    prepared: Material,
+    policy: ModelPolicy,
+    weights: Masters,
+    losses: Losses,
+    steering: Metric | None,
+    tools: Bench,
+) -> Validate:
+    """The losses, and the metric that steers over a fixed sample of validation rows."""
     if steering is None:
         return losses
     name, task = prepared.loaded.recipe.train.stop.on.name, prepared.settings.task
@@ -384,12 +403,10 @@ def _unseen(event: Event) -> None:
     """Progress of a validation is not shown: it is part of a step."""
 
 
-def _fixed_sample(
-    units: Units, most: int, seed: int, micro_tokens: int | None, seat: Seat, *, share: bool
-) -> list[Batch]:
-    """The same validation rows each time, packed, as far as this rank takes them."""
-    picked = np.sort(np.random.default_rng([seed, 1]).permutation(len(units))[:most])
-    return seated([units[int(index)] for index in picked], micro_tokens, seat, share=share)
+def _fixed_sample(count: int, most: int, seed: int) -> list[int]:
+    """The same validation rows each time."""
+    picked: list[int] = np.sort(np.random.default_rng([seed, 1]).permutation(count)[:most]).tolist()
+    return picked
 
 
 def publish_model(prepared: Prepared, policy: ModelPolicy, folder: Path, *, best_step: int, run: Path) -> None:

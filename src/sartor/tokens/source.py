@@ -8,7 +8,7 @@ Resume is two integers. The next step is made in a background thread while the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -129,6 +129,7 @@ class TokenSource:
         share: compute once what rows of a micro-batch begin with; exact without dropout.
         course: which units an epoch takes, in which order, and how much each counts.
         together: whether all renderings of a row are one unit.
+        rewrite: makes other units of those of a step, given its number, with the weights as they are when it is taken.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class TokenSource:
         share: bool = False,
         course: Course = PLAIN,
         together: bool = False,
+        rewrite: Callable[[Sequence[Unit], int], Sequence[Unit]] | None = None,
     ) -> None:
         if len(rows) == 0:
             raise ValueError("no rows to train on")
@@ -153,7 +155,9 @@ class TokenSource:
         self.epoch, self.cursor = 0, 0
         self._order = lru_cache(maxsize=2)(self._make_order)
         self.steps = steps if steps is not None else self._count(epochs)
+        self._rewrite = rewrite
         self._last: tuple[int, int] = (0, 0)
+        self._written: Sequence[Unit] = ()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="next-step")
         self._next: tuple[tuple[int, int, int | None], Future[Step]] | None = None
         self.done = 0
@@ -185,13 +189,17 @@ class TokenSource:
             raise StopIteration
         self._last = self.epoch, self.cursor
         key = (*self._last, self.micro_tokens)
-        step = self._next[1].result() if self._next is not None and self._next[0] == key else self._step(*key)
+        if self._rewrite is not None:
+            self._written = self._rewrite(self._units(*self._last), self.done)
+            step = self._laid(self._written, self.epoch, self.micro_tokens)
+        else:
+            step = self._next[1].result() if self._next is not None and self._next[0] == key else self._step(*key)
         self.cursor += 1
         if self.cursor == len(self._order(self.epoch)[1]):
             self.epoch, self.cursor = self.epoch + 1, 0
         self.done += 1
         self._next = None
-        if self.done < self.steps:
+        if self.done < self.steps and self._rewrite is None:
             key = self.epoch, self.cursor, self.micro_tokens
             self._next = key, self._thread.submit(self._step, *key)
         return step
@@ -199,13 +207,20 @@ class TokenSource:
     def again(self, micro_tokens: int | None) -> Step:
         """The step taken last once more, packed into micro-batches of another size from now on."""
         self.micro_tokens = micro_tokens
+        if self._rewrite is not None:
+            return self._laid(self._written, self._last[0], micro_tokens)
         return self._step(*self._last, micro_tokens)
 
     def _step(self, epoch: int, cursor: int, micro_tokens: int | None) -> Step:
         """A pure function of its arguments; it runs in the background as well."""
+        return self._laid(self._units(epoch, cursor), epoch, micro_tokens)
+
+    def _units(self, epoch: int, cursor: int) -> list[Unit]:
         order, ends = self._order(epoch)
         start = int(ends[cursor - 1]) if cursor else 0
-        units = [self._unit(int(index)) for index in order[start : int(ends[cursor])]]
+        return [self._unit(int(index)) for index in order[start : int(ends[cursor])]]
+
+    def _laid(self, units: Sequence[Unit], epoch: int, micro_tokens: int | None) -> Step:
         batches = seated(units, micro_tokens, self.seat, share=self._share)
         draw = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0])
         drawn = [replace(batch, draw=draw) for batch in batches]
