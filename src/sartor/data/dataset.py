@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sartor.data.columns import HELD, Columns, Kind, read_columns
 from sartor.data.groups import Rows
-from sartor.data.rows import Example, Origin, Row, row_from_json
+from sartor.data.rows import Example, Origin, Row, row_from_json, without_images
 from sartor.data.similarity import Gathering, Shingles, silent
 from sartor.data.wording import answered, asked, fingerprint64, normal, similarity_text
 
@@ -317,6 +317,9 @@ class _Writer:
         self._size += len(line)
         held = self._columns.held
         held["offset"].append(self._size)
+        if '"images": [{' in content:
+            without_images(body)
+            content = self._sorted(body)
         held["content"].frombytes(hashlib.sha256(content.encode()).digest())
         question, prompt = asked(row), row.prompt_text()
         tidy = normal(question)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sartor import registry
-from sartor.data import reading
+from sartor.data import images, reading
 from sartor.data.formats._fields import BadRow, nearest
 from sartor.data.opening import extension
 from sartor.data.rows import Example, Origin, Scored, Tagged
@@ -57,7 +57,7 @@ def questions(path: Path, *, label: str) -> Iterator[Question | Problem]:
 
     A text file has one question per line. `label` is the file's name in messages.
     """
-    return _each(path, label, lambda record, origin: Question(record, _row(record, origin)))
+    return _each(path, label, lambda record, origin: Question(record, _row(record, origin, path.parent)))
 
 
 def _each(path: Path, label: str, read: Callable[[Mapping[str, Any], Origin], Asked]) -> Iterator[Asked | Problem]:
@@ -104,13 +104,13 @@ def _named(record: Mapping[str, Any], origin: Origin) -> str:
     return str(identity) if isinstance(identity, str | int) and not isinstance(identity, bool) else str(origin)
 
 
-def _row(record: Mapping[str, Any], origin: Origin) -> Example:
+def _row(record: Mapping[str, Any], origin: Origin, folder: Path) -> Example:
     answered = _answered(record)
     form = next((name for name in FORMATS if registry.component("format", name).detects(answered)), None)
     if form is None:
         near = next((f'; is it "{column}"?' for name in ASKED if (column := nearest(name, record))), "")
         raise BadRow("D112", f"no column that asks something{near}", f"name it {', '.join(ASKED[:-1])} or {ASKED[-1]}")
-    row = registry.component("format", form).parse(answered, origin)
+    row = images.resolved(registry.component("format", form).parse(answered, origin), folder)
     assert isinstance(row, Example)
     named = _named(record, origin)
     if isinstance(row, Scored):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sartor import registry
+from sartor.data import images
 from sartor.data.findings import Findings
 from sartor.data.formats._fields import BadRow, kind, nearest
 from sartor.data.opening import PACKED, Part, extension, parts, sniff
@@ -168,7 +169,7 @@ class _Reading:
         self._findings.unused[self.file] = tuple(unused)
         for record in coming:
             try:
-                row = form.row(record.value, Origin(self.file, record.line))
+                row = images.resolved(form.row(record.value, Origin(self.file, record.line)), path.parent)
             except BadRow as bad:
                 self.reject(BadRow(bad.code, form.said(bad.what), bad.fix), record)
                 continue

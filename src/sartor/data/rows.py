@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from operator import attrgetter, itemgetter
 from typing import Any, ClassVar, Literal
 
@@ -24,6 +25,30 @@ class Origin:
         return f"{self.file}:{self.line}"
 
 
+IMAGE = "<image>"
+"""Stands in a text for one of its images until the row is read; then the image's own mark does."""
+MARK = re.compile("<image [0-9a-f]{4}(?:-[0-9a-f]{4}){7}>")
+"""Finds marks of images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that a message shows, by its content."""
+
+    file: str
+    """As the data names it until the row is read, then its absolute path; no part of the row's identity."""
+    digest: str = ""
+    """sha256 of the file."""
+    width: int = 0
+    height: int = 0
+    """Pixels."""
+
+    @property
+    def mark(self) -> str:
+        """What stands for it in the text: other images make other texts, for whatever compares rows."""
+        return f"<image {'-'.join(self.digest[at : at + 4] for at in range(0, 32, 4))}>"
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn. `weight` scales its loss; None means 1 for assistant turns and 0 for others."""
@@ -36,6 +61,8 @@ class Message:
     tool_call_id: str | None = None
     name: str | None = None
     weight: float | None = None
+    images: tuple[Image, ...] = ()
+    """What the marks in `content` stand for, in their order."""
 
     @property
     def loss_weight(self) -> float:
@@ -45,7 +72,8 @@ class Message:
     @property
     def bare(self) -> bool:
         """Whether there is nothing but role and content to show."""
-        return self.reasoning is None and not self.tool_calls and self.tool_call_id is None and self.name is None
+        plain = self.reasoning is None and not self.tool_calls and self.tool_call_id is None and self.name is None
+        return plain and not self.images
 
     def template(self) -> dict[str, Any]:
         """The dict a Hugging Face chat template expects."""
@@ -91,6 +119,7 @@ class Row:
         body = self.to_json()
         for key in ("origin", "id", "parent"):
             del body[key]
+        without_images(body)
         return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -103,10 +132,20 @@ def _plain(value: Any) -> Any:
     """Origins and messages as objects; everything else is plain already."""
     if isinstance(value, Message | Origin):
         kind = type(value)
-        return dict(zip(_FIELDS[kind], _VALUES[kind](value), strict=True))
+        plain = dict(zip(_FIELDS[kind], _VALUES[kind](value), strict=True))
+        if isinstance(value, Message) and value.images:
+            plain["images"] = [asdict(image) for image in value.images]
+        return plain
     if isinstance(value, tuple):
         return tuple([_plain(entry) for entry in value])
     return value
+
+
+def without_images(body: Mapping[str, Any]) -> None:
+    """Take out of the JSON object of a row where its images lie; their marks in the texts say which they are."""
+    for name in _MESSAGE_FIELDS:
+        for message in body.get(name, ()):
+            message.pop("images", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,7 +326,8 @@ KINDS: dict[str, type[Row]] = {
 COMPARED: frozenset[str] = frozenset({Preference.kind, Judged.kind, Ranking.kind})
 """Kinds of rows that hold answers and how good they are."""
 _FIELDS: dict[type[Any], tuple[str, ...]] = {
-    kind: tuple(each.name for each in fields(kind)) for kind in (Origin, Message, *KINDS.values())
+    kind: tuple(each.name for each in fields(kind) if each.name != "images")
+    for kind in (Origin, Message, *KINDS.values())
 }
 _VALUES: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
     kind: attrgetter(*names) for kind, names in _FIELDS.items()
@@ -315,4 +355,5 @@ def row_from_json(body: Mapping[str, Any]) -> Row:
 
 def _message(body: Mapping[str, Any]) -> Message:
     role, content, reasoning, calls, call_id, name, weight = _TURN(body)
-    return Message(role, content, reasoning, tuple(calls), call_id, name, weight)
+    images = tuple([Image(**image) for image in body.get("images", ())])
+    return Message(role, content, reasoning, tuple(calls), call_id, name, weight, images)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sartor.data.formats._fields import BadRow, kind, nearest
-from sartor.data.rows import ROLES, Message
+from sartor.data.formats._images import image_of
+from sartor.data.rows import IMAGE, ROLES, Image, Message
 
 _ALIASES = {"developer": "system", "function": "tool"}
 _REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -22,11 +23,13 @@ def message(turn: Any, where: str) -> Message:
         raise BadRow("D111", f"{where} is {kind(turn)} (an object with role and content needed)")
     role = _role(turn, where)
     calls = tool_calls(turn, where)
-    content = turn.get("content")
+    content, images = turn.get("content"), tuple[Image, ...]()
     if type(content) is not str:
-        content = "" if content is None and calls else _content(turn, where)
+        content, images = ("", ()) if content is None and calls else _content(turn, where)
+    if images and role == "assistant":
+        raise BadRow("D138", f"{where}, of the assistant, holds an image: answers are text", "put it into the user's turn")
     if len(turn) == 2:
-        return Message(role, content)
+        return Message(role, content, images=images)
     return Message(
         role,
         content,
@@ -35,6 +38,7 @@ def message(turn: Any, where: str) -> Message:
         tool_call_id=_first_text(turn, ("tool_call_id",), where),
         name=_first_text(turn, ("name",), where),
         weight=_weight(turn, where),
+        images=images,
     )
 
 
@@ -142,28 +146,33 @@ def _role(turn: Mapping[str, Any], where: str) -> str:
     raise role_unknown(role, ROLES, where)
 
 
-def _content(turn: Mapping[str, Any], where: str) -> str:
+def _content(turn: Mapping[str, Any], where: str) -> tuple[str, tuple[Image, ...]]:
+    """The parts of a text joined, and the images among them."""
     content = turn.get("content")
     if not isinstance(content, list):
         if "content" not in turn:
             near = nearest("content", turn)
             raise BadRow("D111", f"{where}.content is missing" + (f'; is it "{near}"?' if near else ""))
         raise BadRow("D111", f"{where}.content is {kind(content)}" + (" (text needed)" if content is not None else ""))
-    texts = []
+    texts: list[str] = []
+    images: list[Image] = []
     for index, part in enumerate(content):
         part_kind = part.get("type") if isinstance(part, Mapping) else None
         if isinstance(part, str):
             texts.append(part)
         elif part_kind == "text" and isinstance(part.get("text"), str):
             texts.append(part["text"])
+        elif part_kind in ("image", "image_url"):
+            texts.append(IMAGE)
+            images.append(Image(image_of(part, f"{where}.content[{index}]")))
         elif isinstance(part_kind, str) and part_kind != "text":
             what = (
-                f'{where}.content[{index}] is of type "{part_kind[:40]}": only text is read, no images, sound or files'
+                f'{where}.content[{index}] is of type "{part_kind[:40]}": only texts and images are read'
             )
             raise BadRow("D144", what, "take the part out, or   data: {on_bad: skip}   to leave such rows out")
         else:
             raise BadRow("D111", f"{where}.content[{index}] is no text part", 'write {"type": "text", "text": ...}')
-    return "".join(texts)
+    return "".join(texts), tuple(images)
 
 
 def _first_text(turn: Mapping[str, Any], keys: Sequence[str], where: str) -> str | None:

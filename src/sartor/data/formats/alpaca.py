@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sartor.data.formats._fields import BadRow, answer, joined, kind, optional, prompt
+from sartor.data.formats._images import COLUMNS, with_images
 from sartor.data.formats._turns import conversation
 from sartor.data.rows import Example, Message, Origin, Row
 from sartor.options import NoOptions as Options
@@ -23,7 +24,7 @@ SAMPLES: list[dict[str, Any]] = [
     {"instruction": "Name a fruit.", "output": "Pear.", "system": "Answer in one word."},
     {"instruction": "And another?", "output": "Plum.", "history": [["Name a fruit.", "Pear."]]},
 ]
-FIELDS: tuple[str, ...] = ("instruction", "input", "output", "system", "history")
+FIELDS: tuple[str, ...] = ("instruction", "input", "output", "system", "history", *COLUMNS)
 
 
 def detects(record: Mapping[str, Any]) -> bool:
@@ -38,7 +39,7 @@ def parse(record: Mapping[str, Any], origin: Origin) -> Row:
         turns += [Message("user", asked), Message("assistant", said)]
     asked = joined(optional(record, "instruction"), optional(record, "input"))
     turns += [Message("user", asked or prompt(record, "instruction")), Message("assistant", answer(record, "output"))]
-    return Example(origin=origin, messages=conversation(turns))
+    return Example(origin=origin, messages=with_images(conversation(turns), record))
 
 
 def _history(pairs: Any) -> list[tuple[str, str]]:

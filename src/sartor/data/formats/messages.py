@@ -3,7 +3,7 @@
     {"messages": [{"role": "user", "content": "What is a pear?"}, {"role": "assistant", "content": "A fruit."}]}
 
 Roles: system (or developer), user, assistant, tool. A message may have `weight` (its share in the loss) or `train` (true or
-false), `reasoning_content`, `tool_calls`, `tool_call_id` and `name`; content may be a list of text parts, which are joined.
+false), `reasoning_content`, `tool_calls`, `tool_call_id` and `name`; content may be a list of parts: texts, which are joined, and images.
 Reasoning written as ``<think>...</think>`` inside the content stays there as it is. `tools` stands beside the messages.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from sartor.data.formats import _turns
 from sartor.data.formats._fields import value
+from sartor.data.formats._images import COLUMNS, with_images
 from sartor.data.rows import Example, Origin, Row
 from sartor.options import NoOptions as Options
 
@@ -47,7 +48,7 @@ SAMPLES: list[dict[str, Any]] = [
         "customer": 7,
     },
 ]
-FIELDS: tuple[str, ...] = ("messages", "tools")
+FIELDS: tuple[str, ...] = ("messages", "tools", *COLUMNS)
 
 
 def detects(record: Mapping[str, Any]) -> bool:
@@ -58,4 +59,4 @@ def detects(record: Mapping[str, Any]) -> bool:
 def parse(record: Mapping[str, Any], origin: Origin) -> Row:
     """An Example. Raises BadRow."""
     turns = _turns.conversation(_turns.messages(value(record, "messages"), "messages"))
-    return Example(origin=origin, messages=turns, tools=_turns.tools(record.get("tools")))
+    return Example(origin=origin, messages=with_images(turns, record), tools=_turns.tools(record.get("tools")))

@@ -17,6 +17,7 @@ from typing import Any
 
 from sartor.data.formats._answers import asked, need_answer, number
 from sartor.data.formats._fields import BadRow, answer, kind, value
+from sartor.data.formats._images import COLUMNS, with_images
 from sartor.data.formats._turns import human_assistant_turns, messages
 from sartor.data.rows import Message, Origin, Preference, Row
 from sartor.options import NoOptions as Options
@@ -41,7 +42,7 @@ SAMPLES: list[dict[str, Any]] = [
     {"prompt": "Name a fruit.", "chosen": "Pear.", "rejected": "Leek.", "margin": 2},
     {"prompt": "Name a fruit.", "chosen": "Pear.", "rejected": "Leek.", "score_chosen": 9, "score_rejected": 3.5},
 ]
-FIELDS: tuple[str, ...] = ("prompt", "chosen", "rejected", "margin", "score_chosen", "score_rejected")
+FIELDS: tuple[str, ...] = ("prompt", "chosen", "rejected", "margin", "score_chosen", "score_rejected", *COLUMNS)
 
 
 def detects(record: Mapping[str, Any]) -> bool:
@@ -63,6 +64,7 @@ def parse(record: Mapping[str, Any], origin: Origin) -> Row:
         prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
     if not prompt:
         raise BadRow("D111", '"prompt" is missing, and chosen and rejected do not begin with the same turn')
+    prompt = with_images(prompt, record)
     need_answer(chosen, '"chosen"')
     need_answer(rejected, '"rejected"')
     return Preference(origin=origin, prompt=prompt, chosen=chosen, rejected=rejected, margin=_margin(record))

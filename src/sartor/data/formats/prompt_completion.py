@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sartor.data.formats._fields import answer, optional, prompt, verdict
+from sartor.data.formats._images import COLUMNS, with_images
 from sartor.data.formats._turns import conversation, messages
 from sartor.data.rows import Example, Message, Origin, Row
 from sartor.options import NoOptions as Options
@@ -25,7 +26,7 @@ SAMPLES: list[dict[str, Any]] = [
     {"prompt": "Which colours?", "completion": ["red", "green"], "system": "Answer with a JSON list."},
     {"prompt": [{"role": "user", "content": "Hello"}], "completion": [{"role": "assistant", "content": "Good day."}]},
 ]
-FIELDS: tuple[str, ...] = ("prompt", "completion", "system")
+FIELDS: tuple[str, ...] = ("prompt", "completion", "system", *COLUMNS)
 
 
 def detects(record: Mapping[str, Any]) -> bool:
@@ -48,7 +49,7 @@ def parse(record: Mapping[str, Any], origin: Origin) -> Row:
         turns += messages(record["completion"], "completion")
     else:
         turns.append(Message("assistant", answer(record, "completion")))
-    return Example(origin=origin, messages=conversation(turns))
+    return Example(origin=origin, messages=with_images(conversation(turns), record))
 
 
 def _has_turns(value: Any) -> bool:

@@ -3,7 +3,7 @@
     {"conversations": [{"from": "human", "value": "What is a pear?"}, {"from": "gpt", "value": "A fruit."}]}
 
 `from` is human, gpt, system, function_call or observation, or one of the other names in the table below. `system` and
-`tools` may stand beside the conversation.
+`tools` may stand beside the conversation, and so may `image` or `images`, for `<image>` in its texts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sartor.data.formats._fields import BadRow, kind, nearest, optional
+from sartor.data.formats._images import COLUMNS, with_images
 from sartor.data.formats._turns import call, conversation, parsed, role_unknown, tools
 from sartor.data.rows import Example, Message, Origin, Row
 from sartor.options import NoOptions as Options
@@ -31,7 +32,7 @@ SAMPLES: list[dict[str, Any]] = [
         "tools": '[{"name": "weather", "parameters": {"type": "object"}}]',
     },
 ]
-FIELDS: tuple[str, ...] = ("conversations", "system", "tools")
+FIELDS: tuple[str, ...] = ("conversations", "system", "tools", *COLUMNS)
 
 _ROLES = {
     "human": "user",
@@ -67,7 +68,7 @@ def parse(record: Mapping[str, Any], origin: Origin) -> Row:
     turns = [_turn(turn, f"conversations[{index}]") for index, turn in enumerate(said)]
     if (system := optional(record, "system")).strip() and turns[0].role != "system":
         turns.insert(0, Message("system", system))
-    return Example(origin=origin, messages=conversation(turns), tools=tools(record.get("tools")))
+    return Example(origin=origin, messages=with_images(conversation(turns), record), tools=tools(record.get("tools")))
 
 
 def _turn(turn: Any, where: str) -> Message:
