@@ -62,7 +62,9 @@ def _shown(turn: Message, folder: Path) -> Message:
         raise BadRow("D137", what, f"one {IMAGE} for each image")
     said = [at for at, piece in enumerate(pieces) if piece.strip()]
     if len(said) > 1:
-        what = "an image stands between two texts of one turn: templates of vision-text models do not agree where it goes"
+        what = (
+            "an image stands between two texts of one turn: templates of vision-text models do not agree where it goes"
+        )
         raise BadRow("D137", what, "put the images of a turn before its text, or behind it")
     at = said[0] if said else len(turn.images)
     text = pieces[at] if said else ""
@@ -96,12 +98,12 @@ def look(written: str, folder: Path) -> Image:
 
 def opened(image: Image) -> Picture:
     """The pixels in RGB, of a file that must be what it was. Raises DataError D134, D139."""
-    from PIL import Image as pillow
+    import PIL.Image
 
     try:
         body = Path(image.file).read_bytes()
         if hashlib.sha256(body).hexdigest() == image.digest:
-            return pillow.open(io.BytesIO(body)).convert("RGB")
+            return PIL.Image.open(io.BytesIO(body)).convert("RGB")
         what = "the image is not the one it was when the data was read"
     except OSError as fault:
         what = f"the image cannot be read any more ({fault.strerror or fault})"
@@ -125,7 +127,7 @@ class _Broken(Exception):
 def _look(file: str, changed: int, size: int) -> Image:
     """An image file, every byte read. `changed` and `size` tell another file of the same name."""
     try:
-        from PIL import Image as pillow
+        import PIL.Image
     except ImportError as fault:
         what = "the rows show images, and the library that reads them, Pillow, is not installed"
         raise DataError(Problem("D139", what, fix='pip install "sartor[vision]"')) from fault
@@ -134,18 +136,18 @@ def _look(file: str, changed: int, size: int) -> Image:
     try:
         body = Path(file).read_bytes()
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pillow.DecompressionBombWarning)
-            picture = pillow.open(io.BytesIO(body))
+            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+            picture = PIL.Image.open(io.BytesIO(body))
         width, height = picture.size
         if not width or not height:
             raise _Broken("D135", f"has no pixels ({width} x {height})")
         if width * height > MOST_PIXELS:
-            raise pillow.DecompressionBombError
+            raise PIL.Image.DecompressionBombError
         picture.draft("RGB", (1, 1))
         picture.load()
-    except (pillow.DecompressionBombWarning, pillow.DecompressionBombError) as fault:
+    except (PIL.Image.DecompressionBombWarning, PIL.Image.DecompressionBombError) as fault:
         raise _Broken("D135", f"has more than {MOST_PIXELS:,} pixels") from fault
-    except pillow.UnidentifiedImageError as fault:
+    except PIL.Image.UnidentifiedImageError as fault:
         raise _Broken("D134", "is no image that can be read") from fault
     except (OSError, ValueError, SyntaxError, EOFError) as fault:
         raise _Broken("D134", f"is damaged or cut off ({fault})") from fault

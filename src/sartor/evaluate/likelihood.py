@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sartor.errors import Problem, TokenError
 from sartor.tokens.batch import Rendered, collate, collate_shared
 from sartor.tokens.pack import pack, pack_shared
 
@@ -33,6 +34,9 @@ def windows(row: Rendered, window: int | None) -> list[Rendered]:
     """
     if window is None or len(row) <= window:
         return [row]
+    if row.images:
+        what = f"a row with its images has {len(row):,} tokens, more than the {window:,} that the model was made for"
+        raise TokenError(Problem("E118", what, fix="smaller images, or fewer in a row"))
     scored = np.flatnonzero(row.weight[1:]) + 1
     if len(scored) == 0:
         return []

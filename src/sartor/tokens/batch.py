@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sartor.data.rows import Image
 from sartor.tokens.prefix import LEAST, Segments, share
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Rendered:
     """Index of the row in its dataset, so that every later message can name file and line."""
     labels: np.ndarray = field(default_factory=_no_labels)
     """float32 [K], what is known of the row beside its text: the number of a class, a score, a rank; as its objective reads it."""
+    images: tuple[Image, ...] = ()
+    """What it shows, in the order in which they stand among the tokens."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -82,6 +85,10 @@ class Batch:
     """What random choices about rows depend on beside the rows themselves: made of the seed and the epoch"""
     continues: tuple[int, ...] = ()
     """For each segment the one before it, whose places (and those of the ones before that) it sees, or -1. Empty: all -1"""
+    images: tuple[tuple[Image, ...], ...] = ()
+    """R entries, what each row shows; empty where none shows anything"""
+    inputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What the model takes beside the ids, pixels above all; made of `images` where it is empty"""
 
     @property
     def tokens(self) -> int:
@@ -97,7 +104,8 @@ class Batch:
         """The same batch on another device."""
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
         columns = {name: column.to(device, non_blocking=True) for name, column in self.columns.items()}
-        return replace(self, **moved, columns=columns)
+        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
+        return replace(self, **moved, columns=columns, inputs=inputs)
 
 
 _TENSORS = ("ids", "position", "at", "target", "weight", "row", "last", "scale", "labels", "group")
@@ -128,6 +136,7 @@ def collate(rows: Sequence[Rendered], groups: Sequence[int] | None = None) -> Ba
         row=torch.from_numpy(owner[scored]),
         rows=tuple(row.row for row in rows),
         last=torch.from_numpy(starts + lengths - 1),
+        images=tuple(row.images for row in rows) if any(row.images for row in rows) else (),
         **_of_rows(rows, groups),
     )
 
@@ -170,6 +179,8 @@ def alone(batch: Batch) -> list[Batch]:
                 group=batch.group[index : index + 1] * 0,
                 columns={name: column[own] for name, column in batch.columns.items()},
                 continues=(),
+                images=batch.images[index : index + 1],
+                inputs=batch.inputs if len(batch.lengths) == 1 else {},
             )
         )
         start += length

@@ -132,7 +132,7 @@ class _Pass:
             self.findings.drop(row.origin, "too_long", f"longer than max_tokens {self.max_tokens:,}")
             self._tell("D130", row.origin, f"longer than max_tokens {self.max_tokens:,}; left out", "warning")
             return ()
-        if self.too_long == "cut_prompt":
+        if self.too_long == "cut_prompt" and not longest.images:
             try:
                 shortened = self._shortened(row, index)
             except TokenError as fault:

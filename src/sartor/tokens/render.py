@@ -17,12 +17,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sartor.data.images import every
 from sartor.data.rows import ROLES, Example, Message, Prompt, Row, Scored, Text
 from sartor.errors import Problem, TokenError
 from sartor.tokens.batch import Rendered
 from sartor.tokens.candidates import Candidate, apart, candidates, compared
 from sartor.tokens.controls import MARKS, Controls, any_of
 from sartor.tokens.layout import PARTS, Answer, Fault, Fit, Layout, Plan, Turns, alike, plan, prompt, shape
+from sartor.tokens.sight import Sight, expanded, shown, turn_of
 from sartor.tokens.template import PAIRED, PLAIN, ChatTemplate, Refused
 from sartor.tokens.vocabulary import Vocabulary
 from sartor.tokens.weigh import Draft, Ids, Notes, Span, Weigher
@@ -62,6 +64,7 @@ class Renderer:
         thinks: whether the model is to decide by itself how it begins an answer, as it must where rows hold reasoning:
             prompts then end at the generation prompt. Otherwise an empty thinking block and the like belong to the
             prompt. A row with reasoning always begins at the generation prompt.
+        sight: how the model sees images; None: it reads text alone.
 
     Raises:
         TokenError: T210, the plain template needs an end-of-text token that the vocabulary does not have; T227.
@@ -75,9 +78,10 @@ class Renderer:
         loss_on: LossOn = "answers",
         reasoning: Reasoning = "all",
         thinks: bool = False,
+        sight: Sight | None = None,
     ) -> None:
         self.vocabulary, self.template = vocabulary, template
-        self.loss_on, self.reasoning, self.thinks = loss_on, reasoning, thinks
+        self.loss_on, self.reasoning, self.thinks, self.sight = loss_on, reasoning, thinks, sight
         if template.source in (PLAIN, PAIRED) and "eos_token" not in vocabulary.named:
             raise TokenError(
                 Problem(
@@ -101,6 +105,7 @@ class Renderer:
     def fingerprint(self) -> str:
         """sha256 of everything that decides ids and weights."""
         parts = [self.vocabulary.fingerprint, self.template.fingerprint, self.loss_on, self.reasoning, self.thinks]
+        parts += [self.sight.fingerprint] if self.sight is not None else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     @cached_property
@@ -146,7 +151,7 @@ class Renderer:
             own = [(draft, next(encoded)) for draft in entry.drafts]
             try:
                 weighed = [self._weigher.weigh(draft, encoding, index) for draft, encoding in own]
-                found = [ones for ones, _ in weighed]
+                found = [self._seen(draft, ones) for (draft, _), (ones, _) in zip(own, weighed, strict=True)]
                 rendered = compared(found, entry.answers) if entry.answers else [one for ones in found for one in ones]
             except (Fault, TokenError) as fault:
                 results.append(_problem(fault, row))
@@ -155,20 +160,28 @@ class Renderer:
         return results
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> np.ndarray:
-        """[L] int32, the ids up to where the answer begins.
+        """[L] int32, the ids up to where the answer begins, images as the model sees them.
 
         Raises:
-            TokenError: T217, the template does not accept these messages.
+            TokenError: T217, the template does not accept these messages; T240 to T242, it does not show their images.
         """
-        turns = self._turns(messages, last=len(messages))
-        shown = self._tools(tools)
+        given = self._tools(tools)
         try:
-            text = self._prompt_text(turns, shown)
+            turns = self._turns(messages, last=len(messages))
+            text = self._prompt_text(turns, given)
+            marked = MARKS.search(json.dumps([turns, given], ensure_ascii=False))
+            found = self._controls.encode_marked(text)[0] if marked else self._weigher.encode(text)[0]
+            ids = np.asarray(found, dtype=np.int32)
+            return ids if self.sight is None else expanded(ids, every(messages), self.sight)[0]
         except (Refused, Fault) as fault:
             raise TokenError(_problem(fault, None)) from fault
-        marked = MARKS.search(json.dumps([turns, shown], ensure_ascii=False))
-        ids = self._controls.encode_marked(text)[0] if marked else self._weigher.encode(text)[0]
-        return np.asarray(ids, dtype=np.int32)
+
+    def _seen(self, draft: Draft, rendered: list[Rendered]) -> list[Rendered]:
+        """The renderings of a text with its images; one that ends before the others shows only those that stand in it."""
+        if self.sight is None:
+            return rendered
+        counts = [int((one.ids == self.sight.placeholder).sum()) for one in rendered[:-1]] + [len(draft.images)]
+        return [shown(one, draft.images[:count], self.sight) for one, count in zip(rendered, counts, strict=True)]
 
     def _prompt_text(self, turns: Turns, tools: Sequence[Mapping[str, Any]]) -> str:
         """The same layout as in training, so the same text; found directly where a text sways the template."""
@@ -259,7 +272,7 @@ class Renderer:
             return _problem(fault, row)
         weight = np.zeros(len(ids), np.float32)
         weight[-1] = 1.0
-        return Tokens([Rendered(ids, weight, index)], notes)
+        return Tokens([Rendered(ids, weight, index, images=every(row.messages))], notes)
 
     def _draft_text(self, row: Text) -> tuple[list[Draft], Notes]:
         bos, eos = (self.vocabulary.named.get(name, "") for name in ("bos_token", "eos_token"))
@@ -312,7 +325,8 @@ class Renderer:
             everything = self.loss_on == "all"
             base = (alike(before, text), len(text), 1.0) if everything else None
             scaled = _scaled(layout, fit, row.messages) if everything else ()
-            drafts.append(Draft(text, bool(found), spans, base, scaled))
+            images = every(row.messages[: layout.count])
+            drafts.append(Draft(text, bool(found), spans, base, scaled, images))
             before = text
         return drafts, Notes(expanded=laid.expanded, controls=found, stripped=stripped)
 
@@ -332,6 +346,11 @@ class Renderer:
                 continue
             message = split_reasoning(given) if self._reasons else given
             turn = message.template()
+            if message.images:
+                if self.sight is None:
+                    what = "this row shows an image, and the base reads text alone"
+                    raise Fault("T240", what, fix="a base that sees images, or rows without them")
+                turn = turn_of(message, turn)
             keep = self.reasoning == "all" or (self.reasoning == "last" and index == last)
             if not keep or not (message.reasoning or "").strip():
                 turn.pop("reasoning_content", None)

@@ -25,7 +25,7 @@ def within(rendered: Rendered, max_tokens: int) -> Rendered | None:
     if len(rendered) <= max_tokens:
         return rendered
     last = int(rendered.weight.nonzero()[0][-1]) + 1
-    if last > max_tokens:
+    if last > max_tokens or rendered.images:
         return None
     return replace(rendered, ids=rendered.ids[:last], weight=rendered.weight[:last])
 

@@ -1,7 +1,7 @@
 """Tokenised rows on disk, read through memory maps: memory does not grow with the data beyond 32 bytes a row.
 
 Flat files: ids, the runs of equal loss weight, labels, and for each row where its own of these end and which row of the
-dataset it is. `tokens.json` is written last; a folder without it is not a token set.
+dataset it is. Of images only where they lie is kept, each once. `tokens.json` is written last; a folder without it is no token set.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from sartor.data.rows import Image
 from sartor.tokens.batch import Rendered
 
 _RUN = np.dtype([("start", "<i4"), ("end", "<i4"), ("weight", "<f4")])
 _ROW = np.dtype([("ids", "<i8"), ("runs", "<i8"), ("labels", "<i8"), ("row", "<i8")])
+_SHOWN = np.dtype([("row", "<i8"), ("image", "<i4")])
 _ID = np.dtype("<i4")
 _LABEL = np.dtype("<f4")
 _CHUNK = 1 << 14
@@ -47,8 +50,8 @@ class TokenRows(Protocol):
 class TokenSet:
     """A sequence of `Rendered` rows in a folder."""
 
-    FILES = ("ids.bin", "runs.bin", "labels.bin", "rows.bin", "tokens.json")
-    VERSION = 2
+    FILES = ("ids.bin", "runs.bin", "labels.bin", "rows.bin", "shown.bin", "images.json", "tokens.json")
+    VERSION = 3
     """Of the form of these files."""
 
     def __init__(self, folder: Path, facts: dict[str, int]) -> None:
@@ -58,6 +61,9 @@ class TokenSet:
         self._runs = _map(folder / "runs.bin", _RUN)
         self._labels = _map(folder / "labels.bin", _LABEL)
         self._rows = _map(folder / "rows.bin", _ROW)
+        self._shown = _map(folder / "shown.bin", _SHOWN)
+        told = json.loads((folder / "images.json").read_text(encoding="utf-8"))
+        self._images = [Image(*fields) for fields in told]
 
     @classmethod
     def write(cls, rendered: Iterable[Rendered], folder: Path) -> TokenSet:
@@ -65,7 +71,7 @@ class TokenSet:
         folder.mkdir(parents=True, exist_ok=True)
         summary = folder / "tokens.json"
         summary.unlink(missing_ok=True)
-        paths = [folder / name for name in cls.FILES[:4]]
+        paths = [folder / name for name in cls.FILES[:-1]]
         try:
             facts = _write(rendered, paths)
             partial = folder / "tokens.json.partial"
@@ -94,7 +100,14 @@ class TokenSet:
         weight = np.zeros(len(ids), dtype=np.float32)
         for start, end, value in self._runs[runs_from:runs_to].tolist():
             weight[start:end] = value
-        return Rendered(ids, weight, row, np.array(self._labels[labels_from:labels_to], dtype=np.float32))
+        labels = np.array(self._labels[labels_from:labels_to], dtype=np.float32)
+        return Rendered(ids, weight, row, labels, self._images_of(index))
+
+    def _images_of(self, index: int) -> tuple[Image, ...]:
+        if not self._images:
+            return ()
+        first, last = np.searchsorted(self._shown["row"], (index, index + 1)).tolist()
+        return tuple([self._images[number] for number in self._shown["image"][first:last].tolist()])
 
     def __iter__(self) -> Iterator[Rendered]:
         return (self[index] for index in range(len(self)))
@@ -134,8 +147,9 @@ class TokenView:
 
 def _write(rendered: Iterable[Rendered], paths: Sequence[Path]) -> dict[str, int]:
     tokens = runs = labels = supervised = count = 0
+    images: dict[Image, int] = {}
     with ExitStack() as stack:
-        ids, run_file, label_file, row_file = (stack.enter_context(path.open("wb")) for path in paths)
+        ids, run_file, label_file, row_file, shown_file = (stack.enter_context(path.open("wb")) for path in paths[:-1])
         for chunk in _chunks(rendered):
             ends = np.cumsum([len(row) for row in chunk])
             weight = np.concatenate([row.weight for row in chunk])
@@ -148,9 +162,16 @@ def _write(rendered: Iterable[Rendered], paths: Sequence[Path]) -> dict[str, int
             run_file.write(own.tobytes())
             label_file.write(np.concatenate([row.labels for row in chunk]).astype(_LABEL).tobytes())
             row_file.write(entries.tobytes())
+            shown = [
+                (count + place, images.setdefault(image, len(images)))
+                for place, row in enumerate(chunk)
+                for image in row.images
+            ]
+            shown_file.write(np.array(shown, _SHOWN).tobytes())
             tokens, runs, count = tokens + int(ends[-1]), runs + len(own), count + len(chunk)
             labels = int(entries["labels"][-1])
             supervised += sum(row.supervised for row in chunk)
+    paths[-1].write_text(json.dumps([astuple(image) for image in images]), encoding="utf-8")
     return {"version": TokenSet.VERSION, "rows": count, "tokens": tokens, "supervised": supervised}
 
 

@@ -23,6 +23,8 @@ from sartor.errors import Problem, TokenError
 
 MAX_CHARACTERS = 4 << 20
 MAX_STEPS = 1_000_000
+AROUND = "images"
+"""Where a turn for the template says how many images stand before its text, and how many behind it."""
 
 PLAIN = (
     "{{- bos_token | default('') -}}\n"
@@ -81,6 +83,7 @@ class ChatTemplate:
         special_tokens: names and texts the template may use: bos_token, eos_token ...
         options: further variables, e.g. {"enable_thinking": False}.
         label: name for messages, e.g. the path of the file.
+        lists: whether it takes the content of messages as lists of parts, as templates of vision-text models do.
         now: what `strftime_now` tells; one moment for all renderings, so that rows do not change at midnight.
 
     Raises:
@@ -94,9 +97,10 @@ class ChatTemplate:
         options: Mapping[str, Any] | None = None,
         *,
         label: str = "chat template",
+        lists: bool = False,
         now: datetime | None = None,
     ) -> None:
-        self.source, self.label = source, label
+        self.source, self.label, self.lists = source, label, lists
         self.special_tokens, self.options = dict(special_tokens), dict(options or {})
         self._context = {**self.special_tokens, **self.options}
         try:
@@ -113,7 +117,9 @@ class ChatTemplate:
     @property
     def fingerprint(self) -> str:
         """sha256 of the source and of every variable it is given."""
-        body = json.dumps([self.source, self.special_tokens, self.options], sort_keys=True, default=str)
+        body = json.dumps(
+            [self.source, self.special_tokens, self.options, *(["lists"] * self.lists)], sort_keys=True, default=str
+        )
         return hashlib.sha256(body.encode()).hexdigest()
 
     def render(
@@ -128,7 +134,7 @@ class ChatTemplate:
         room = MAX_CHARACTERS
         variables = {
             **self._context,
-            "messages": [_with_thinking(message) for message in messages],
+            "messages": [_with_thinking(_in_parts(message) if self.lists else message) for message in messages],
             "tools": list(tools) or None,
             "documents": None,
             "add_generation_prompt": generation,
@@ -145,6 +151,15 @@ class ChatTemplate:
         except _FAULTS as fault:
             raise Refused(f"{type(fault).__name__}: {fault}") from fault
         return "".join(pieces)
+
+
+def _in_parts(turn: Mapping[str, Any]) -> dict[str, Any]:
+    """The turn as templates of vision-text models take it: content as a list of images and texts."""
+    before, behind = turn.get(AROUND, (0, 0))
+    content = turn["content"]
+    text = [{"type": "text", "text": content}] if content or not before + behind else []
+    shown = [{"type": "image"}]
+    return {**{key: turn[key] for key in turn if key != AROUND}, "content": shown * before + text + shown * behind}
 
 
 def _with_thinking(message: Mapping[str, Any]) -> Mapping[str, Any]:

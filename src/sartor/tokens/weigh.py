@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from sartor.data.rows import Image
 from sartor.tokens.batch import Rendered
 from sartor.tokens.controls import Controls
 from sartor.tokens.layout import Fault, difference
@@ -71,6 +72,8 @@ class Draft:
     """Where, and with which weight, everything is learnt (loss_on: all)."""
     scaled: tuple[tuple[int, int, float], ...]
     """Texts of other messages with a weight of their own."""
+    images: tuple[Image, ...] = ()
+    """What its placeholders stand for."""
 
 
 class Places(Protocol):

@@ -64,9 +64,8 @@ def _files(record: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     for column in COLUMNS:
         value = record.get(column)
-        for entry in value if isinstance(value, list) else [value]:
-            if entry is not None and entry != "":
-                found.append(_file(entry, f'"{column}"'))
+        entries = value if isinstance(value, list) else [value]
+        found += [_file(entry, f'"{column}"') for entry in entries if entry is not None and entry != ""]
     return found
 
 

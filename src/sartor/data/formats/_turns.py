@@ -27,7 +27,9 @@ def message(turn: Any, where: str) -> Message:
     if type(content) is not str:
         content, images = ("", ()) if content is None and calls else _content(turn, where)
     if images and role == "assistant":
-        raise BadRow("D138", f"{where}, of the assistant, holds an image: answers are text", "put it into the user's turn")
+        raise BadRow(
+            "D138", f"{where}, of the assistant, holds an image: answers are text", "put it into the user's turn"
+        )
     if len(turn) == 2:
         return Message(role, content, images=images)
     return Message(
@@ -166,9 +168,7 @@ def _content(turn: Mapping[str, Any], where: str) -> tuple[str, tuple[Image, ...
             texts.append(IMAGE)
             images.append(Image(image_of(part, f"{where}.content[{index}]")))
         elif isinstance(part_kind, str) and part_kind != "text":
-            what = (
-                f'{where}.content[{index}] is of type "{part_kind[:40]}": only texts and images are read'
-            )
+            what = f'{where}.content[{index}] is of type "{part_kind[:40]}": only texts and images are read'
             raise BadRow("D144", what, "take the part out, or   data: {on_bad: skip}   to leave such rows out")
         else:
             raise BadRow("D111", f"{where}.content[{index}] is no text part", 'write {"type": "text", "text": ...}')
