@@ -329,6 +329,8 @@ class Speaker:
     """Base URL of an OpenAI-compatible server; None for a model of this machine."""
     key: str | None = None
     """Name of the environment variable that holds the key of the endpoint."""
+    form: str | None = None
+    """JSON schema, as text, that every answer is to follow: an endpoint that can is held to it, others are only asked to."""
 
 
 MASK = "\ue010"
@@ -342,6 +344,27 @@ class Writer(Protocol):
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, seed: int
     ) -> Iterator[tuple[int, str]]:
         """Yields (index of the prompt, its answer) in the order they finish. temperature 0 is the likeliest answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model behind an endpoint answered to the prompt at `place`."""
+
+    place: int
+    text: str
+    tokens: tuple[int, int] | None = None
+    """How many were read and how many written, where the endpoint tells."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A `Writer` that also tells what its answers cost."""
+
+    def replies(
+        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, seed: int
+    ) -> Iterator[Reply]:
+        """As `write`, in the order they finish."""
         ...
 
 

@@ -32,7 +32,7 @@ def _opened(speaker: Speaker, root: Path) -> Writer:
     if speaker.endpoint is not None:
         from sartor.generate.remote import RemoteWriter
 
-        return RemoteWriter(speaker.endpoint, speaker.model, speaker.key)
+        return RemoteWriter(speaker.endpoint, speaker.model, speaker.key, form=speaker.form)
     if speaker.task == "chat":
         return _Chat(speaker.model, root)
     folder = resolve(speaker.model, root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sartor.errors import ModelError, Problem
+from sartor.protocols import Reply
 
 if TYPE_CHECKING:
     import httpx
@@ -23,6 +25,8 @@ LONGEST_PAUSE = 30.0
 """Seconds between two tries at most, whatever the server asks for."""
 AGAIN = (408, 409, 429, 500, 502, 503, 504)
 """Replies after which it is worth to ask again."""
+UNKNOWN_FORM = (400, 404, 415, 422, 501)
+"""Replies of a server that does not know `response_format`."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -33,25 +37,38 @@ class RemoteWriter:
         endpoint: base URL, e.g. http://127.0.0.1:8000/v1; `/chat/completions` is put behind it.
         model: the model's name there.
         key: name of the environment variable that holds the key; None sends none. The key itself is never written anywhere.
+        form: JSON schema that every answer is to follow, as text. A server that does not know `response_format` is asked
+            without it from then on.
         pause: seconds before the second try; doubled before each further one.
 
     Raises:
         ModelError: M170 where the key is not set, or would travel unprotected.
     """
 
-    def __init__(self, endpoint: str, model: str, key: str | None = None, *, pause: float = 1.0) -> None:
+    def __init__(
+        self, endpoint: str, model: str, key: str | None = None, *, form: str | None = None, pause: float = 1.0
+    ) -> None:
         self._url, self._model, self._pause = f"{endpoint.rstrip('/')}/chat/completions", model, pause
+        self._form: dict[str, Any] = {}
+        if form is not None:
+            told = {"name": "reply", "strict": True, "schema": json.loads(form)}
+            self._form = {"response_format": {"type": "json_schema", "json_schema": told}}
         self._headers = {} if key is None else {"Authorization": f"Bearer {_secret(endpoint, key)}"}
 
     def write(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, seed: int
     ) -> Iterator[tuple[int, str]]:
         """Yields (index of the prompt, its answer), in the order they come. Raises ModelError M171."""
+        for reply in self.replies(prompts, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed):
+            yield reply.place, reply.text
+
+    def replies(self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, seed: int) -> Iterator[Reply]:
+        """The same with the tokens that each cost. Raises ModelError M171."""
         import httpx
 
         fixed = {"model": self._model, "max_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
         waiting = iter(enumerate(prompts))
-        asked: dict[Future[str], int] = {}
+        asked: dict[Future[tuple[str, tuple[int, int] | None]], int] = {}
         with httpx.Client(headers=self._headers, timeout=TIMEOUT) as client, ThreadPoolExecutor(TOGETHER) as pool:
             try:
                 while True:
@@ -63,12 +80,12 @@ class RemoteWriter:
                     if not asked:
                         return
                     for future in wait(asked, return_when=FIRST_COMPLETED).done:
-                        yield asked.pop(future), future.result()
+                        yield Reply(asked.pop(future), *future.result())
             finally:
                 for future in asked:
                     future.cancel()
 
-    def _answer(self, client: httpx.Client, body: Mapping[str, Any]) -> str:
+    def _answer(self, client: httpx.Client, body: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
         import httpx
 
         pause, fault = self._pause, ""
@@ -76,13 +93,17 @@ class RemoteWriter:
             if number:
                 time.sleep(min(pause, LONGEST_PAUSE))
                 pause *= 2
+            form = self._form
             try:
-                reply = client.post(self._url, json=body)
+                reply = client.post(self._url, json={**body, **form})
+                if form and reply.status_code in UNKNOWN_FORM:
+                    self._form = {}
+                    reply = client.post(self._url, json=dict(body))
             except httpx.HTTPError as error:
                 fault = f"{type(error).__name__}: {error}"
                 continue
             if reply.status_code == 200:
-                return self._text(reply)
+                return self._text(reply), _tokens(reply)
             fault = f"status {reply.status_code}: {reply.text[:200]}"
             if reply.status_code not in AGAIN:
                 break
@@ -114,6 +135,15 @@ def _secret(endpoint: str, key: str) -> str:
         what = "the key would travel without encryption"
         raise ModelError(Problem("M170", what, file=endpoint, fix="use https, or leave the key out"))
     return value
+
+
+def _tokens(reply: httpx.Response) -> tuple[int, int] | None:
+    """What a reply in OpenAI's form says it cost."""
+    usage = reply.json().get("usage")
+    if not isinstance(usage, dict):
+        return None
+    read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return (read, written) if isinstance(read, int) and isinstance(written, int) else None
 
 
 def _wanted(header: str) -> float:

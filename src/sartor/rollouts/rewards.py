@@ -6,10 +6,8 @@ counted. Nothing that could not be judged counts as 0.
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +15,7 @@ import numpy as np
 
 from sartor.data.rows import Judged, Message, Origin
 from sartor.errors import InputError, Problem
+from sartor.generate.replies import graded
 from sartor.protocols import Metric, Outcome
 from sartor.tokens.batch import Rendered, collate
 from sartor.tokens.pack import pack
@@ -211,35 +210,6 @@ class ByJudge:
         return self.instruction + FORM.format(
             question=answer.asked.text, answer=answer.text, reference=reference, scale=self.scale
         )
-
-
-def graded(reply: str, scale: int) -> float | None:
-    """The score in a judge's reply; None where there is none, several that differ, or one out of range.
-
-    Reasoning in <think> tags does not count.
-    """
-    said = re.sub(r"<think>.*?</think>", "", reply, flags=re.DOTALL)
-    found = {value for body in _objects(said) if (value := _number(body.get("score"), scale)) is not None}
-    return found.pop() if len(found) == 1 else None
-
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Every JSON object in a text."""
-    decoder, place = json.JSONDecoder(), text.find("{")
-    while place >= 0:
-        try:
-            body, end = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError):
-            end = place + 1
-        else:
-            if isinstance(body, dict):
-                yield body
-        place = text.find("{", end)
-
-
-def _number(value: Any, scale: int) -> float | None:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if plain and 0 <= value <= scale else None
 
 
 @dataclass(frozen=True, slots=True)

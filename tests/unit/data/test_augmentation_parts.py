@@ -193,7 +193,7 @@ def test_nothing_is_asked_twice(tmp_path: Path) -> None:
     assert again.ask(speaker, ["ab", "cd", "ab", "ef"], max_new_tokens=3) == ["ba", "dc", "ba", "fe"]
     assert model.asked == ["ab", "cd", "ef"]
     kept = Answers(tmp_path, tmp_path, None)
-    assert kept.ask(speaker, ["cd"], max_new_tokens=3) == ["dc"]
+    assert kept.ask(speaker, ["cd", "ef"], max_new_tokens=3) == ["dc", "fe"]
     with pytest.raises(NotAsked):
         kept.ask(speaker, ["cd"], max_new_tokens=4)
     with pytest.raises(NotAsked):

@@ -13,6 +13,10 @@ import pytest
 from sartor.errors import ModelError
 from sartor.generate.remote import TRIES, RemoteWriter
 
+REPLY = json.dumps(
+    {"choices": [{"message": {"content": "yes"}}], "usage": {"prompt_tokens": 12, "completion_tokens": 3}}
+)
+
 
 class Server(ThreadingHTTPServer):
     """Gives the replies in `plan` first, then echoes."""
@@ -109,3 +113,18 @@ def test_a_key_is_there_and_travels_encrypted(monkeypatch: pytest.MonkeyPatch) -
         RemoteWriter("http://api.example/v1", "m", "OUR_KEY")
     assert "secret-1" not in str(caught.value)
     RemoteWriter("https://api.example/v1", "m", "OUR_KEY")
+
+
+def test_a_form_is_asked_for_until_the_server_says_that_it_knows_none(server: Server) -> None:
+    server.plan = [(200, REPLY), (400, "response_format is not supported"), (200, REPLY), (200, REPLY)]
+    writer = RemoteWriter(server.url, "m", form='{"type": "object"}', pause=0.001)
+    for place in range(3):
+        (reply,) = writer.replies([str(place)], max_new_tokens=7, temperature=0, seed=0)
+        assert (reply.place, reply.text, reply.tokens) == (0, "yes", (12, 3))
+    sent = [body.get("response_format", {}).get("json_schema", {}).get("schema") for _, body in server.seen]
+    assert sent == [{"type": "object"}, {"type": "object"}, None, None]
+
+
+def test_a_server_need_not_tell_what_an_answer_cost(server: Server) -> None:
+    (reply,) = RemoteWriter(server.url, "m").replies(["a"], max_new_tokens=7, temperature=0, seed=0)
+    assert reply.tokens is None

@@ -20,11 +20,12 @@ from sartor.data.rows import Judged, Message, Origin
 from sartor.errors import InputError, RecipeError
 from sartor.evaluate.metrics import batched
 from sartor.flow.prepare import renderer_for
+from sartor.generate.replies import graded
 from sartor.models.catalog import resolve
 from sartor.models.heads import HeadSpec
 from sartor.objectives._rounds import Reward
 from sartor.rollouts.prompts import Answer, Asked
-from sartor.rollouts.rewards import ByFunction, ByJudge, ByMetric, ByModel, Weighted, graded
+from sartor.rollouts.rewards import ByFunction, ByJudge, ByMetric, ByModel, Weighted
 from sartor.tokens.batch import collate
 
 
