@@ -1,10 +1,10 @@
 """All methods, and all objectives on pairs, side by side on one budget: quality with its interval, what moves, memory, seconds.
 
     python benchmarks/techniques.py [--data DIR] [--jobs tickets,labels,...] [--methods full,lora,...] [--steps N] [--rows N]
-                                    [--base sartor/nano] [--threads N] [--json]
+                                    [--base sartor/nano] [--threads N] [--rates 1,3,10] [--json]
 
 Every line is a `sartor run` in a process of its own with all else by default; what a method cannot do is said instead of a number.
-Without --data only the embedded tickets are there. DIR holds banking77/, snips_json/, stsb/ and hh_harmless/ with train.jsonl and
+With --rates every method runs with these multiples of the learning rate that it would choose. Without --data only the embedded tickets are there. DIR holds banking77/, snips_json/, stsb/ and hh_harmless/ with train.jsonl and
 test.jsonl each (stsb: en_train.jsonl, en_test.jsonl).
 """
 
@@ -49,13 +49,13 @@ JOBS = {
     "labels": Job("accuracy", "banking77/mini10_train.jsonl", "banking77/mini10_test.jsonl"),
     "classes": Job(
         "accuracy", "banking77/mini10_train.jsonl", "banking77/mini10_test.jsonl",
-        recipe={"train": {"objective": "classify"}},
+        recipe={"goal": {"task": "classify"}, "train": {"objective": "classify"}},
     ),
     "json": Job(
         "field_f1", "snips_json/train.jsonl", "snips_json/test.jsonl", map={"prompt": "text", "completion": "json"}
     ),
     "numbers": Job(
-        "pearson", "stsb/en_train.jsonl", "stsb/en_test.jsonl", map={"text": "a", "second": "b", "score": "score"},
+        "pearson", "stsb/en_train.jsonl", "stsb/en_test.jsonl", map={"sentence1": "a", "sentence2": "b", "score": "score"},
         recipe={"goal": {"task": "regress"}},
     ),
     "pairs": Job(
@@ -73,6 +73,8 @@ class Line:
     what: str
     """The method or the objective."""
     metric: str
+    rate: float | None = None
+    """Learning rate, where --rates was given."""
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -83,7 +85,7 @@ class Line:
     refused: str = ""
 
 
-def recipe(job: Job, what: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def recipe(job: Job, what: str, rate: float | None, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The recipe of one line; the training rows are the first N of the file."""
     train, sources = job.train, []
     if not train.startswith("builtin:"):
@@ -98,27 +100,39 @@ def recipe(job: Job, what: str, options: argparse.Namespace, folder: Path) -> di
         data |= {"split": {"train": 0.9, "validation": 0.1, "test": 0.0}, "on_leak": "drop", "on_bad": "skip"}
     extra = job.recipe.get("train", {})
     objective = {"objective": what} if job.objectives else {}
+    paced = {} if rate is None else {"optimizer": {"adamw": {"learning_rate": rate}}}
     return {
         "base": options.base,
         "data": data,
         "method": "lora" if job.objectives else what,
-        "train": {"steps": options.steps, "threads": options.threads, **extra, **objective},
+        "train": {"steps": options.steps, "threads": options.threads, **extra, **objective, **paced},
         "evaluate": {"metrics": [job.metric], "against": ["base"], "rows": TEST_ROWS, "resamples": 1000},
         **{key: value for key, value in job.recipe.items() if key != "train"},
     }
 
 
-def measure(name: str, what: str, options: argparse.Namespace) -> Line:
+def usual_rate(name: str, what: str, options: argparse.Namespace) -> float:
+    """The learning rate that this job would choose."""
+    with tempfile.TemporaryDirectory(prefix="sartor-techniques-") as scratch:
+        path = Path(scratch) / "recipe.yaml"
+        path.write_text(yaml.safe_dump(recipe(JOBS[name], what, None, options, Path(scratch))), encoding="utf-8")
+        command = [sys.executable, "-m", "sartor", "check", str(path), "--json"]
+        checked = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return float(checked["settings"]["train.optimizer.adamw.learning_rate"]["value"])
+
+
+def measure(name: str, what: str, times: float | None, options: argparse.Namespace) -> Line:
     """Run one line to its verdict."""
     job = JOBS[name]
     with tempfile.TemporaryDirectory(prefix="sartor-techniques-") as scratch:
         folder = Path(scratch)
         path, out = folder / "recipe.yaml", folder / "out"
-        path.write_text(yaml.safe_dump(recipe(job, what, options, folder)), encoding="utf-8")
+        rate = None if times is None else usual_rate(name, what, options) * times
+        path.write_text(yaml.safe_dump(recipe(job, what, rate, options, folder)), encoding="utf-8")
         command = [sys.executable, "-m", "sartor", "run", str(path), "--out", str(out), "--json"]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if ended.returncode not in (0, 1):
-            return Line(name, what, job.metric, refused=_said(ended))
+            return Line(name, what, job.metric, rate, refused=_said(ended))
         verdict = json.loads(ended.stdout)
         events = [json.loads(line) for line in (out / "events.jsonl").read_text(encoding="utf-8").splitlines()]
         trainable = next(event["trainable"] for event in events if event["event"] == "started")
@@ -127,7 +141,7 @@ def measure(name: str, what: str, options: argparse.Namespace) -> Line:
     score, base = scores["tuned"], scores.get("base") or {}
     train = verdict["train"]
     return Line(
-        name, what, job.metric, score["value"], score["low"], score["high"], base.get("value"), trainable,
+        name, what, job.metric, rate, score["value"], score["low"], score["high"], base.get("value"), trainable,
         train["peak_memory_bytes"], train["seconds"],
     )  # fmt: skip
 
@@ -138,23 +152,27 @@ def _said(ended: subprocess.CompletedProcess[str]) -> str:
     return (lines or ended.stderr.strip().splitlines() or [f"exit {ended.returncode}"])[0]
 
 
-def lines(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    """Every job with every method or objective that was asked for."""
+def lines(options: argparse.Namespace) -> Iterator[tuple[str, str, float | None]]:
+    """Every job with every method or objective that was asked for, at each rate."""
     for name in options.jobs:
         for what in JOBS[name].objectives or options.methods:
-            yield name, what
+            for times in options.rates or (None,):
+                yield name, what, times
 
 
 def table(found: list[Line]) -> Table:
     """The lines for people."""
-    shown = Table("job", "method or objective", "metric", "tuned (95 %)", "base", "trainable", "peak", "training")
+    shown = Table(
+        "job", "method or objective", "rate", "metric", "tuned (95 %)", "base", "trainable", "peak", "training"
+    )
     for line in found:
+        rate = "own" if line.rate is None else f"{line.rate:.1e}"
         if line.refused:
-            shown.add_row(line.job, line.what, line.metric, f"refused: {line.refused}"[:90])
+            shown.add_row(line.job, line.what, rate, line.metric, f"refused: {line.refused}"[:90])
             continue
         base = "" if line.base is None else f"{line.base:.3f}"
         shown.add_row(
-            line.job, line.what, line.metric, f"{line.value:.3f} [{line.low:.3f}, {line.high:.3f}]", base,
+            line.job, line.what, rate, line.metric, f"{line.value:.3f} [{line.low:.3f}, {line.high:.3f}]", base,
             f"{line.trainable:,}", f"{(line.memory_bytes or 0) / 2**20:,.0f} MiB", f"{line.seconds:.0f} s",
         )  # fmt: skip
     return shown
@@ -166,6 +184,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--jobs", type=lambda text: text.split(","))
     parser.add_argument("--methods", type=lambda text: text.split(","), default=registry.names("method"))
+    parser.add_argument("--rates", type=lambda text: [float(part) for part in text.split(",")])
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rows", type=int, default=1000, help="training rows read of a file (1,000)")
     parser.add_argument("--base", default="sartor/nano")
@@ -175,9 +194,10 @@ def main() -> None:
     options.jobs = options.jobs or [name for name, job in JOBS.items() if options.data or not job.test]
     found: list[Line] = []
     console = Console(stderr=options.json)
-    for name, what in lines(options):
-        found.append(measure(name, what, options))
-        console.print(f"{name} {what}: {found[-1].refused or found[-1].value}", highlight=False)
+    for name, what, times in lines(options):
+        found.append(measure(name, what, times, options))
+        at = "" if times is None else f" at {found[-1].rate:.1e}"
+        console.print(f"{name} {what}{at}: {found[-1].refused or found[-1].value}", highlight=False)
     if options.json:
         print(
             json.dumps(

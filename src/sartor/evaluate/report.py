@@ -13,8 +13,10 @@ from markupsafe import Markup
 
 from sartor.console import about, printable
 from sartor.evaluate import curves
+from sartor.evaluate.advice import next_steps
 from sartor.evaluate.facts import ReportFacts, Sample
 from sartor.evaluate.numbers import difference_text, range_text, score_text
+from sartor.evaluate.wording import marked
 
 LONGEST = 1200
 """Characters of a user's text shown in full."""
@@ -87,6 +89,9 @@ def report(facts: ReportFacts) -> str:
         "quantity": quantity,
         "predicted": predicted,
         "model": model_name,
+        "marked": marked,
+        "meaning": meaning,
+        "next_steps": next_steps,
     }
     style = _asset("report.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -94,7 +99,6 @@ def report(facts: ReportFacts) -> str:
         facts=facts,
         style=Markup(style),  # noqa: S704 - our own file
         style_digest=digest,
-        meanings=METRICS,
         bars=curves.bars,
         chart=curves.chart,
         curve=curves.curve,
@@ -153,6 +157,11 @@ def predicted(low: float, high: float, unit: str) -> str:
     if unit == "bytes":
         return f"about {_size(low)}"
     return f"{about(low)} to {about(high)}" if about(low) != about(high) else f"about {about(low)}"
+
+
+def meaning(metric: str) -> str:
+    """What a metric is, in words."""
+    return METRICS.get(metric.removeprefix("rows_"), "your own function")
 
 
 def model_name(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -10,16 +9,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sartor import registry
-from sartor.console import printable
-from sartor.metrics._numbers import MISSING, difference_text, range_text, score_text
+from sartor.markdown import one_line, table, text
+from sartor.metrics._numbers import comparison_cells, score_text
 
 if TYPE_CHECKING:
     from sartor.evaluate.facts import ReportFacts
-
-SPECIAL = re.compile(r"([\\`*{}\[\]<>#|~$&]|(?<!\w)_|_(?!\w))")
-"""What Markdown would read as its own; an underscore inside a word is left alone by it."""
-LONGEST = 400
-"""Characters of a user's text in one place of the card."""
 
 
 def model_card(facts: ReportFacts) -> str:
@@ -30,17 +24,6 @@ def model_card(facts: ReportFacts) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def text(value: object) -> str:
-    """The value on one line as plain Markdown text: special characters escaped, control characters shown, long text cut."""
-    line = _one_line(value)
-    line = line if len(line) <= LONGEST else f"{line[:LONGEST]} …"
-    return SPECIAL.sub(r"\\\1", line)
-
-
-def _one_line(value: object) -> str:
-    return " ".join(printable(str(value)).split())
-
-
 def _adapter(facts: ReportFacts) -> bool:
     name = facts.method.split(",")[0].strip()
     return name in registry.names("method") and registry.component("method", name).SAVES == "adapter"
@@ -48,13 +31,13 @@ def _adapter(facts: ReportFacts) -> bool:
 
 def _front_matter(facts: ReportFacts) -> str:
     fields: dict[str, Any] = {
-        "base_model": _one_line(facts.base) or None,
+        "base_model": one_line(facts.base) or None,
         "base_model_relation": "adapter" if _adapter(facts) else "finetune",
         "library_name": "peft" if _adapter(facts) else "transformers",
         "pipeline_tag": "text-generation",
-        "license": _one_line(facts.license) or None,
-        "datasets": [_one_line(PurePath(file.path).name) for file in facts.data.files] or None,
-        "metrics": [_one_line(metric["name"]) for metric in facts.comparison["metrics"]],
+        "license": one_line(facts.license) or None,
+        "datasets": [one_line(PurePath(file.path).name) for file in facts.data.files] or None,
+        "metrics": [one_line(metric["name"]) for metric in facts.comparison["metrics"]],
         "tags": ["sartor"],
     }
     known = {key: value for key, value in fields.items() if value is not None}
@@ -74,8 +57,8 @@ def _data(facts: ReportFacts) -> Iterator[str]:
     parts = ", ".join(f"{count:,} {name}" for name, count in data.parts.items())
     yield f"{data.rows:,} rows{f': {parts}' if parts else ''}. Near copies of a row always stay in the same part."
     if data.files:
-        lines = [_table_row(text(f.path), text(f.format), f"{f.records:,}", f"{f.skipped:,}") for f in data.files]
-        yield "\n".join(["| file | read as | records | bad |", "|---|---|---:|---:|", *lines])
+        lines = [(text(f.path), text(f.format), f"{f.records:,}", f"{f.skipped:,}") for f in data.files]
+        yield table(("file", "read as", "records", "bad"), lines)
     changed = [f"{text(step.stage)} {step.changed:,}" for step in data.cleaned if step.changed]
     if changed:
         yield f"Cleaned before training, rows changed by each stage: {', '.join(changed)}."
@@ -96,18 +79,10 @@ def _rows(count: int) -> str:
 
 def _evaluation(facts: ReportFacts) -> Iterator[str]:
     comparison = facts.comparison
-    models, subject = comparison["models"], comparison["subject"]
-    others = [model for model in models if model != subject]
     level = f"{100 * comparison['confidence']:g} %"
     yield f"{comparison['rows']:,} test rows, {level} intervals, differences row by row."
-    head = ["metric", *models, *(f"{subject} − {model}" for model in others)]
-    lines = []
-    for metric in comparison["metrics"]:
-        cells = [_score(metric["scores"].get(model), metric["share"]) for model in models]
-        cells += [_difference(metric["differences"].get(model), metric["share"]) for model in others]
-        arrow = "↑" if metric["higher_is_better"] else "↓"
-        lines.append(_table_row(f"{text(metric['name'])} {arrow}", *cells))
-    yield "\n".join([_table_row(*map(text, head)), "|---" * len(head) + "|", *lines])
+    head, *rows = comparison_cells(comparison, text)
+    yield table(head, rows)
     if facts.verdict["gates"]:
         yield "Success was defined before training:"
         yield "\n".join(
@@ -115,23 +90,6 @@ def _evaluation(facts: ReportFacts) -> Iterator[str]:
             f"{text(gate.get('note', ''))}"
             for gate in facts.verdict["gates"]
         )
-
-
-def _table_row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _score(score: Mapping[str, Any] | None, share: bool) -> str:
-    if score is None:
-        return MISSING
-    return f"{score_text(score['value'], share)} [{range_text(score['low'], score['high'], share)}]"
-
-
-def _difference(difference: Mapping[str, Any] | None, share: bool) -> str:
-    if difference is None:
-        return MISSING
-    low, high = difference_text(difference["low"], share), difference_text(difference["high"], share)
-    return f"{difference_text(difference['value'], share)} [{low} to {high}] {difference['word']}"
 
 
 def _limits(facts: ReportFacts) -> str:
@@ -181,5 +139,4 @@ def _made(facts: ReportFacts) -> str:
     made |= {f"weights kept from step{f' of {each.name}' * bool(each.name)}": each.chosen for each in facts.curves}
     made |= {setting.key: setting.value for setting in facts.settings if setting.key.startswith(("train.", "method"))}
     made |= {key: _plain(value) for key, value in facts.environment.items()}
-    lines = [_table_row(text(key), text(value)) for key, value in made.items() if value not in (None, "", [])]
-    return "\n".join(["| | |", "|---|---|", *lines])
+    return table(("", ""), [(text(key), text(value)) for key, value in made.items() if value not in (None, "", [])])

@@ -25,6 +25,7 @@ from sartor.events import Event, Finished, Noted, Progressed, Stage
 from sartor.flow.anchor import files as anchor_files
 from sartor.flow.launch import Launch
 from sartor.flow.prepare import Emit, Prepared, prepare
+from sartor.flow.rivals import files as rival_files
 from sartor.flow.rounds import RewardMetric
 from sartor.flow.signals import Stop
 from sartor.flow.stages import Stage as Trained
@@ -206,6 +207,7 @@ def _fingerprint(loaded: Loaded) -> Fingerprint:
     files |= {f"anchor {file}": file for stage in loaded.stages for file in anchor_files(stage)}
     for stage in loaded.stages:
         files |= asked_files(stage)
+    files |= {f"rival {name}": file for name, file in rival_files(loaded).items()}
     files |= {f"suite {path}": loaded.root / path for path in suite_files(recipe.evaluate)}
     template = loaded.root / recipe.base.template if recipe.base.template else None
     home = base.path if (base.path / "tokenizer.json").exists() else base.root.path
@@ -359,6 +361,7 @@ class _Session:
 
     def _baseline_and_training(self, ready: _Ready) -> dict[str, list[Outcome]]:
         from sartor.flow.measure import kept, measure
+        from sartor.flow.shots import fewest_shots
         from sartor.flow.suites import measure as measure_suites
         from sartor.flow.suites import missing
         from sartor.flow.train import open_rival
@@ -367,18 +370,23 @@ class _Session:
         prepared, tools = ready.prepared, ready.tools
 
         outcomes: dict[str, list[Outcome]] = {}
-        rivals = [name for name in self.loaded.recipe.evaluate.against if name == "base" or tools.shots]
+        rivals = tools.rivals
         model = self.run.folder / "model"
         done = (model / "COMPLETE").exists()
         policy = None
-        unmeasured = "base" in rivals and missing(tools, self.run, "base")
-        if not done or unmeasured or not all(kept(self.run.folder, name) for name in rivals):
-            policy = open_rival(prepared, self.emit)
-        with self._stage("baseline", ", ".join(rivals)):
-            for name in rivals:
+        with self._stage("baseline", ", ".join(rivals.names)):
+            for name in rivals.others:
+                outcomes[name] = measure(name, None, tools, prepared, self.run, self.emit)
+            unmeasured = "base" in rivals.names and missing(tools, self.run, "base")
+            if not done or unmeasured or not all(kept(self.run.folder, name) for name in rivals.of_base):
+                policy = open_rival(prepared, self.emit)
+            tools = fewest_shots(tools, policy, prepared, self.run, self.emit)
+            for name in rivals.of_base:
                 outcomes[name] = measure(name, policy, tools, prepared, self.run, self.emit)
-            if "base" in rivals:
+            if "base" in rivals.names:
                 measure_suites("base", policy, outcomes["base"], tools, prepared, self.run, self.emit)
+        self.run.write_text("resolved.yaml", resolved(ready.prepared, ready.stages))
+        outcomes = {name: outcomes[name] for name in rivals.names}
         if not done:
             reusable = ready.stages[0].prepared is prepared and prepared.settings.head is None
             self._train_all(ready, policy if reusable else None)
@@ -471,6 +479,7 @@ class _Session:
 
     def _conclude(self, ready: _Ready, comparison: Comparison) -> Ran:
         from sartor.evaluate.report import report
+        from sartor.evaluate.report_markdown import report_markdown
         from sartor.evaluate.verdict import judge
         from sartor.export.card import model_card
         from sartor.flow.answers import base_called
@@ -504,6 +513,7 @@ class _Session:
             learn(self.run, prepared, tools, finished, self.timing)
         self.run.write_json("comparison.json", comparison.json())
         self.run.write_text("report.html", report(facts))
+        self.run.write_text("report.md", report_markdown(facts))
         self.run.write_text("model_card.md", model_card(facts))
         self.run.write_text("model/README.md", model_card(facts))
         self.run.write_json("verdict.json", body)

@@ -8,7 +8,8 @@ from pathlib import Path
 import yaml
 
 from sartor.evaluate.facts import Cleaned, DataFacts, DataFile, Dropped, Made, ReportFacts
-from sartor.export.card import model_card, text
+from sartor.export.card import model_card
+from sartor.markdown import text
 
 example = runpy.run_path(str(Path(__file__).parents[1] / "evaluate" / "example.py"))
 facts: Callable[..., ReportFacts] = example["facts"]
