@@ -65,7 +65,7 @@ CASES = {
     "answers without an end": ({"comparison": compared("better", name="stop_rate")}, "raise evaluate.max_new_tokens", "scores"),
     "undecided": ({"comparison": compared("no difference seen")}, "measure on about 900 test rows", "scores"),
     "a warning about the data": (
-        {"data": DataFacts(parts={"test": 9}, findings=[{"code": "D161", "level": "warning", "message": "twins", "fix": "leave one out"}])},
+        {"data": DataFacts(parts={"test": 9}, findings=[{"code": "D161", "level": "warning", "message": "twins", "fix": "leave one out", "file": "a.jsonl", "line": 3}])},
         "leave one out",
         "data",
     ),
