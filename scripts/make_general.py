@@ -2,8 +2,8 @@
 
     python scripts/make_general.py
 
-One part (`general.jsonl`) is for replay against forgetting, the other (`probe.jsonl`) for measuring it; no question is in both.
-Every answer is computed or stands in a table below. Licence of both files: CC0.
+`general.jsonl` is for replay against forgetting. A quarter of the questions is kept back for measuring it; `make_probe.py` makes
+the probe of them and of more. Every answer is computed or stands in a table below. Licence: CC0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from random import Random
 HERE = Path(__file__).resolve().parent.parent / "src" / "sartor" / "embedded" / "general"
 SEED = 11
 PROBE = 0.25
-"""Share of the questions that is kept for the probe."""
+"""Share of the questions that is kept back for the probe."""
 
 CAPITALS = """France Paris; Italy Rome; Spain Madrid; Portugal Lisbon; Germany Berlin; Austria Vienna; Switzerland Bern; Poland Warsaw;
 Norway Oslo; Sweden Stockholm; Finland Helsinki; Denmark Copenhagen; Greece Athens; Hungary Budapest; Ireland Dublin; Japan Tokyo;
@@ -198,19 +198,24 @@ def rows() -> Iterator[tuple[str, str]]:
             yield prompt, answer
 
 
-def main() -> None:
-    """Write both files, in an order that mixes the kinds."""
-    HERE.mkdir(exist_ok=True)
+def parts() -> dict[str, list[dict[str, str]]]:
+    """The questions for replay and those for the probe, in an order that mixes the kinds."""
     entries = [{"prompt": prompt, "completion": answer} for prompt, answer in rows()]
     Random(SEED).shuffle(entries)
-    parts: dict[str, list[dict[str, str]]] = {"general": [], "probe": []}
+    found: dict[str, list[dict[str, str]]] = {"general": [], "probe": []}
     for entry in entries:
         share = int.from_bytes(hashlib.sha256(entry["prompt"].encode()).digest()[:4]) / 2**32
-        parts["probe" if share < PROBE else "general"].append(entry)
-    for name, part in parts.items():
-        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in part)
-        (HERE / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-        print(f"{name}: {len(part)} rows")
+        found["probe" if share < PROBE else "general"].append(entry)
+    return found
+
+
+def main() -> None:
+    """Write the file for replay."""
+    HERE.mkdir(exist_ok=True)
+    part = parts()["general"]
+    lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in part)
+    (HERE / "general.jsonl").write_text(lines, encoding="utf-8")
+    print(f"general: {len(part)} rows")
 
 
 if __name__ == "__main__":

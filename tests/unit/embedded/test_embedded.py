@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import json
@@ -99,9 +100,24 @@ def test_missing_nano_weights_are_a_model_error(tmp_path: Path, monkeypatch: pyt
 
 def test_the_general_set_and_its_probe_share_no_question() -> None:
     asked = []
-    for name in ("general", "general-probe"):
+    for name, fields in (("general", set()), ("general-probe", {"wrong", "kind"})):
         rows = [json.loads(line) for line in embedded.builtin(name).read_text(encoding="utf-8").splitlines()]
-        assert all(row.keys() == {"prompt", "completion"} and row["completion"].strip() for row in rows)
+        assert all(row.keys() == {"prompt", "completion"} | fields and row["completion"].strip() for row in rows)
         asked.append({row["prompt"] for row in rows})
-        assert len(asked[-1]) == len(rows) >= 100
+        assert len(asked[-1]) == len(rows) >= 300
     assert not asked[0] & asked[1]
+
+
+def test_the_probe_has_one_right_answer_to_each_question_and_is_what_its_script_writes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [json.loads(line) for line in embedded.builtin("general-probe").read_text(encoding="utf-8").splitlines()]
+    assert all(row["wrong"] and row["completion"] not in row["wrong"] for row in rows)
+    assert all(len(set(row["wrong"])) == len(row["wrong"]) for row in rows)
+    assert min(Counter(row["kind"] for row in rows).values()) >= 30
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    probe = importlib.import_module("make_probe")
+    made = [
+        {"prompt": q.prompt, "completion": q.right, "wrong": list(q.wrong), "kind": q.kind} for q in probe.questions()
+    ]
+    assert rows == made
