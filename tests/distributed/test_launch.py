@@ -159,6 +159,7 @@ def test_a_killed_process_is_named_and_one_process_resumes(
     resumes_to(alone, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends_all(pair: subprocess.Popen[str], tmp_path: Path) -> None:
     (worker,) = workers(pair)
     pair.send_signal(signal.SIGTERM)

@@ -68,7 +68,8 @@ def test_ranks_that_all_live_end_well(start: Start) -> None:
     assert [rank.returncode for rank in ranks] == [0, 0]
 
 
-@pytest.mark.parametrize("fault", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGSTOP])
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_rank_that_dies_or_hangs_is_named_on_all_others(fault: signal.Signals, start: Start) -> None:
     ranks = start(3, 100_000)
     step = steps_of(ranks[1], 20)

@@ -66,12 +66,15 @@ DROPOUT = {"model": "gpt2", "resid_pdrop": 0.2, "embd_pdrop": 0.1, "attn_pdrop":
 STOP = 3
 OTHERS = [*(("fsdp2", method) for method in ("partial", "dora", "pissa", "vera", "adapter")), ("ddp", "prefix")]
 """Methods beside full and LoRA, each as far as something of it could differ between ranks."""
+BASIC = [*itertools.product(("ddp", "fsdp2"), ("full", "lora"))]
 WORK = [
-    *[
-        _job(f"{strategy}-{method}", strategy=strategy, method=method)
-        for strategy in ("ddp", "fsdp2")
-        for method in ("full", "lora")
-    ],
+    *[_job(f"{strategy}-{method}", strategy=strategy, method=method) for strategy, method in BASIC],
+    _job("ddp-tight", strategy="ddp", tight=30, micro_tokens=60),
+    _job("ddp-wrong", strategy="ddp", wrong=3),
+    *[_job(f"{strategy}-left", strategy=strategy, stop_after=STOP) for strategy in ("ddp", "fsdp2")],
+    *[_job(f"{strategy}-taken", f"alone-{strategy}", strategy=strategy, seed=5) for strategy in ("ddp", "fsdp2")],
+]
+LONG_WORK = [
     *[_job(f"{strategy}-{method}", strategy=strategy, method=method) for strategy, method in OTHERS],
     *[_job(f"{strategy}-few", strategy=strategy, examples=1, steps=6) for strategy in ("ddp", "fsdp2")],
     *[_job(f"{strategy}-bf16", strategy=strategy, dtype="bfloat16", steps=4) for strategy in ("ddp", "fsdp2")],
@@ -81,19 +84,23 @@ WORK = [
         for strategy in ("ddp", "fsdp2")
         for anchor in ("l2_start", "ewc")
     ],
-    _job("ddp-tight", strategy="ddp", tight=30, micro_tokens=60),
-    _job("ddp-wrong", strategy="ddp", wrong=3),
     _job("ddp-dropout", strategy="ddp", **DROPOUT),
     _job("ddp-dropout-cut", "cut", strategy="ddp", stop_after=STOP, **DROPOUT),
     _job("ddp-dropout-resumed", "cut", strategy="ddp", **DROPOUT),
-    *[_job(f"{strategy}-left", strategy=strategy, stop_after=STOP) for strategy in ("ddp", "fsdp2")],
-    *[_job(f"{strategy}-taken", f"alone-{strategy}", strategy=strategy, seed=5) for strategy in ("ddp", "fsdp2")],
-]  # fmt: skip
+]
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The jobs of the long tests, done by one pair of processes."""
+    folder = tmp_path_factory.mktemp("more")
+    pair(folder, LONG_WORK)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every job above, done by one pair of processes; in alone-* one process had begun."""
+    """The jobs of every day, done by one pair of processes; in alone-* one process had begun."""
     folder = tmp_path_factory.mktemp("pair")
     for strategy in ("ddp", "fsdp2"):
         jobs.train(folder / f"alone-{strategy}", stop_after=STOP)
@@ -120,8 +127,18 @@ def far(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
     return max(float((left[name].float() - right[name].float()).abs().max()) for name in left)
 
 
-@pytest.mark.parametrize(("strategy", "method"), [*itertools.product(("ddp", "fsdp2"), ("full", "lora")), *OTHERS])
+@pytest.mark.parametrize(("strategy", "method"), BASIC)
 def test_two_ranks_end_with_the_weights_of_one(done, tmp_path, strategy, method):
+    same_as_one(done, tmp_path, strategy, method)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "method"), OTHERS)
+def test_two_ranks_end_with_the_weights_of_one_by_every_method(more, tmp_path, strategy, method):
+    same_as_one(more, tmp_path, strategy, method)
+
+
+def same_as_one(done: Path, tmp_path: Path, strategy: str, method: str) -> None:
     alone, taken = jobs.train(tmp_path, method=method)
     name = f"{strategy}-{method}"
     assert far(weights(done, name), tiny.weights(alone)) < CLOSE
@@ -136,35 +153,38 @@ def test_two_ranks_end_with_the_weights_of_one(done, tmp_path, strategy, method)
                     assert two[key] == pytest.approx(one[key], rel=1e-5), (one, two)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anchor", ["l2_start", "ewc"])
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_an_anchor_pulls_two_ranks_as_one(done, unbroken, tmp_path, strategy, anchor):
+def test_an_anchor_pulls_two_ranks_as_one(more, unbroken, tmp_path, strategy, anchor):
     alone, taken = jobs.train(tmp_path, anchor=anchor)
     name = f"{strategy}-{anchor}"
-    assert far(weights(done, name), tiny.weights(alone)) < CLOSE
+    assert far(weights(more, name), tiny.weights(alone)) < CLOSE
     assert far(unbroken, tiny.weights(alone)) > 1e-4
     for rank in (0, 1):
         mine = [event.metrics["anchor"] for event in taken if hasattr(event, "gradient_norm")]
-        theirs = [event["metrics"]["anchor"] for event in events(done, name, rank) if event["event"] == "step"]
+        theirs = [event["metrics"]["anchor"] for event in events(more, name, rank) if event["event"] == "step"]
         assert mine[0] == 0 < mine[-1]
         assert theirs == pytest.approx(mine, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_a_rank_without_rows_takes_part(done, tmp_path, strategy):
+def test_a_rank_without_rows_takes_part(more, tmp_path, strategy):
     alone, _ = jobs.train(tmp_path, examples=1, steps=6)
-    assert far(weights(done, f"{strategy}-few"), tiny.weights(alone)) < CLOSE
+    assert far(weights(more, f"{strategy}-few"), tiny.weights(alone)) < CLOSE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddp-bf16", "fsdp2-bf16", "fsdp2-lora-bf16"])
-def test_bf16_keeps_fp32_masters(done, tmp_path, name):
+def test_bf16_keeps_fp32_masters(more, tmp_path, name):
     method = "lora" if "lora" in name else "full"
     _, taken = jobs.train(tmp_path, method=method, dtype="bfloat16", steps=4)
     losses = [event.loss for event in taken if hasattr(event, "loss")]
-    assert [event["loss"] for event in events(done, name) if event["event"] == "step"] == pytest.approx(
+    assert [event["loss"] for event in events(more, name) if event["event"] == "step"] == pytest.approx(
         losses, rel=1e-3
     )
-    kept = [load_file(path) for path in sorted((done / name / "step-000004").glob("weights-*.safetensors"))]
+    kept = [load_file(path) for path in sorted((more / name / "step-000004").glob("weights-*.safetensors"))]
     assert {tensor.dtype for part in kept for tensor in part.values()} == {torch.float32}
 
 
@@ -185,10 +205,11 @@ def test_copies_that_differ_are_never_saved(done):
     ]
 
 
-def test_dropout_resumes_bit_for_bit(done):
-    assert events(done, "ddp-dropout-cut", 0)[-1][0] == events(done, "ddp-dropout-cut", 1)[-1][0] == "F150"
-    whole = weights(done, "ddp-dropout")
-    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(done, "ddp-dropout-resumed").items())
+@pytest.mark.slow
+def test_dropout_resumes_bit_for_bit(more):
+    assert events(more, "ddp-dropout-cut", 0)[-1][0] == events(more, "ddp-dropout-cut", 1)[-1][0] == "F150"
+    whole = weights(more, "ddp-dropout")
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(more, "ddp-dropout-resumed").items())
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
