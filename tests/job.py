@@ -131,6 +131,7 @@ def recipe(model: Path, **changes: Any) -> dict[str, Any]:
             "shots": 2,
             "max_new_tokens": 12,
             "resamples": 200,
+            "general": False,
         },
     }
     for key, value in changes.items():

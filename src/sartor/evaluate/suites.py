@@ -17,16 +17,19 @@ from sartor import registry
 from sartor.evaluate.compare import Comparison, compare
 from sartor.events import Event
 from sartor.protocols import Chart, Metric, Models, Outcome
+from sartor.recipe.schema import GENERAL, Component
 
 if TYPE_CHECKING:
     from sartor.data.dataset import Dataset
     from sartor.data.rows import Row
     from sartor.models.base import ModelPolicy
-    from sartor.recipe.schema import Component, Evaluate
+    from sartor.recipe.schema import Evaluate
     from sartor.tokens.render import Renderer
 
 KINDS = ("safety", "judge", "benchmark")
 """Registries that hold suites."""
+PROBE = f"benchmark-{GENERAL}"
+"""The suite of general ability."""
 
 Emit = Callable[[Event], None]
 
@@ -130,7 +133,8 @@ class Pictured(Protocol):
 def chosen(evaluate: Evaluate) -> dict[str, Component]:
     """Every suite that a recipe asks for by its name in the run folder: `safety-toxicity`, `judge-pairwise` ..."""
     asked = {"safety": evaluate.safety, "judge": evaluate.judge, "benchmark": evaluate.benchmarks}
-    return {f"{kind}-{one.name}": one for kind, given in asked.items() for one in given}
+    general = {} if evaluate.probe is None else {PROBE: Component(name=GENERAL, options=evaluate.probe)}
+    return general | {f"{kind}-{one.name}": one for kind, given in asked.items() for one in given}
 
 
 def build(name: str, component: Component, ground: Ground) -> Suite:

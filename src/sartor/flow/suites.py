@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sartor import registry
 from sartor.evaluate import suites
+from sartor.evaluate.benchmarks.general import MOST, General, Options
 from sartor.evaluate.outcomes import collect, read_outcomes
 from sartor.evaluate.suites import Ground, Subject, Suite
 from sartor.events import Noted
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     from sartor.flow.measure import Bench
     from sartor.flow.prepare import Emit, Prepared
     from sartor.models.base import ModelPolicy
-    from sartor.protocols import Outcome
+    from sartor.protocols import Outcome, Traits
+    from sartor.recipe.schema import Component
     from sartor.store.run import Run
 
 FOLDER = "suites"
@@ -61,7 +64,30 @@ def of_run(prepared: Prepared, train: Sequence[int], test: Sequence[int], max_ne
         known={},
     )
     chosen = suites.chosen(recipe.evaluate)
-    return Suites(ground, {name: suites.build(name, one, ground) for name, one in chosen.items()})
+    if recipe.evaluate.general == "auto":
+        _decide_general(prepared, chosen)
+    built = {name: suites.build(name, one, ground) for name, one in chosen.items()}
+    probe = built.get(suites.PROBE)
+    if isinstance(probe, General) and (recipe.evaluate.probe or Options()).rows == "auto":
+        count = len(probe) + len(probe.kept)
+        prepared.resolution.decide("evaluate.general.rows", count, f"all {count:,} questions, at most {MOST:,}")
+    return Suites(ground, built)
+
+
+def writes(prepared: Prepared) -> bool:
+    """Whether what is trained continues text, so that it can be asked for answers."""
+    traits: Traits = registry.component("objective", prepared.settings.objective.name).TRAITS
+    return prepared.settings.head is None and not traits.symbols
+
+
+def _decide_general(prepared: Prepared, chosen: dict[str, Component]) -> None:
+    """General ability is asked of models that write text."""
+    if writes(prepared):
+        value: Any = chosen[suites.PROBE].options.model_dump()
+        prepared.resolution.decide("evaluate.general", value, "the model writes text")
+    else:
+        del chosen[suites.PROBE]
+        prepared.resolution.decide("evaluate.general", False, "the model writes no text")
 
 
 def measure(

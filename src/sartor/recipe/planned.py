@@ -6,13 +6,11 @@ KEYS = frozenset(
     {
         *("export", "serve", "watch", "tune", "track"),
         *("checks", "quantize"),
-        *("slices", "general", "human"),
+        *("slices", "human"),
     }
 )
 
-NAMES: dict[str, frozenset[str]] = {
-    "metric": frozenset({"general"}),
-}
+NAMES: dict[str, frozenset[str]] = {}
 
 VALUES: dict[str, frozenset[str]] = {
     "goal.task": frozenset({"embed"}),
