@@ -665,9 +665,29 @@ def threads_are_set(at: Workbench) -> None:
     assert set_to == [3]
 
 
-def rivals_are_those_asked_for(at: Workbench) -> None:
-    scores = [set(at.ran(f"evaluate.against=[{names}]").verdict["scores"]) for names in ("base", "base, few_shot")]
-    assert scores == [{"base", "tuned"}, {"base", "few_shot", "tuned"}]
+def rivals_are_read(key: str) -> Probe:
+    """What the tuned model is compared with beside its base."""
+
+    def probe(at: Workbench) -> None:
+        job.save_model(at.root / "other", seed=5)
+        answers = [{"prompt": row["prompt"], "prediction": row["completion"]} for row in job.orders()]
+        job.write_rows(at.root / "answers.jsonl", answers)
+        job.write_rows(at.root / "docs.jsonl", [{"text": "lamps are red"}, {"text": "beds are black"}])
+        told = {
+            "model": ("[base, {model: other}]", "other", "models"),
+            "predictions": ("[base, {predictions: answers.jsonl}]", "answers", "given"),
+            "name": ("[base, {predictions: answers.jsonl, name: clerk}]", "clerk", "given"),
+            "retrieval.documents": ("[base, {retrieval: {documents: docs.jsonl}}]", "retrieval", "found"),
+            "retrieval.k": ("[base, {retrieval: {k: 2}}]", "retrieval", "found"),
+        }
+        written, name, where = told[key]
+        rivals = at.bench(f"evaluate.against={written}", "evaluate.metrics=[json_valid]").rivals
+        assert rivals.names == ("base", name)
+        one = getattr(rivals, where)[name]
+        if where == "found":
+            assert (len(one.texts), one.k) == {"retrieval.documents": (2, 3), "retrieval.k": (len(one.texts), 2)}[key]
+
+    return probe
 
 
 def intervals_are_as_wide_as_asked(at: Workbench) -> None:
@@ -1031,7 +1051,9 @@ PROBES: dict[str, Probe] = {
     "evaluate.metrics": measures("evaluate.metrics=[bleu]", "metrics"),
     **{f"{section}{item}.{key}": judges(section, key)
        for section, item in (("evaluate.metrics", "[]"), ("train.stop.on", "")) for key in METRICS},
-    "evaluate.against": rivals_are_those_asked_for,
+    "evaluate.against[].model": rivals_are_read("model"),
+    **{f"evaluate.against[].{name}": rivals_are_read(name)
+       for name in ("predictions", "name", "retrieval.documents", "retrieval.k")},
     "evaluate.shots": measures("evaluate.shots=1", "shots", before=["evaluate.against=[base, few_shot]"]),
     "evaluate.max_new_tokens": measures("evaluate.max_new_tokens=5", "max_new_tokens"),
     "evaluate.rows": measures("evaluate.rows=3", "indices"),

@@ -86,7 +86,7 @@ BROKEN: dict[str, tuple[str, list[tuple[str, int, int, str]]]] = {
     "empty section": (GOOD + "train:\n", [("R103", 3, 1, "train is empty")]),
     "number for a batch": (GOOD + "train: {batch: 32}\n", [("R103", 3, 16, "tokens, examples, or auto, not 32")]),
     "text for a list": (GOOD + "evaluate: {metrics: bleu}\n", [("R103", 3, 21, 'not "bleu"')]),
-    "wrong entry of a list": (GOOD + "evaluate: {against: [base, tuned]}\n", [("R103", 3, 28, "base or few_shot")]),
+    "wrong entry of a list": (GOOD + "evaluate: {against: [base, tuned]}\n", [("R103", 3, 28, "base, or few_shot, or retrieval")]),
     "number among sources": ("base: x\ndata: [a.jsonl, 5]\n", [("R103", 2, 17, "data.sources[1]")]),
     "no source": ("base: x\ndata: []\n", [("R103", 2, 7, "at least one entry")]),
     "number in a map": (

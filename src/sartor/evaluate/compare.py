@@ -27,6 +27,8 @@ HELD: Mapping[str, Callable[[Outcome], bool]] = {
     "answers": lambda outcome: bool(outcome.scores),
 }
 """What a metric needs -> whether a row holds it; where none does, the generated text is judged."""
+NO_TEXT = ("probabilities", "answers")
+"""What no text can stand for."""
 
 Word = Literal["better", "worse", "no difference seen"]
 
@@ -320,7 +322,7 @@ def _has(metric: Metric, outcomes: Sequence[Outcome]) -> bool:
         return any(outcome.tokens for outcome in outcomes)
     if metric.needs in HELD and any(HELD[metric.needs](outcome) for outcome in outcomes):
         return True
-    return any(outcome.prediction is not None for outcome in outcomes)
+    return metric.needs not in NO_TEXT and any(outcome.prediction is not None for outcome in outcomes)
 
 
 def _flips(

@@ -135,8 +135,8 @@ def _measuring(prepared: Prepared, tools: Bench, shots: int) -> Work:
 
 def _shots(prepared: Prepared, tools: Bench) -> list[int]:
     """Examples shown to each model that is measured: the tuned one, and those it is compared with."""
-    against = prepared.loaded.recipe.evaluate.against
-    return [0] + [0] * ("base" in against) + [len(tools.shots)] * ("few_shot" in against and bool(tools.shots))
+    shown = {"few_shot": len(tools.shots)} | {name: found.k for name, found in tools.rivals.found.items()}
+    return [0, *(shown.get(name, 0) for name in tools.rivals.names if name not in tools.rivals.given)]
 
 
 def _row(prepared: Prepared, part: str) -> float:

@@ -16,13 +16,16 @@ from sartor.console import REWARD, size
 from sartor.data.rows import Example, Judged, Prompt
 from sartor.errors import DataError, Problem, RecipeError, raise_errors
 from sartor.evaluate import metrics as metric_files
-from sartor.evaluate.outcomes import collect
+from sartor.evaluate.outcomes import collect, read_outcomes
 from sartor.evaluate.shots import choose_shots, fit_shots
 from sartor.evaluate.suites import Ground
 from sartor.evaluate.verdict import check as check_gates
 from sartor.events import Noted
 from sartor.flow.answers import answers, by_features
 from sartor.flow.forecast import fitting_batch
+from sartor.flow.rivals import Rivals
+from sartor.flow.rivals import of_run as of_rivals
+from sartor.flow.rivals import outcomes as rival_outcomes
 from sartor.flow.rounds import RewardMetric
 from sartor.flow.suites import Suites, of_run
 from sartor.objectives._rounds import Rounds
@@ -56,6 +59,8 @@ class Bench:
     batch: int
     suites: Suites = field(default_factory=lambda: Suites(Ground(Path()), {}))
     """What models are measured on beside the test rows."""
+    rivals: Rivals = field(default_factory=Rivals)
+    """What the tuned model is compared with."""
 
 
 def bench(prepared: Prepared, emit: Emit) -> Bench:
@@ -106,7 +111,7 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
     new_tokens = _new_tokens(prepared)
     suites = of_run(prepared, train.tolist(), indices.tolist(), new_tokens)
     known = [*(metric.name for metric in metrics), *suites.metrics]
-    problems = check_gates(recipe.goal.success, against=wanted.against, metrics=known, rows=most)
+    problems = check_gates(recipe.goal.success, against=wanted.names, metrics=known, rows=most)
     raise_errors(RecipeError, problems)
     for problem in problems:
         emit(Noted(problem.level, problem.code, problem.what))
@@ -114,6 +119,7 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
     want = metric_files.wants(metrics, task if labels or task != "classify" else "generate")
     few = "few_shot" in wanted.against and task not in ("pretrain", "prefer") and not by_features(prepared)
     shots = _shots(prepared, train, indices, new_tokens) if few else ()
+    rivals = of_rivals(prepared, train.tolist(), indices.tolist(), few_shot=bool(shots) or (few and wanted.shots == 0))
     return Bench(
         metrics=metrics,
         want=want,
@@ -123,6 +129,7 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
         max_new_tokens=new_tokens,
         batch=_batch(prepared, want, len(shots), new_tokens),
         suites=suites,
+        rivals=rivals,
     )
 
 
@@ -169,7 +176,8 @@ def _shots(prepared: Prepared, train: np.ndarray, test: np.ndarray, room: int) -
     rows = [row for index in test if isinstance(row := dataset[int(index)], Example)]
     fitting = fit_shots(chosen, rows, prepared.renderer, window=prepared.base.root.window, room=room)
     if wanted == "auto":
-        prepared.resolution.decide("evaluate.shots", len(fitting), f"as many as fit the window, at most {MOST_SHOTS}")
+        why = f"as many as fit the window, at most {MOST_SHOTS}; fewer where validation rows say so"
+        prepared.resolution.decide("evaluate.shots", len(fitting), why)
     elif len(fitting) < wanted:
         raise RecipeError(
             Problem(
@@ -186,13 +194,19 @@ def measure(
 ) -> list[Outcome]:
     """The outcomes of one model on the test rows, kept in predictions/NAME.jsonl; a finished file is read again.
 
-    Every time the test rows are opened is written down. `policy` may be None where the file is finished.
+    Every time the test rows are opened is written down. `policy` may be None where the file is finished, and for `tools.rivals.others`.
     """
     path = run.folder / "predictions" / f"{name}.jsonl"
     if not path.exists():
         _count_access(run, name, len(tools.indices))
 
     def outcomes(indices: Sequence[int]) -> Iterator[Outcome]:
+        if name in tools.rivals.others or name in tools.rivals.found:
+            return rival_outcomes(name, prepared, policy, indices, tools, emit)
+        if name == "few_shot" and not tools.shots and kept(run.folder, "base"):
+            same = {outcome.id: outcome for outcome in read_outcomes(run.folder / "predictions" / "base.jsonl")}
+            rows = [prepared.rows.dataset[index] for index in indices]
+            return iter([same[row.id or str(row.origin)] for row in rows])
         assert policy is not None
         return answers(prepared, policy, indices, tools, name=name, want=tools.want, emit=emit)
 

@@ -53,7 +53,7 @@ FINGERPRINT = "fingerprint.json"
 DATA_REPORT = "report.html"
 FINISHED = "training.json"
 """What a stage took, in its folder."""
-BASES = re.compile(r"base\.|recipe\.(stages\[\d+\]\.)?method\.")
+BASES = re.compile(r"base\.|recipe\.base\.add_tokens|recipe\.(stages\[\d+\]\.)?method\.")
 OPTIMIZERS = re.compile(r"recipe\.((?:stages\[\d+\]\.)?train\.optimizer)\.(\w+)")
 LIBRARIES = ("sartor", "torch", "transformers", "tokenizers", "peft", "numpy")
 
@@ -361,7 +361,7 @@ class _Session:
 
     def _baseline_and_training(self, ready: _Ready) -> dict[str, list[Outcome]]:
         from sartor.flow.measure import kept, measure
-        from sartor.flow.shots import fewest_shots
+        from sartor.flow.shots import fewest_shots, tries
         from sartor.flow.suites import measure as measure_suites
         from sartor.flow.suites import missing
         from sartor.flow.train import open_rival
@@ -374,13 +374,17 @@ class _Session:
         model = self.run.folder / "model"
         done = (model / "COMPLETE").exists()
         policy = None
-        with self._stage("baseline", ", ".join(rivals.names)):
-            for name in rivals.others:
-                outcomes[name] = measure(name, None, tools, prepared, self.run, self.emit)
-            unmeasured = "base" in rivals.names and missing(tools, self.run, "base")
-            if not done or unmeasured or not all(kept(self.run.folder, name) for name in rivals.of_base):
-                policy = open_rival(prepared, self.emit)
-            tools = fewest_shots(tools, policy, prepared, self.run, self.emit)
+        if rivals.others:
+            with self._stage("baseline", ", ".join(rivals.others)):
+                for name in rivals.others:
+                    outcomes[name] = measure(name, None, tools, prepared, self.run, self.emit)
+        unmeasured = "base" in rivals.names and missing(tools, self.run, "base")
+        if not done or unmeasured or not all(kept(self.run.folder, name) for name in rivals.of_base):
+            policy = open_rival(prepared, self.emit)
+        if tries(tools, prepared):
+            with self._stage("shots"):
+                tools = fewest_shots(tools, policy, prepared, self.run, self.emit)
+        with self._stage("baseline", ", ".join(rivals.of_base)):
             for name in rivals.of_base:
                 outcomes[name] = measure(name, policy, tools, prepared, self.run, self.emit)
             if "base" in rivals.names:

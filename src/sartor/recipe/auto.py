@@ -192,6 +192,8 @@ def _leaves(options: Options, prefix: str = "") -> Iterator[tuple[str, Any, str]
                 if isinstance(entry, Component):
                     yield f"{key}[{index}]", entry.name, about
                     yield from _leaves(entry.options, f"{key}[{index}].{entry.name}.")
+                elif not isinstance(entry, Options):
+                    yield f"{key}[{index}]", _plain(entry), about
                 else:
                     yield from _leaves(entry, f"{key}[{index}].")
         else:

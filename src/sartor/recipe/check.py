@@ -57,6 +57,7 @@ def check(node: Node) -> tuple[Recipe | None, list[Problem]]:
 
 def _problems(root: Node, faults: list[ErrorDetails]) -> Iterator[Problem]:
     located = [(fault, *_locate(root, fault)) for fault in faults]
+    located.sort(key=lambda each: isinstance(each[0].get("ctx", {}).get("error"), Rule), reverse=True)
     paths = {path for _, path, _ in located}
     likely = {
         near

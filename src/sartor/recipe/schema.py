@@ -6,6 +6,7 @@ Shorthands are widened before validation: `base: NAME`, `data: PATH` or a list o
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -204,8 +205,8 @@ class Gate(Options):
     """The score must be at least this."""
     at_most: float | None = None
     """The score must be at most this."""
-    better_than: Literal["base", "few_shot"] | None = None
-    """The paired difference to this model must lie on the better side of zero."""
+    better_than: Annotated[str, Field(min_length=1, examples=["base"])] | None = None
+    """The paired difference to this model must lie on the better side of zero: base, few_shot, retrieval, or another name of evaluate.against."""
     drop_at_most: float | None = None
     """The score may be worse than the base model's by at most this."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
@@ -219,6 +220,8 @@ class Gate(Options):
         return self
 
 
+GENERAL = "general"
+"""The metric of general ability."""
 SUITES = ("safety", "judge", "benchmark")
 """Kinds of components whose metrics a gate may name."""
 
@@ -277,6 +280,8 @@ class Base(Section):
     """Compute type; with bfloat16 the optimiser keeps float32 master weights."""
     template: str | None = None
     """Path of a Jinja chat template to use instead of the model's own; saved with the tuned model."""
+    add_tokens: tuple[Annotated[str, Field(pattern=r"\S")], ...] = ()
+    """Tokens that the model gets beside its own, e.g. ["<tool>", "</tool>"]: texts are cut at them; their rows begin as the mean of all and are trained."""
 
 
 class Source(Section):
@@ -433,6 +438,8 @@ class Stop(Options):
     """Validations without improvement before stopping; 0 never stops early."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
     """An improvement smaller than this does not count."""
+    forgetting: Literal["note", "stop", "ignore"] = "note"
+    """When general ability has fallen by more than evaluate.general.drop_at_most (0.05 where that is left out): say so, or stop."""
 
 
 class Checkpoint(Options):
@@ -474,6 +481,8 @@ class Train(Options):
     """Learning rate over time: constant, linear or cosine, with warm-up."""
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
     """Largest gradient norm; 0 does not clip."""
+    start: Literal["previous", "base"] = "previous"
+    """What a stage of a list begins with: the model that the one before has made, or the recipe's base, as for an adapter of its own."""
     anchor: Anchor | Literal["none"] = "none"
     """What holds the weights near their start, against forgetting: l2_start or ewc, with options."""
     curriculum: Curriculum = Curriculum()
@@ -484,6 +493,8 @@ class Train(Options):
     """Dropout inside the base model's own dropout layers during training."""
     neftune: Annotated[float, Field(ge=0)] = 0.0
     """Noise on the embeddings of training rows (NEFTune): its alpha, 5 to 15 in the paper; 0 is none."""
+    vision: Literal["frozen", "trained"] = "frozen"
+    """Of a vision-text base, whether the part that looks at pixels stays as it is or is trained as well."""
     gradient_checkpointing: bool | Auto = "auto"
     """Recompute activations to save memory; auto only when needed."""
     compile: bool | Auto = "auto"
@@ -512,6 +523,64 @@ class Train(Options):
         return self
 
 
+class Retrieval(Options):
+    """Texts found for each question and shown before it, by the words they share (BM25)."""
+
+    documents: Annotated[str, Field(min_length=1, examples=["docs.jsonl"])] | None = None
+    """File or glob of texts, or of rows with answers; left out, the training rows."""
+    k: Positive = 3
+    """Texts shown before each question, as far as the model's window holds them."""
+
+
+class Rival(Options):
+    """What the tuned model is compared with, beside its base; exactly one of model, predictions and retrieval."""
+
+    model: Annotated[str, Field(min_length=1, examples=["runs/2026-01-01_orders_0a1b2c3d"])] | None = None
+    """A run, a model or adapter folder, or a hub id; rendered by its own template."""
+    predictions: Annotated[str, Field(min_length=1, examples=["answers.jsonl"])] | None = None
+    """Answers of a system that is no folder: JSON lines with id or prompt, and prediction, one for each test row at least."""
+    retrieval: Retrieval | None = None
+    """The base with texts before the question."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$", examples=["last_year"])] | None = None
+    """What it is called in tables and gates; the name of its folder or file by default."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(each is not None for each in (self.model, self.predictions, self.retrieval)) != 1:
+            raise Rule("what the model is compared with is exactly one of model, predictions and retrieval", "model")
+        return self
+
+    @property
+    def called(self) -> str:
+        """Its name in tables and gates, and of its file."""
+        if self.name is not None:
+            return self.name
+        if self.model is None and self.predictions is None:
+            return "retrieval"
+        parts = [
+            part for part in re.split(r"[/\\]", self.model or self.predictions or "") if part not in ("", ".", "..")
+        ]
+        last = parts[-1] if parts else "other"
+        if last == "model" and len(parts) > 1:
+            last = parts[-2]
+        if self.predictions is not None:
+            last = last.rpartition(".")[0] or last
+        return re.sub(r"[^\w.-]+", "-", last, flags=re.ASCII).strip("-._")[:64] or "other"
+
+
+class General(Options):
+    """What is asked to see whether the model forgets: questions with one right answer and wrong ones, which have nothing to do with the task."""
+
+    data: Annotated[str, Field(min_length=1, examples=["builtin:general-probe"])] = "builtin:general-probe"
+    """File, folder, glob or builtin:NAME of rows with answers; a column wrong lists wrong answers, else those to other rows are taken."""
+    rows: Annotated[int, Field(ge=10)] | Auto = "auto"
+    """Questions used, a fixed sample: a third of them during training, the others for the verdict; auto is all, at most 600."""
+    drop_at_most: Annotated[float, Field(gt=0, le=1)] | None = None
+    """By how much the score, between 0 and 1, may fall: a gate, and the bound by which the model is chosen."""
+    steer: bool = True
+    """Where there is a bound: take the checkpoint, or the point between base and tuned model, that is best in the task within it."""
+
+
 class Evaluate(Options):
     """How base and tuned model are compared on the locked test set."""
 
@@ -523,10 +592,15 @@ class Evaluate(Options):
     """Models that judge the answers to the test rows."""
     benchmarks: tuple[Annotated[Component, Of("benchmark")], ...] = ()
     """Further rows and tests that base and tuned model are measured on."""
-    against: tuple[Literal["base", "few_shot"], ...] = ("base", "few_shot")
-    """What the tuned model is compared with."""
-    shots: Annotated[int, Field(ge=1)] | Auto = "auto"
-    """Examples in the few-shot prompt, taken from the training rows; auto is as many as fit, at most 5."""
+    general: General | Literal[False] | Auto = "auto"
+    """General ability, in training and in the verdict: what is asked, and how much may be lost; auto asks the built-in questions of models that write text."""
+    continual: bool | Auto = "auto"
+    """After each stage of a list measure the tasks of all stages so far; auto does where several have data of their own and one objective."""
+    against: tuple[Literal["base", "few_shot", "retrieval"] | Rival, ...] = ("base", "few_shot")
+    """What the tuned model is compared with on the same rows: its base, the base with examples, the base with texts found for
+    each question, further models and answers of other systems."""
+    shots: Annotated[int, Field(ge=0)] | Auto = "auto"
+    """Examples in the few-shot prompt, taken from the training rows; auto is the number of 0, 1, 2, 3 and 5 that does best on validation rows, of those that fit."""
     max_new_tokens: Positive | Auto = "auto"
     """Longest generated answer; auto is 1.5 times the longest reference answer."""
     rows: Positive | Auto = "auto"
@@ -537,6 +611,42 @@ class Evaluate(Options):
     """Level of the intervals."""
     resamples: Annotated[int, Field(ge=200)] = 2000
     """Bootstrap resamples."""
+
+    @model_validator(mode="after")
+    def _general_apart(self) -> Self:
+        if any(each.name == "general" for each in self.benchmarks):
+            raise Rule("general ability has a key of its own: evaluate.general", "benchmarks")
+        return self
+
+    @property
+    def probe(self) -> General | None:
+        """What is asked of general ability; None where nothing is."""
+        if self.general is False:
+            return None
+        return General() if self.general == "auto" else self.general
+
+    @model_validator(mode="after")
+    def _different_names(self) -> Self:
+        names = [each if isinstance(each, str) else each.called for each in self.against]
+        taken = {"tuned", "base", "few_shot"} & {each.called for each in self.against if not isinstance(each, str)}
+        twice = sorted({name for name in names if names.count(name) > 1} | taken)
+        if twice:
+            raise Rule(
+                f'two models would be called "{twice[0]}"; give one of them another name: {{model: PATH, name: other}}',
+                "against",
+            )
+        return self
+
+    @property
+    def rivals(self) -> dict[str, Rival]:
+        """What the tuned model is compared with beside base and few_shot, by name."""
+        found = [Rival(retrieval=Retrieval()) if each == "retrieval" else each for each in self.against]
+        return {each.called: each for each in found if isinstance(each, Rival)}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all it is compared with, in the order of `against`."""
+        return tuple(each if isinstance(each, str) else each.called for each in self.against)
 
 
 class Recipe(Options):
@@ -560,3 +670,11 @@ class Recipe(Options):
     """Training."""
     evaluate: Evaluate = Evaluate()
     """The verdict."""
+
+    @property
+    def largest_drop(self) -> float | None:
+        """How much general ability may fall, by evaluate.general or a gate; None where nothing says so."""
+        probe = self.evaluate.probe
+        asked = [] if probe is None or probe.drop_at_most is None else [probe.drop_at_most]
+        gates = [gate.drop_at_most for gate in self.goal.success if gate.metric == GENERAL]
+        return min([*asked, *(bound for bound in gates if bound is not None)], default=None)
