@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -86,10 +87,11 @@ class Line:
 
 
 def recipe(job: Job, what: str, rate: float | None, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """The recipe of one line; the training rows are the first N of the file."""
+    """The recipe of one line; the training rows are N of the file, always the same ones."""
     train, sources = job.train, []
     if not train.startswith("builtin:"):
         lines = (options.data / train).read_text(encoding="utf-8").splitlines(keepends=True)
+        random.Random(0).shuffle(lines)
         rows = folder / "train.jsonl"
         rows.write_text("".join(lines[: options.rows]), encoding="utf-8")
         sources = [{"path": str(rows)}, {"path": str((options.data / job.test).resolve()), "role": "test"}]

@@ -52,7 +52,7 @@ class Options(BaseOptions):
 
 def learning_rate(parameters: int, options: Options) -> tuple[float, str]:
     """(peak rate of AdamW, reason)."""
-    return _rates.beside(parameters, 1e-4, "Pfeiffer et al. 2021")
+    return _rates.scaled(parameters, 1e-4, 5e-3, "Pfeiffer et al. 2021")
 
 
 def trainable(form: Shape, options: Options) -> int:

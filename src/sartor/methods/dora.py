@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sartor.advise.shape import Shape
     from sartor.models.base import ModelPolicy
 
-SAVES, MERGES = "adapter", True
+SAVES, MERGES, NEW_TOKENS = "adapter", True, True
 LEARNING_RATE, learning_rate = lora.LEARNING_RATE, lora.learning_rate
 
 

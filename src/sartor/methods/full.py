@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Options = NoOptions
 SAVES = "model"
+NEW_TOKENS = True
+MODELS = frozenset({"causal", "encoder", "encoder_decoder", "vision"})
 LEARNING_RATE = (1e-6, 2e-3)
 """Range outside of which a learning rate is warned about; the upper end is for small models."""
 
@@ -36,6 +38,6 @@ def attach(policy: ModelPolicy, options: NoOptions, *, seed: int) -> None:
     """Make every parameter trainable."""
     from sartor.models.linear import sum_gradients
 
-    policy.model.requires_grad_(True)
+    policy.release()
     if policy.native:
         sum_gradients(policy.model)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sartor.errors import ModelError, Problem
+from sartor.methods import _rates
 from sartor.methods._places import FEED_FORWARD_ENDS, KEYS_VALUES, ends
 from sartor.options import Auto
 from sartor.options import Options as BaseOptions
@@ -48,7 +49,7 @@ class Options(BaseOptions):
 
 def learning_rate(parameters: int, options: Options) -> tuple[float, str]:
     """(peak rate of AdamW, reason)."""
-    return 3e-3, "Liu et al. 2022, section 3.3, whatever the size: factors begin at one"
+    return _rates.scaled(parameters, 2e-3, 1e-1, "3e-3 at 3B in Liu et al. 2022, section 3.3")
 
 
 def trainable(form: Shape, options: Options) -> int:

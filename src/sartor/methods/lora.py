@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from sartor.models.base import ModelPolicy
 
 SAVES = "adapter"
+NEW_TOKENS = True
+"""Whether rows of tokens that the base does not have are trained and saved as well."""
 MERGES = True
 """Whether what is learnt can be added to the weights of the base."""
+MODELS = frozenset({"causal", "encoder", "encoder_decoder", "vision"})
 LEARNING_RATE = (2e-5, 5e-3)
 
 

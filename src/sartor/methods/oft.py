@@ -35,7 +35,9 @@ class Options(Places):
 
 def learning_rate(parameters: int, options: Options) -> tuple[float, str]:
     """(peak rate of AdamW, reason)."""
-    return _rates.beside(parameters, 4e-4, "twice LoRA's: a rotation that begins as none, without a factor before it")
+    return _rates.scaled(
+        parameters, 2e-4, 1e-2, "twice LoRA's: a rotation that begins as none, without a factor before it"
+    )
 
 
 def block(inputs: int, wanted: int) -> int:

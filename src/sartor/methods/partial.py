@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sartor.advise.shape import Shape
     from sartor.models.base import ModelPolicy
 
-SAVES, MERGES = "model", False
+SAVES, MERGES, NEW_TOKENS = "model", False, True
 LEARNING_RATE = full.LEARNING_RATE
 Part = Literal["norms", "embeddings", "head", "biases"]
 Sizes = Mapping[str, tuple[int, ...]]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sartor.advise.shape import Shape
     from sartor.models.base import ModelPolicy
 
-SAVES, MERGES = "adapter", True
+SAVES, MERGES, NEW_TOKENS = "adapter", True, True
 LEARNING_RATE = (2e-6, 1e-3)
 
 
@@ -36,7 +36,7 @@ class Options(Places):
 
 def learning_rate(parameters: int, options: Options) -> tuple[float, str]:
     """(peak rate of AdamW, reason)."""
-    return _rates.beside(parameters, 2e-5, "Meng et al. 2024, a tenth of LoRA's: what moves is large from the start")
+    return _rates.scaled(parameters, 2e-5, 1e-3, "Meng et al. 2024: what moves is large from the start")
 
 
 def trainable(form: Shape, options: Options) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from sartor.methods import _rates
 from sartor.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sartor.models.base import ModelPolicy
 
 SAVES, MERGES = "adapter", False
-LEARNING_RATE = (1e-5, 1e-1)
+LEARNING_RATE = (1e-5, 3e-1)
 MODELS, WORDED = frozenset({"causal"}), True
 """Only for decoders that write words."""
 OUTSIDE = True
@@ -40,7 +41,7 @@ def learning_rate(parameters: int, options: Options) -> tuple[float, str]:
     """(peak rate of AdamW, reason)."""
     if options.projection:
         return 5e-4, "ten times the 5e-5 of Li and Liang 2021, which trains longer"
-    return 5e-3, "keys and values are of the order of one, and move alone"
+    return _rates.scaled(parameters, 5e-3, 2e-1, "keys and values are of the order of one, and move alone")
 
 
 def places(options: Options) -> int:

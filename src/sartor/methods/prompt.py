@@ -36,7 +36,7 @@ class Options(BaseOptions):
 
 def learning_rate(parameters: int, options: Options) -> tuple[float, str]:
     """(peak rate of AdamW, reason)."""
-    return 1e-2, "embeddings move alone; Lester et al. 2021 take 0.3 with Adafactor, which divides by their size"
+    return 5e-2, "embeddings move alone; Lester et al. 2021 take 0.3 with Adafactor, which divides by their size"
 
 
 def places(options: Options) -> int:

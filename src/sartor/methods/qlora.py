@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NEEDS = ("bitsandbytes", "quant")
 """Library, and the extra that installs it."""
 SAVES = lora.SAVES
+NEW_TOKENS = True
 MERGES = False
 """An adapter that learnt beside the rounded base does not fit the one that was not rounded as well."""
 LEARNING_RATE = lora.LEARNING_RATE

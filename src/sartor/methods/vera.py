@@ -38,7 +38,7 @@ class Options(Places):
 
 def learning_rate(parameters: int, options: Options) -> tuple[float, str]:
     """(peak rate of AdamW, reason)."""
-    return _rates.beside(parameters, 2e-3, "ten times LoRA's, as in Kopiczko et al. 2024")
+    return _rates.scaled(parameters, 1e-3, 1e-1, "ten times LoRA's, as in Kopiczko et al. 2024")
 
 
 def trainable(form: Shape, options: Options) -> int:
