@@ -46,6 +46,8 @@ class Subject:
     """What it did on the test rows; empty where there are none."""
     batch: int
     emit: Emit
+    folder: Path | None = None
+    """Where a suite keeps what is costly to make again, such as the answers of a judge; None: nowhere."""
 
     def answer(
         self, rows: Sequence[Row], *, want: frozenset[str], labels: Sequence[str] = (), max_new_tokens: int = 64
@@ -83,10 +85,10 @@ class Ground:
     confidence: float = 0.95
     models: Models | None = None
     """Opens a further model: a judge, a classifier; None where none may be asked."""
-    known: Mapping[str, Sequence[Outcome]] = field(default_factory=dict)
+    known: dict[str, Sequence[Outcome]] = field(default_factory=dict)
     """What models measured earlier did on the test rows: filled while models are measured."""
-    folder: Path | None = None
-    """Where a suite may keep what is costly to make again, the answers of a judge perhaps; None: nowhere."""
+    base: str = ""
+    """What the recipe calls the base model; empty where there is none."""
 
 
 class Suite(Protocol):
@@ -153,10 +155,18 @@ def files(evaluate: Evaluate) -> list[str]:
 
 
 def told(
-    name: str, suite: Suite, outcomes: Mapping[str, Sequence[Outcome]], *, confidence: float, resamples: int, seed: int
+    name: str, suite: Suite, outcomes: Mapping[str, Sequence[Outcome]], *, evaluate: Evaluate, seed: int
 ) -> tuple[Comparison, dict[str, Any]]:
     """The comparison of all models on a suite, and everything a report shows of it."""
-    comparison = compare(outcomes, suite.metrics, confidence=confidence, resamples=resamples, seed=seed)
+    comparison = compare(
+        outcomes,
+        suite.metrics,
+        confidence=evaluate.confidence,
+        resamples=evaluate.resamples,
+        seed=seed,
+        correction=evaluate.correction,
+        test=evaluate.test,
+    )
     body = {
         "name": name,
         "title": suite.title,

@@ -117,6 +117,8 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
         emit(Noted(problem.level, problem.code, problem.what))
     labels = _labels(prepared, train) if task == "classify" else []
     want = metric_files.wants(metrics, task if labels or task != "classify" else "generate")
+    if wanted.judge:
+        want |= {"prediction"}
     few = "few_shot" in wanted.against and task not in ("pretrain", "prefer") and not by_features(prepared)
     shots = _shots(prepared, train, indices, new_tokens) if few else ()
     rivals = of_rivals(prepared, train.tolist(), indices.tolist(), few_shot=bool(shots) or (few and wanted.shots == 0))

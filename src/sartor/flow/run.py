@@ -326,8 +326,10 @@ class _Session:
         with self._stage("data"):
             ready = self._data()
         outcomes = self._baseline_and_training(ready)
+        from sartor.flow.answers import names_of
+
         with self._stage("verdict"):
-            comparison = self._compare(self._metrics(ready), outcomes)
+            comparison = self._compare(self._metrics(ready), outcomes, names_of(ready.prepared))
             return self._conclude(ready, comparison)
 
     def _data(self) -> _Ready:
@@ -391,6 +393,7 @@ class _Session:
                 measure_suites("base", policy, outcomes["base"], tools, prepared, self.run, self.emit)
         self.run.write_text("resolved.yaml", resolved(ready.prepared, ready.stages))
         outcomes = {name: outcomes[name] for name in rivals.names}
+        tools.suites.ground.known.update(outcomes)
         if not done:
             reusable = ready.stages[0].prepared is prepared and prepared.settings.head is None
             self._train_all(ready, policy if reusable else None)
@@ -469,7 +472,9 @@ class _Session:
         judged = stage.judged(ready.stages, self.run).prepared
         return [each.told_by(judged) if isinstance(each, RewardMetric) else each for each in ready.tools.metrics]
 
-    def _compare(self, metrics: Sequence[Metric], outcomes: Mapping[str, Sequence[Outcome]]) -> Comparison:
+    def _compare(
+        self, metrics: Sequence[Metric], outcomes: Mapping[str, Sequence[Outcome]], called: Mapping[str, str]
+    ) -> Comparison:
         from sartor.evaluate.compare import compare as compare_models
 
         evaluate = self.loaded.recipe.evaluate
@@ -479,6 +484,9 @@ class _Session:
             confidence=evaluate.confidence,
             resamples=evaluate.resamples,
             seed=self.loaded.recipe.seed,
+            correction=evaluate.correction,
+            test=evaluate.test,
+            called=called,
         )
 
     def _conclude(self, ready: _Ready, comparison: Comparison) -> Ran:

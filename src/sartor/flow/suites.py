@@ -1,6 +1,7 @@
 """Measures base and tuned model on the suites of a recipe; what was measured before is read again.
 
 suites/NAME/MODEL.jsonl      outcomes of one model, unit by unit
+answers/NAME/answers.jsonl   what judges and other models said, so that nothing is asked twice
 suites/NAME.json             title, scores, differences, tables and charts, as the report shows them
 """
 
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     from sartor.evaluate.compare import Comparison
     from sartor.flow.measure import Bench
     from sartor.flow.prepare import Emit, Prepared
+    from sartor.flow.writers import Opener
     from sartor.models.base import ModelPolicy
     from sartor.protocols import Outcome, Traits
     from sartor.recipe.schema import Component
     from sartor.store.run import Run
 
 FOLDER = "suites"
+ANSWERS = "answers"
 SUBJECTS = ("base", "tuned")
 """Models of a run that suites measure; few-shot examples are of the task, and no part of another test."""
 
@@ -39,6 +42,8 @@ class Suites:
 
     ground: Ground
     all: Mapping[str, Suite]
+    opened: Opener | None = None
+    """The models that suites ask."""
 
     @property
     def metrics(self) -> list[str]:
@@ -52,6 +57,7 @@ def of_run(prepared: Prepared, train: Sequence[int], test: Sequence[int], max_ne
 
     loaded = prepared.loaded
     recipe = loaded.recipe
+    opened = opener(loaded.root)
     ground = Ground(
         root=loaded.root,
         rows=prepared.rows.dataset,
@@ -60,8 +66,9 @@ def of_run(prepared: Prepared, train: Sequence[int], test: Sequence[int], max_ne
         max_new_tokens=max_new_tokens,
         seed=recipe.seed,
         confidence=recipe.evaluate.confidence,
-        models=opener(loaded.root),
+        models=opened,
         known={},
+        base=recipe.base.model,
     )
     chosen = suites.chosen(recipe.evaluate)
     if recipe.evaluate.general == "auto":
@@ -71,7 +78,7 @@ def of_run(prepared: Prepared, train: Sequence[int], test: Sequence[int], max_ne
     if isinstance(probe, General) and (recipe.evaluate.probe or Options()).rows == "auto":
         count = len(probe) + len(probe.kept)
         prepared.resolution.decide("evaluate.general.rows", count, f"all {count:,} questions, at most {MOST:,}")
-    return Suites(ground, built)
+    return Suites(ground, built, opened)
 
 
 def writes(prepared: Prepared) -> bool:
@@ -102,19 +109,22 @@ def measure(
     """Measure one model on every suite. `policy` may be None where all of its files are finished."""
     held = tools.suites
     held.ground.known[name] = outcomes
+    answers = run.folder / ANSWERS
     for title, suite in held.all.items():
         path = _path(run, title, name)
         if not path.exists() and policy is not None and policy.head is not None and suite.speaks:
             emit(Noted("warning", "E117", f"{title} needs a model that writes text, and this one has a head: left out"))
             continue
 
-        def measured(units: Sequence[int], suite: Suite = suite) -> Any:
+        def measured(units: Sequence[int], suite: Suite = suite, title: str = title) -> Any:
             assert policy is not None
-            subject = Subject(name, policy, prepared.renderer, outcomes, tools.batch, emit)
+            subject = Subject(name, policy, prepared.renderer, outcomes, tools.batch, emit, answers / title)
             return suite.measure(subject, units)
 
         if path.exists() or policy is not None:
             collect(path, range(len(suite)), measured)
+    if held.opened is not None:
+        held.opened.forget()
 
 
 def missing(tools: Bench, run: Run, name: str) -> bool:
@@ -135,8 +145,7 @@ def compared(tools: Bench, prepared: Prepared, run: Run) -> dict[str, Comparison
             name,
             suite,
             outcomes,
-            confidence=evaluate.confidence,
-            resamples=evaluate.resamples,
+            evaluate=evaluate,
             seed=prepared.loaded.recipe.seed,
         )
         run.write_json(f"{FOLDER}/{name}.json", body)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sartor.errors import ModelError, Problem
 from sartor.models.catalog import resolve
-from sartor.protocols import Models, Speaker, Writer
+from sartor.protocols import Speaker, Writer
 
 TOGETHER = 64
 """Questions given to a local model at a time; what it has answered before is kept."""
@@ -15,16 +15,26 @@ CLASSES = {"rewrite": "Seq2SeqLM or ConditionalGeneration", "fill": "MaskedLM"}
 """What the architecture of a model for a task is called."""
 
 
-def opener(root: Path) -> Models:
-    """Opens models for as long as it lives; paths start from `root`."""
-    opened: dict[Speaker, Writer] = {}
+class Opener:
+    """Opens models and holds them until it is told to forget them; paths start from `root`."""
 
-    def open_(speaker: Speaker) -> Writer:
-        if speaker not in opened:
-            opened[speaker] = _opened(speaker, root)
-        return opened[speaker]
+    def __init__(self, root: Path) -> None:
+        self._root, self._opened = root, dict[Speaker, Writer]()
 
-    return open_
+    def __call__(self, speaker: Speaker) -> Writer:
+        """Raises ModelError: no such model, or one of another kind (M172)."""
+        if speaker not in self._opened:
+            self._opened[speaker] = _opened(speaker, self._root)
+        return self._opened[speaker]
+
+    def forget(self) -> None:
+        """Free the memory that the models hold."""
+        self._opened.clear()
+
+
+def opener(root: Path) -> Opener:
+    """Opens models for as long as it lives."""
+    return Opener(root)
 
 
 def _opened(speaker: Speaker, root: Path) -> Writer:

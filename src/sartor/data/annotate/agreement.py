@@ -84,11 +84,7 @@ def agreement(
     """
 
     def measured(name: str, who: Sequence[str], units: Units, combine: Callable[[Floats], Floats]) -> Coefficient:
-        rows = units.shape[0]
-        value = float(combine(np.asarray(units.sum(axis=0))[None])[0]) if rows else math.nan
-        low, high = _interval(units, combine, resamples, confidence, seed)
-        bounds = [None if math.isnan(number) else number for number in (value, low, high)]
-        return Coefficient(name, bounds[0], bounds[1], bounds[2], rows, tuple(who))
+        return coefficient(name, who, units, combine, resamples=resamples, confidence=confidence, seed=seed)
 
     counts = _counts(ratings, labels)
     paired = counts[counts.sum(axis=1) >= 2]
@@ -107,6 +103,24 @@ def agreement(
     if ordinal:
         found.append(measured("krippendorff_alpha_ordinal", names, units, lambda sums: alpha(sums, ordinal_distance)))
     return found
+
+
+def coefficient(
+    name: str,
+    who: Sequence[str],
+    units: Units,
+    combine: Callable[[Floats], Floats],
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Coefficient:
+    """A function of sums over rows of units [N, k], with its interval."""
+    rows = units.shape[0]
+    value = float(combine(np.asarray(units.sum(axis=0))[None])[0]) if rows else math.nan
+    low, high = _interval(units, combine, resamples, confidence, seed)
+    bounds = [None if math.isnan(number) else number for number in (value, low, high)]
+    return Coefficient(name, bounds[0], bounds[1], bounds[2], rows, tuple(who))
 
 
 def percent_units(counts: Floats) -> Floats:
@@ -137,6 +151,29 @@ def cohen_kappa(sums: Floats) -> Floats:
     observed = joint.trace(axis1=-2, axis2=-1)
     expected = (joint.sum(axis=-1) * joint.sum(axis=-2)).sum(axis=-1)
     return _over(observed - expected, 1 - expected)
+
+
+def weighted_kappa(sums: Floats) -> Floats:
+    """[...] kappa of labels in order, 1 - sum w o / sum w e with w the squared distance of two labels (Cohen 1968)."""
+    joint = _square(sums)
+    joint = _over(joint, joint.sum(axis=(-1, -2))[..., None, None])
+    places = np.arange(joint.shape[-1])
+    apart = (places[:, None] - places[None, :]) ** 2.0
+    by_chance = joint.sum(axis=-1)[..., :, None] * joint.sum(axis=-2)[..., None, :]
+    return 1 - _over((joint * apart).sum(axis=(-1, -2)), (by_chance * apart).sum(axis=(-1, -2)))
+
+
+def correlation_units(one: Floats, other: Floats) -> Floats:
+    """[N, 6] of two numbers for each row."""
+    return np.stack([np.ones(len(one)), one, other, one * one, other * other, one * other], axis=1)
+
+
+def correlation(sums: Floats) -> Floats:
+    """[...] Pearson's r of sums of `correlation_units`; of ranks it is Spearman's."""
+    rows = sums[..., 0]
+    one, other, one_2, other_2, both = (_over(sums[..., place], rows) for place in range(1, 6))
+    spread = np.maximum(one_2 - one**2, 0) * np.maximum(other_2 - other**2, 0)
+    return _over(both - one * other, np.sqrt(spread))
 
 
 def fleiss_units(counts: Floats) -> Floats:
