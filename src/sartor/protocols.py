@@ -49,7 +49,7 @@ class Traits:
     head: Literal["words", "classes", "labels", "number", "tags", "reward"] = "words"
     """What stands on the model's last hidden states."""
     models: frozenset[str] = frozenset({"causal"})
-    """Kinds of models that can learn it: causal, encoder, encoder_decoder."""
+    """Kinds of models that can learn it: causal, encoder, encoder_decoder, vision."""
     symbols: tuple[str, ...] = ()
     """Control tokens that it puts into texts itself: mask, sentinels, end; `loss` then takes `symbols` (tokens/symbols.py)."""
 

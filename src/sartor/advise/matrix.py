@@ -1,7 +1,7 @@
 """What goes with what: methods, objectives and kinds of models, and why the rest does not. Torch-free.
 
 Objectives say which kinds of models they train (`TRAITS.models`). A method goes with every objective and model, unless it
-says that it needs a head (`HEADED`) or that it cannot stand one (`WORDED`), or which models alone it fits (`MODELS`).
+says that it needs a head (`HEADED`) or that it cannot stand one (`WORDED`), or which models it fits (`MODELS`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from sartor.models.kinds import TOLD, Kind
 if TYPE_CHECKING:
     from sartor.protocols import Traits
 
-KINDS: tuple[Kind, ...] = ("causal", "encoder", "encoder_decoder")
+KINDS: tuple[Kind, ...] = ("causal", "encoder", "encoder_decoder", "vision")
+OF_WORDS = frozenset({"causal", "encoder", "encoder_decoder"})
+"""Kinds that methods fit unless they say otherwise: models that see are those of methods that name them."""
 HEADS = {
     "words": "words",
     "classes": "one label",
@@ -42,7 +44,7 @@ def obstacle(method: str, objective: str, model: Kind) -> str | None:
         return f"method {method} trains a head alone, and {objective} learns words"
     if getattr(module, "WORDED", False) and traits.head != "words":
         return f"method {method} is for models that write words, and {objective} learns {HEADS[traits.head]}"
-    fits: frozenset[str] = getattr(module, "MODELS", frozenset(KINDS))
+    fits: frozenset[str] = getattr(module, "MODELS", OF_WORDS)
     if model not in fits:
         wanted = " or ".join(TOLD[kind] for kind in KINDS if kind in fits)
         return f"method {method} fits {wanted}; the base is {TOLD[model]}"
@@ -62,8 +64,12 @@ def _opening() -> Iterator[str]:
 
 
 def _objectives() -> Iterator[str]:
-    yield from ("## Objectives", "", "| objective | gives | learns from rows | decoder | encoder | encoder-decoder |")
-    yield "|---|---|---|---|---|---|"
+    yield from (
+        "## Objectives",
+        "",
+        "| objective | gives | learns from rows | decoder | encoder | encoder-decoder | vision-text |",
+    )
+    yield "|---|---|---|---|---|---|---|"
     for name in registry.names("objective"):
         traits = traits_of(name)
         cells = " | ".join("yes" if kind in traits.models else "no" for kind in KINDS)
@@ -72,13 +78,13 @@ def _objectives() -> Iterator[str]:
 
 
 def _methods() -> Iterator[str]:
-    yield from ("## Methods", "", "| method | saves | objectives | decoder | encoder | encoder-decoder |")
-    yield "|---|---|---|---|---|---|"
+    yield from ("## Methods", "", "| method | saves | objectives | decoder | encoder | encoder-decoder | vision-text |")
+    yield "|---|---|---|---|---|---|---|"
     for name in registry.names("method"):
         module = registry.component("method", name)
         which = "those that learn words" if getattr(module, "WORDED", False) else "all"
         which = "those with a head" if getattr(module, "HEADED", False) else which
-        fits = getattr(module, "MODELS", frozenset(KINDS))
+        fits = getattr(module, "MODELS", OF_WORDS)
         cells = " | ".join("yes" if kind in fits else "no" for kind in KINDS)
         yield f"| `{name}` | {module.SAVES} | {which} | {cells} |"
     yield ""

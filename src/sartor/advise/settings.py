@@ -129,7 +129,12 @@ def usual_objective(task: str, model: Kind, rows: str) -> tuple[str, str]:
     """(objective, reason)."""
     why = f"the task is {task}, the base is {TOLD[model]}"
     if task == "pretrain":
-        return {"causal": "pretrain", "encoder": "masked_lm", "encoder_decoder": "span_corruption"}[model], why
+        return {
+            "causal": "pretrain",
+            "vision": "pretrain",
+            "encoder": "masked_lm",
+            "encoder_decoder": "span_corruption",
+        }[model], why
     if task == "prefer":
         return (
             ("kto", "rows are verdicts on single answers") if rows == "judged" else ("dpo", f"rows are of kind {rows}")
@@ -181,6 +186,8 @@ def decide(
         resolution.decide("method", method.name, why)
     moves = registry.component("method", method.name)
     trainable, width = moves.trainable(form, method.options), moves.width(form, method.options)
+    if moves.SAVES == "model" and train.vision == "frozen":
+        trainable -= form.looking
     if getattr(method.options, "alpha", None) == "auto":
         scale: float = method.options.scale  # type: ignore[attr-defined]
         resolution.decide(f"method.{method.name}.alpha", scale, "twice the rank")

@@ -13,6 +13,8 @@ from typing import Any
 LAYER = re.compile(r"\.(\d+)\.")
 TURNED = ("gpt2", "openai-gpt", "imagegpt")
 """Architectures whose linear layers are stored the other way round."""
+LOOKING = re.compile(r"(^|\.)(vision|visual|image)[a-z_]*\.")
+"""In the names of tensors of the part of a vision-text model that looks at pixels."""
 NORM = re.compile(r"(norm|ln_\w+|layernorm)\w*\.weight$", re.IGNORECASE)
 
 
@@ -52,6 +54,8 @@ class Shape:
     """Name -> shape of everything that is stored."""
     turned: bool = False
     """Whether linear layers are stored as [in, out], as GPT-2's are."""
+    looking: int = 0
+    """Parameters of the part that looks at pixels; `linears`, `norms` and `tables` leave it out."""
 
     @property
     def query(self) -> int:
@@ -102,6 +106,9 @@ def read(config: Mapping[str, Any], files: Iterable[Path]) -> Shape:
 
 def of(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], stored_bytes: int = 0) -> Shape:
     """The shape of a model with this configuration and these tensors, by name."""
+    every = tensors
+    if "vision_config" in config:
+        tensors = {name: shape for name, shape in every.items() if not LOOKING.search(name)}
     config = {**config, **config.get("text_config", {})}
 
     def first(*keys: str, default: int) -> int:
@@ -122,7 +129,8 @@ def of(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], stored
     of_heads = [name for name in norms if re.search(r"\.(q|k|query|key)_(layer)?norm\.", name)]
     outside = {name: shape for name, shape in tensors.items() if name not in inside and len(shape) == 2}
     return Shape(
-        parameters=sum(math.prod(shape) for shape in tensors.values()),
+        parameters=sum(math.prod(shape) for shape in every.values()),
+        looking=sum(math.prod(shape) for name, shape in every.items() if name not in tensors),
         layers=layers,
         hidden=hidden,
         intermediate=first("intermediate_size", "n_inner", "ffn_dim", "moe_intermediate_size", default=4 * hidden),

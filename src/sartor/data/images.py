@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,9 +111,30 @@ def opened(image: Image) -> Picture:
     raise DataError(Problem("D134", what, file=image.file, fix="put it back, or start a new run"))
 
 
+def blank(size: tuple[int, int]) -> Picture:
+    """A black image of this width and height. Raises DataError D139."""
+    _require()
+    import PIL.Image
+
+    return PIL.Image.new("RGB", size)
+
+
+def noise(size: tuple[int, int], pixels: bytes) -> Picture:
+    """An image of this width and height with these pixels, three bytes each."""
+    import PIL.Image
+
+    return PIL.Image.frombytes("RGB", size, pixels)
+
+
 def every(turns: Sequence[Message]) -> tuple[Image, ...]:
     """The images of a conversation, in order."""
     return tuple([image for turn in turns for image in turn.images])
+
+
+def _require() -> None:
+    if find_spec("PIL") is None:
+        what = "the rows show images, and the library that reads them, Pillow, is not installed"
+        raise DataError(Problem("D139", what, fix='pip install "sartor[vision]"'))
 
 
 class _Broken(Exception):
@@ -126,11 +148,9 @@ class _Broken(Exception):
 @lru_cache(maxsize=1 << 14)
 def _look(file: str, changed: int, size: int) -> Image:
     """An image file, every byte read. `changed` and `size` tell another file of the same name."""
-    try:
-        import PIL.Image
-    except ImportError as fault:
-        what = "the rows show images, and the library that reads them, Pillow, is not installed"
-        raise DataError(Problem("D139", what, fix='pip install "sartor[vision]"')) from fault
+    _require()
+    import PIL.Image
+
     if not size:
         raise _Broken("D134", "is an empty file")
     try:

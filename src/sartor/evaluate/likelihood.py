@@ -36,7 +36,7 @@ def windows(row: Rendered, window: int | None) -> list[Rendered]:
         return [row]
     if row.images:
         what = f"a row with its images has {len(row):,} tokens, more than the {window:,} that the model was made for"
-        raise TokenError(Problem("E118", what, fix="smaller images, or fewer in a row"))
+        raise TokenError(Problem("E129", what, fix="smaller images, or fewer in a row"))
     scored = np.flatnonzero(row.weight[1:]) + 1
     if len(scored) == 0:
         return []

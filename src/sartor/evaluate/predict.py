@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sartor.data.rows import Example, Labelled, Prompt, Row, Text
+from sartor.data.images import every
+from sartor.data.rows import Example, Image, Labelled, Prompt, Row, Text
 from sartor.errors import Problem, TokenError
 from sartor.evaluate.labels import LabelScorer
 from sartor.evaluate.likelihood import likelihood
@@ -40,6 +41,7 @@ class _Asked:
     row: Example
     shots: Sequence[Example]
     ids: np.ndarray
+    images: tuple[Image, ...]
 
 
 @dataclass(slots=True)
@@ -121,6 +123,7 @@ class Measurer:
             loss_on="last_answer",
             reasoning=renderer.reasoning,
             thinks=renderer.thinks,
+            sight=renderer.sight,
         )
 
     def block(self, rows: Sequence[Row]) -> list[Outcome]:
@@ -152,7 +155,10 @@ class Measurer:
                 outcomes[place] = replace(outcomes[place], label=best, label_scores=table)
         if "prediction" in self.want:
             prompts = [one.ids.tolist() for one in asked]
-            for index, text, stopped in self.generator.generate(prompts, max_new_tokens=self.max_new_tokens):
+            shown = [one.images for one in asked]
+            for index, text, stopped in self.generator.generate(
+                prompts, max_new_tokens=self.max_new_tokens, images=shown
+            ):
                 outcomes[places[index]] = replace(outcomes[places[index]], prediction=text, stopped=stopped)
         return outcomes
 
@@ -180,10 +186,16 @@ class Measurer:
                 break
             shots.pop()
         self.cuts.shots += len(shots) < len(self.shots)
+        images = every(with_shots(row, shots))
         if window is not None and len(ids) + self.room > window:
+            if images:
+                what = f"the prompt with its images has {len(ids):,} tokens; with the answer the window of {window:,} is too small"
+                raise TokenError(
+                    Problem("E129", what, row.origin.file, row.origin.line, fix="smaller images, or fewer")
+                )
             self.cuts.prompts += 1
             ids = ids[-max(window - self.room, window // 2) :]
-        return _Asked(row, shots, ids)
+        return _Asked(row, shots, ids, images)
 
     def _prompt(self, row: Example, shots: Sequence[Example]) -> np.ndarray:
         try:

@@ -9,7 +9,7 @@ from sartor.advise import matrix
 from sartor.advise.matrix import obstacle
 from sartor.errors import RecipeError
 from sartor.models.heads import HeadSpec
-from sartor.models.kinds import kind_of
+from sartor.models.kinds import TOLD, kind_of
 from sartor.tokens.inputs import Inputs
 from sartor.tokens.symbols import Symbols
 from sartor.tokens.targets import Targets
@@ -65,6 +65,9 @@ def require_model(loaded: Loaded, base: ModelFolder, vocabulary: Vocabulary, obj
         fix = f"train.objective: {' or '.join(fitting)}, or {other}" if fitting else other
         key = "train.objective" if model not in traits.models else "method"
         raise RecipeError(loaded.problem("R106", key, what, fix=fix))
+    if model != "vision" and loaded.recipe.train.vision == "trained":
+        what = f"the base is {TOLD[model]}: it has no part that looks at pixels"
+        raise RecipeError(loaded.problem("R106", "train.vision", what, fix="leave it out, or a vision-text base"))
     missing = Symbols.of(vocabulary).missing(traits.symbols)
     if missing is not None:
         what = f"{objective} needs {missing}, which the vocabulary of the base does not have"

@@ -37,6 +37,7 @@ from sartor.tokens.contract import supervise
 from sartor.tokens.course import Course
 from sartor.tokens.inputs import Inputs, supervise_inputs
 from sartor.tokens.render import Renderer, has_reasoning
+from sartor.tokens.sight import Sight
 from sartor.tokens.store import TokenSet
 from sartor.tokens.template import PAIRED, PLAIN, ChatTemplate
 from sartor.tokens.units import Units
@@ -101,10 +102,26 @@ def renderer_for(
     elif vocabulary.template is not None:
         source, label = vocabulary.template, str(home / "chat_template.jinja")
     else:
-        source, label = PAIRED if kind_of(folder) == "encoder_decoder" else PLAIN, "the plain template"
-    return Renderer(
-        vocabulary, ChatTemplate(source, vocabulary.named, label=label, now=now), **(_trained_with(folder) | options)
-    )
+        source, label = _plain(folder), "the plain template"
+    sees = kind_of(folder) == "vision"
+    chat = ChatTemplate(source, vocabulary.named, label=label, lists=sees, now=now)
+    return Renderer(vocabulary, chat, sight=_sight(folder) if sees else None, **(_trained_with(folder) | options))
+
+
+def _plain(folder: ModelFolder) -> str:
+    """The template of a model that has none. Raises ModelError T243 for one that is to show images."""
+    kind = kind_of(folder)
+    if kind == "vision":
+        what = "this model has no chat template, so where its images stand is not known"
+        raise ModelError(Problem("T243", what, file=str(folder.root.path), fix="base.template: a file with one"))
+    return PAIRED if kind == "encoder_decoder" else PLAIN
+
+
+def _sight(folder: ModelFolder) -> Sight:
+    """How a model sees images."""
+    from sartor.models.processor import processor_of
+
+    return processor_of(folder.root.path)
 
 
 def _read_template(path: Path) -> str:

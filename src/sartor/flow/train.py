@@ -48,6 +48,7 @@ from sartor.store.checkpoint import Checkpoints
 from sartor.tokens.batch import Batch
 from sartor.tokens.course import Course
 from sartor.tokens.source import Seat, TokenSource, seated
+from sartor.models.vision import VisionPolicy
 from sartor.tokens.symbols import Symbols
 from sartor.tokens.units import Units
 
@@ -126,6 +127,8 @@ def attach(prepared: Material, policy: ModelPolicy) -> None:
     if settings.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if settings.compile:
+    if isinstance(policy, VisionPolicy):
+        policy.moves_tower = recipe.train.vision == "trained"
         compile_layers(policy)
 
 

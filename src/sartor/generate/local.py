@@ -21,13 +21,18 @@ from sartor.generate.padded import run_padded
 from sartor.generate.probe import obstacle
 from sartor.generate.rows import Completion, Decode, Listener, Row, Speech
 from sartor.generate.sampling import Sampling, choose, logp_of
+from sartor.generate.vision import run_vision
 from sartor.models.encoder_decoder import EncoderDecoderPolicy
 from sartor.models.policy import CausalPolicy
+from sartor.models.vision import VisionPolicy
 
 if TYPE_CHECKING:
+    from sartor.data.rows import Image
     from sartor.models.base import ModelPolicy
 
 GREEDY = Sampling()
+Images = Sequence[tuple["Image", ...]]
+"""What each prompt shows."""
 
 
 def _writes_nothing(policy: ModelPolicy) -> ModelError:
@@ -60,6 +65,7 @@ class LocalGenerator:
         seed: int = 0,
         samples: int = 1,
         listen: Listener | None = None,
+        images: Images | None = None,
     ) -> Iterator[tuple[int, str, bool]]:
         """Yields (index of the prompt, text, ended by itself) of `samples` continuations of each prompt; see `complete`."""
         made = self.complete(
@@ -69,6 +75,7 @@ class LocalGenerator:
             seed=seed,
             samples=samples,
             listen=listen,
+            images=images,
         )
         for one in made:
             yield one.index, one.text, one.stopped
@@ -83,6 +90,7 @@ class LocalGenerator:
         samples: int = 1,
         logp: bool = False,
         listen: Listener | None = None,
+        images: Images | None = None,
     ) -> Iterator[Completion]:
         """Yields `samples` continuations of each prompt, in the order they finish.
 
@@ -92,13 +100,16 @@ class LocalGenerator:
         Args:
             logp: also the log-probability of every chosen token.
             listen: told of every token, for one continuation of each prompt.
+            images: what each prompt shows; None: nothing.
 
         Raises:
-            ValueError: an empty prompt; a listener for several samples.
+            ValueError: an empty prompt; a listener for several samples; images for a model that cannot see.
         """
         if listen is not None and samples > 1:
             raise ValueError("a listener hears one continuation of each prompt, not several")
-        rows = self._rows(prompts, max_new_tokens, seed, samples)
+        if images is not None and any(images) and not isinstance(self.policy, VisionPolicy):
+            raise ValueError("this model reads text alone")
+        rows = self._rows(prompts, max_new_tokens, seed, samples, images)
 
         def pick(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
             chosen = choose(logits, rows, sampling)
@@ -116,7 +127,12 @@ class LocalGenerator:
                 yield row.completion(self.decode)
 
     def _rows(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int | Sequence[int], seed: int, samples: int
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int | Sequence[int],
+        seed: int,
+        samples: int,
+        images: Images | None,
     ) -> list[Row]:
         virtual = self.policy.virtual
         before = np.empty(0, np.int64) if virtual is None else virtual.ids(self.policy.vocabulary).numpy()
@@ -127,8 +143,10 @@ class LocalGenerator:
                 raise ValueError(f"prompt {index} is empty; a model continues from at least one token")
             ids = np.concatenate([before, np.asarray(prompt, dtype=np.int64)])
             room = self._room(ids, limit)
+            shown = images[index] if images is not None else ()
             rows += [
-                Row(index, sample, ids, room, np.random.default_rng([seed, index, sample])) for sample in range(samples)
+                Row(index, sample, ids, room, np.random.default_rng([seed, index, sample]), images=shown)
+                for sample in range(samples)
             ]
         return rows
 
@@ -144,6 +162,9 @@ class LocalGenerator:
             return
         if isinstance(self.policy, EncoderDecoderPolicy):
             yield from run_encoder_decoder(self.policy, self.stop_ids, pick, heard, rows, self.batch)
+            return
+        if isinstance(self.policy, VisionPolicy):
+            yield from run_vision(self.policy, self.stop_ids, pick, heard, rows)
             return
         if not isinstance(self.policy, CausalPolicy) or self.policy.head is not None:
             raise _writes_nothing(self.policy)

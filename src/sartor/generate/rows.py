@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sartor.data.rows import Image
+
 Decode = Callable[[Sequence[int]], str]
 """Ids of an answer to text."""
 Listener = Callable[[int, str], None]
@@ -50,6 +52,8 @@ class Row:
     ids: list[int] = field(default_factory=list)
     logp: list[float] = field(default_factory=list)
     stopped: bool = False
+    images: tuple[Image, ...] = ()
+    """What its prompt shows"""
 
     @property
     def need(self) -> int:

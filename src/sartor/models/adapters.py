@@ -17,6 +17,7 @@ from sartor.errors import ModelError, Problem
 from sartor.models.adapter import FIRST, OUTSIDE
 from sartor.models.low_rank import join_products
 from sartor.models.quantized import import_before_peft
+from sartor.models.vision import VisionPolicy
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -141,6 +142,8 @@ def inject(
             wrapper = peft.get_peft_model(policy.model, config, autocast_adapter_dtype=False)
         except ValueError as fault:
             if "arget modules" not in str(fault):
+    if isinstance(policy, VisionPolicy):
+        targets = _among(policy, targets)
                 raise
             raise _no_such_layer(policy, targets) from fault
         except TypeError as fault:
@@ -175,6 +178,15 @@ def _no_such_layer(policy: ModelPolicy, targets: str | list[str]) -> ModelError:
         Problem(
             "M120",
             f"no layer of this model is called {', '.join(targets)}",
+def _among(policy: VisionPolicy, targets: str | list[str]) -> str:
+    """A pattern of the paths of these layers where a vision-text model may be changed. Raises ModelError M120."""
+    ends = ("",) if isinstance(targets, str) else tuple(f".{name}" for name in targets)
+    paths = [name for name in policy.linear_layers() if f".{name}".endswith(ends)]
+    if not paths:
+        raise _no_such_layer(policy, targets)
+    return "|".join(dict.fromkeys(re.sub(r"\\\.\d+\\\.", r"\\.\\d+\\.", re.escape(path)) for path in paths))
+
+
             fix=f"target_modules: all-linear, or some of {', '.join(layers)}",
         )
     )

@@ -263,6 +263,10 @@ class ModelPolicy(ABC):
 
     def tables(self) -> frozenset[str]:
         """Names of embeddings and output heads: rows looked up by token, which some optimisers move differently."""
+    def release(self) -> None:
+        """Let every weight of the model move."""
+        self.model.requires_grad_(True)
+
         found = {id(part.weight) for part in self.model.modules() if isinstance(part, torch.nn.Embedding)}
         head = self.model.get_output_embeddings()
         found |= {id(parameter) for parameter in head.parameters()} if head is not None else set()

@@ -57,18 +57,24 @@ class ModelFolder:
 
         Some count places from behind the padding token's number, as RoBERTa does, and so name a few more than there are.
         """
+        words = self._words
         for key in ("max_position_embeddings", "n_positions", "max_sequence_length"):
-            size = self.config.get(key)
+            size = words.get(key)
             if isinstance(size, int):
-                unused = int(self.config.get("pad_token_id") or 0) + 1
+                unused = int(words.get("pad_token_id") or 0) + 1
                 return size - unused if size % ROUND and not (size - unused) % ROUND else size
         return None
 
     @property
     def vocabulary(self) -> int | None:
         """Rows of the embedding."""
-        size = self.config.get("vocab_size")
+        size = self._words.get("vocab_size")
         return size if isinstance(size, int) else None
+
+    @property
+    def _words(self) -> Mapping[str, Any]:
+        """What the configuration says of the part that reads and writes words."""
+        return {**self.config, **self.config.get("text_config", {})}
 
 
 def resolve(reference: str, root: Path, *, revision: str | None = None) -> ModelFolder:

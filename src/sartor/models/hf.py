@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -20,6 +21,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
@@ -32,6 +34,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from sartor.models.attention import NAME, attend_rows
+from sartor.models.kinds import PIXELS
 
 if TYPE_CHECKING:
     from sartor.models.heads import HeadSpec, Place
@@ -50,6 +53,7 @@ _WORDS: dict[Kind, Any] = {
     "causal": AutoModelForCausalLM,
     "encoder": AutoModelForMaskedLM,
     "encoder_decoder": AutoModelForSeq2SeqLM,
+    "vision": AutoModelForImageTextToText,
 }
 _HEADED: dict[Place, tuple[Any, Any]] = {
     "sequence": (AutoModelForSequenceClassification, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING),
@@ -57,8 +61,16 @@ _HEADED: dict[Place, tuple[Any, Any]] = {
 }
 
 
+def sees(config: PretrainedConfig) -> bool:
+    """Whether transformers has a vision-text model of this configuration."""
+    return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and hasattr(config, "vision_config")
+
+
 def kind_of(config: PretrainedConfig) -> Kind | None:
-    """What a configuration makes, by which of transformers' model classes take it; None: nothing that reads text."""
+    """What a configuration makes, by which of transformers' model classes take it; None: nothing that reads text.
+
+    Of a folder, `kind_in` knows more: some see only where the files of a processor are there.
+    """
     own = type(config)
     if getattr(config, "is_encoder_decoder", False):
         return "encoder_decoder" if own in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING else None
@@ -66,7 +78,15 @@ def kind_of(config: PretrainedConfig) -> Kind | None:
         return "encoder"
     if own in MODEL_FOR_CAUSAL_LM_MAPPING:
         return "causal"
+    if sees(config):
+        return "vision"
     return "encoder" if own in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING else None
+
+
+def kind_in(folder: Path, config: PretrainedConfig) -> Kind | None:
+    """The same of a folder: with the files of a processor in it, a model that can see does."""
+    shown = any((folder / name).is_file() for name in PIXELS)
+    return "vision" if shown and sees(config) else kind_of(config)
 
 
 def takes_head(config: PretrainedConfig, head: HeadSpec) -> bool:
@@ -96,12 +116,12 @@ def load_model(
     """A model from a folder of safetensors, the names of weights that were missing or unexpected, and of those drawn anew.
 
     Args:
-        config: from `read_config`; `kind_of` and `takes_head` must know it.
+        config: from `read_config`; `kind_in` and `takes_head` must know it.
         head: what stands on the hidden states; None: words.
         fresh: draw the head anew from `seed` whatever the folder has of one.
         quantization: settings of transformers' BitsAndBytesConfig; layers are quantised on `device`.
     """
-    kind = kind_of(config)
+    kind = kind_in(folder, config)
     assert kind is not None
     more: dict[str, Any] = {"attn_implementation": "sdpa"} if kind == "causal" else {}
     if quantization is not None:
@@ -125,7 +145,7 @@ def load_model(
     drawn = _drawn(found["missing"], model, skeleton(folder)) if fresh else set()
     found["missing"] -= drawn
     found["mismatched"] = {name for name in found["mismatched"] if name.split(".")[0] not in beside}
-    if head is not None or kind != "causal":
+    if head is not None or kind not in ("causal", "vision"):
         found["unexpected"] -= _left_out(found["unexpected"], model)
     return model, [f"{name} {key}" for name, keys in found.items() for key in sorted(keys)], sorted(drawn)
 
@@ -215,7 +235,7 @@ def skeleton(folder: Path, head: HeadSpec | None = None) -> PreTrainedModel:
     """The model of a folder without its numbers: names, shapes and settings."""
     config = read_config(folder, {}, head)
     with torch.device("meta"):
-        model: PreTrainedModel = _auto(kind_of(config) or "causal", head).from_config(config)
+        model: PreTrainedModel = _auto(kind_in(folder, config) or "causal", head).from_config(config)
     return model
 
 

@@ -1,4 +1,4 @@
-"""Whether a model reads both ways, writes, or does one and then the other: told by its files, without torch.
+"""Whether a model reads both ways, writes, does one and then the other, or sees: told by its files, without torch.
 
 The configuration says so where it names what the weights were saved from; otherwise the tokenizer does: a model that knows a
 mask token and a token for whole texts reads both ways. What transformers then makes of it is held against this when it is opened.
@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from sartor.models.catalog import ModelFolder
 
-Kind = Literal["causal", "encoder", "encoder_decoder"]
-TOLD: dict[Kind, str] = {"causal": "a decoder", "encoder": "an encoder", "encoder_decoder": "an encoder-decoder"}
+Kind = Literal["causal", "encoder", "encoder_decoder", "vision"]
+TOLD: dict[Kind, str] = {
+    "causal": "a decoder",
+    "encoder": "an encoder",
+    "encoder_decoder": "an encoder-decoder",
+    "vision": "a vision-text model",
+}
 """What people call them."""
+PIXELS = ("preprocessor_config.json", "processor_config.json")
+"""Files that say how a model takes images."""
 _BOTH_WAYS = ("ForMaskedLM", "ForPreTraining")
 _WRITES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
@@ -24,6 +31,8 @@ def kind_of(folder: ModelFolder) -> Kind:
     """The kind of a model; of an adapter, that of its base."""
     root = folder.root
     config: Mapping[str, Any] = root.config
+    if "vision_config" in config and any((root.path / name).is_file() for name in PIXELS):
+        return "vision"
     if config.get("is_encoder_decoder"):
         return "encoder_decoder"
     names = [str(name) for name in config.get("architectures") or ()]

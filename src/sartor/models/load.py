@@ -19,13 +19,15 @@ from sartor.models.encoder import EncoderPolicy, separator
 from sartor.models.encoder_decoder import EncoderDecoderPolicy
 from sartor.models.fuse import fuse
 from sartor.models.heads import HeadSpec
-from sartor.models.hf import DROPOUTS, kind_of, load_model, read_config, takes_head
+from sartor.models.hf import DROPOUTS, kind_in, kind_of, load_model, read_config, takes_head
 from sartor.models.kinds import Kind
 from sartor.models.policy import CausalPolicy
 from sartor.models.probe import LENGTHS, probe, sample
 from sartor.models.quantization import Quantization
+from sartor.models.processor import Processor, processor_of
 from sartor.models.quantized import is_quantized
 from sartor.tokens.batch import collate
+from sartor.models.vision import VisionPolicy
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -81,7 +83,13 @@ def load(
             Problem("M110", f"weights do not fit the configuration: {'; '.join(wrong[:5])}", file=str(root.path))
         )
     _check_finite(model.named_parameters() if quantization is None else stored_tensors(root), root)
-    policy = policy_of(model, device=device, kernels=kernels, head=head, fresh=_modules(drawn, model))
+    growth = growth or Growth.of(folder.path)
+    if growth is not None and Growth.of(root.path) != growth:
+        grow(model, growth)
+    processor = processor_of(root.path) if kind_in(root.path, config) == "vision" else None
+    policy = policy_of(
+        model, device=device, kernels=kernels, head=head, fresh=_modules(drawn, model), processor=processor
+    )
     if stored is not None and fresh and folder.base is None:
         note = f"the head of {stored.kind} that the model came with is left out; another is drawn anew"
         policy.exact = replace(policy.exact, notes=(*policy.exact.notes, note))
@@ -132,7 +140,7 @@ def _kind(folder: ModelFolder) -> str:
 
 
 POLICIES: dict[Kind, type[ModelPolicy]] = {
-    policy.kind: policy for policy in (CausalPolicy, EncoderPolicy, EncoderDecoderPolicy)
+    policy.kind: policy for policy in (CausalPolicy, EncoderPolicy, EncoderDecoderPolicy, VisionPolicy)
 }
 
 
@@ -146,10 +154,11 @@ def policy_of(
 ) -> ModelPolicy:
     """A frozen policy over a model in memory, whose head is `head`: with kernels where they are exact, and probed.
 
-    `fresh` names modules of the trunk that belong to the head.
+    `fresh` names modules of the trunk that belong to the head; `processor` makes pixels for a model that is to see.
     """
-    kind = kind_of(model.config)
+    kind = "vision" if processor is not None else kind_of(model.config)
     assert kind is not None
+    processor: Processor | None = None,
     model.to(device)
     model.requires_grad_(False)
     policy = POLICIES[kind](model, device=torch.device(device), exact=Exactness(packs=True), head=head)
@@ -161,6 +170,8 @@ def policy_of(
     return policy
 
 
+    if isinstance(policy, VisionPolicy):
+        policy.processor = processor
 def _accelerate(policy: CausalPolicy, *, kernels: bool) -> None:
     rows = sample(policy.vocabulary, LENGTHS)
 
@@ -176,7 +187,7 @@ def _accelerate(policy: CausalPolicy, *, kernels: bool) -> None:
 def _checked(config: PretrainedConfig, head: HeadSpec | None, folder: ModelFolder) -> PretrainedConfig:
     """The configuration. Raises ModelError M113 or M114 where transformers has no model of it."""
     where = str(folder.path / "config.json")
-    if kind_of(config) is None:
+    if kind_in(folder.path, config) is None:
         what = f"transformers has no language model of type {config.model_type}"
         raise ModelError(Problem("M113", what, file=where, fix="a model that reads and writes text"))
     if head is None and "Classification" in next(iter(folder.config.get("architectures") or ()), ""):

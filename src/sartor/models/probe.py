@@ -17,6 +17,7 @@ from sartor.models.attention import NAME
 from sartor.models.base import Exactness, ModelPolicy
 from sartor.models.head import Shape
 from sartor.models.policy import CausalPolicy
+from sartor.models.vision import VisionPolicy
 from sartor.tokens.batch import Batch, Rendered, collate, collate_shared
 
 if TYPE_CHECKING:
@@ -65,7 +66,36 @@ def _shapes(model: PreTrainedModel) -> list[Shape]:
 @torch.no_grad()
 def probe(policy: ModelPolicy) -> Exactness:
     """Run the measurements and say what was found."""
+    if isinstance(policy, VisionPolicy):
+        return _probe_vision(policy)
     return _probe_causal(policy) if isinstance(policy, CausalPolicy) else _probe_padded(policy)
+
+
+def _probe_vision(policy: VisionPolicy) -> Exactness:
+    """Of models that see: do trunk and head give the model's own logits? Rows go alone whatever the answer.
+
+    Raises ModelError M116 where the model does not take an image, or makes nothing of it.
+    """
+    tolerance = TOLERANCE[next(policy.model.parameters()).dtype]
+    policy.model.eval()
+    policy.exact = Exactness()
+    batches = [collate([row]).to(policy.device) for row in told_apart(policy, sample(policy.vocabulary, LENGTHS[:2]))]
+    batches += policy.looks()
+    own = [policy.logits(batch) for batch in batches]
+    best, head_error = Exactness(), float("inf")
+    for shape in _shapes(policy.model):
+        policy.exact = Exactness(head=shape)
+        try:
+            error = max(distance(policy.logits(b), o) for b, o in zip(batches, own, strict=True))
+        except (AttributeError, RuntimeError, TypeError):
+            continue
+        if error < head_error:
+            best, head_error = policy.exact, error
+    notes = ["rows with images are computed one by one"]
+    if head_error > tolerance:
+        best = Exactness()
+        notes.append("trunk and head do not give the model's own logits; its whole forward pass is used")
+    return replace(best, head_error=head_error, attention="one row at a time", notes=tuple(notes))
 
 
 def _probe_causal(policy: CausalPolicy) -> Exactness:

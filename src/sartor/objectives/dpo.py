@@ -50,6 +50,7 @@ TRAITS = Traits(
     learns="rows",
     roles=frozenset({"reference"}),
     metrics=OF_RATIOS,
+    models=frozenset({"causal", "vision"}),
 )
 
 

@@ -16,7 +16,9 @@ from sartor.protocols import Loss, Policy, Traits
 if TYPE_CHECKING:
     from sartor.tokens.batch import Batch
 
-TRAITS = Traits(rows=frozenset({"example", "scored", "labelled"}), models=frozenset({"causal", "encoder_decoder"}))
+TRAITS = Traits(
+    rows=frozenset({"example", "scored", "labelled"}), models=frozenset({"causal", "encoder_decoder", "vision"})
+)
 
 
 class Options(BaseOptions):

@@ -27,6 +27,9 @@ FILES = (
     "vocab.json",
     "merges.txt",
 )
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
 _SLOW_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 
 
@@ -370,3 +373,6 @@ def _no_tokenizer(folder: Path) -> Problem:
 def _damaged(path: Path, fault: object) -> Problem:
     fix = "copy it again from the model's source"
     return Problem("T222", f"the file cannot be read: {fault}", file=str(path), fix=fix)
+    beside = _json(folder / "chat_template.json").get("chat_template")
+    if isinstance(beside, str):
+        found["default"] = beside
