@@ -79,14 +79,19 @@ def default_gates(metrics: Sequence[str], against: Sequence[str] = ("base",)) ->
 
 
 def judge(
-    gates: Sequence[Gate], comparison: Comparison, *, base: str = "its base", suites: Sequence[Comparison] = ()
+    gates: Sequence[Gate],
+    comparison: Comparison,
+    *,
+    base: str = "its base",
+    suites: Sequence[Comparison] = (),
+    besides: Sequence[Gate] = (),
 ) -> Verdict:
     """Decide every gate. Without gates, the one of `default_gates`. A gate on what was not measured fails.
 
     `base` is what the base is called for people, where something stands for it. A gate on a metric of one of `suites` is
-    decided there, and its scores are among those of the verdict.
+    decided there, and its scores are among those of the verdict. `besides` are decided as well, whatever `gates` are.
     """
-    chosen = tuple(gates) or default_gates(comparison.metrics, comparison.models[:-1])
+    chosen = (*(tuple(gates) or default_gates(comparison.metrics, comparison.models[:-1])), *besides)
     decided = tuple(_decide(gate, _home(gate, comparison, suites)) for gate in chosen)
     scores: dict[str, dict[str, float]] = {}
     for measured in (comparison, *suites):
@@ -185,7 +190,11 @@ def _decide(gate: Gate, comparison: Comparison) -> Decided:
     if difference is None:
         return _missing(gate, f"{gate.metric} was not measured for both {comparison.subject} and {other}")
     return _decide_difference(
-        gate, difference, higher=comparison.higher_is_better(gate.metric), share=share, other=other
+        gate,
+        difference,
+        higher=comparison.higher_is_better(gate.metric),
+        share=share,
+        other=comparison.called.get(other, other),
     )
 
 

@@ -111,7 +111,7 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
     new_tokens = _new_tokens(prepared)
     suites = of_run(prepared, train.tolist(), indices.tolist(), new_tokens)
     known = [*(metric.name for metric in metrics), *suites.metrics]
-    problems = check_gates(recipe.goal.success, against=wanted.names, metrics=known, rows=most)
+    problems = check_gates((*recipe.goal.success, *recipe.further_gates), against=wanted.names, metrics=known, rows=most)
     raise_errors(RecipeError, problems)
     for problem in problems:
         emit(Noted(problem.level, problem.code, problem.what))

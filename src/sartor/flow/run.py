@@ -425,11 +425,13 @@ class _Session:
 
     def _train(self, stage: Trained, policy: ModelPolicy | None, tools: Bench) -> None:
         from sartor.flow.answers import calibrate
+        from sartor.flow.steer import BASE, of_base
         from sartor.flow.train import attach, open_base, publish_model, train
 
         prepared, folder = stage.prepared, stage.folder(self.run)
         policy = policy or open_base(prepared, self.emit)
         attach(prepared, policy)
+        of_base(folder, sorted(self.run.folder.glob(f"stages/*/{BASE}")))
         self.stop.training = True
         with self._team(stage, tools) as team:
             if not team.world.alone:
@@ -443,6 +445,7 @@ class _Session:
                 owner=self.run.digest,
                 stop_asked=self.stop.asked,
                 world=team.world,
+                last=stage.last,
             )
         self.stop.training = False
         self.run.write_json(str(folder.relative_to(self.run.folder) / FINISHED), asdict(finished))
@@ -516,7 +519,13 @@ class _Session:
         }
         suites = compared(tools, prepared, self.run)
         gates = self.loaded.recipe.goal.success
-        verdict = judge(gates, comparison, base=base_called(prepared), suites=list(suites.values()))
+        verdict = judge(
+            gates,
+            comparison,
+            base=base_called(prepared),
+            suites=list(suites.values()),
+            besides=self.loaded.recipe.further_gates,
+        )
         body = verdict.json(train=train, model=str((self.run.folder / "model").resolve()))
         foreseen = forecast(prepared, tools)
         curves = stage_curves(self.run, ready.stages, each)

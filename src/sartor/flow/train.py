@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from sartor import registry
+from sartor.console import REWARD
 from sartor.engine.loop import Plan, Validate, fit
 from sartor.engine.parallel.world import ALONE, World
 from sartor.engine.precision import Masters, Objective
@@ -34,9 +35,12 @@ from sartor.flow.answers import answers
 from sartor.flow.compared import Beside, Sourced, known_of
 from sartor.flow.course import COURSE
 from sartor.flow.feed import Feed
+from sartor.flow.general import Probe, probe_of, watched
 from sartor.flow.on_policy import Fresh, student_of
 from sartor.flow.roles import roles_of
 from sartor.flow.rollouts import ready, rounds_of
+from sartor.flow.steer import Aim, Helm, Place, advice
+from sartor.flow.steer import told as chosen_told
 from sartor.models.base import ModelPolicy
 from sartor.models.compile import compile_layers
 from sartor.models.kinds import TOLD, kind_of
@@ -142,8 +146,10 @@ def train(
     owner: str,
     stop_asked: Callable[[], bool],
     world: World = ALONE,
+    last: bool = True,
 ) -> Finished:
-    """Train `policy` in place, with checkpoints in `folder`; it ends with the best step's weights.
+    """Train `policy` in place, with checkpoints in `folder`; it ends with the best step's weights, or with those that
+    `flow.steer` takes where this stage is the `last` one and general ability is bounded.
 
     Every rank of `world` calls this with the same inputs. Rank 0 ends with the whole weights, which it publishes. Raises
     TrainingStopped and Interrupted as `engine.loop.fit` does, on every rank.
@@ -169,6 +175,9 @@ def train(
     else:
         beside = partial(Beside, prepared, policy, weights, known, roles.get("reference"))
         feed = _tokens_of(prepared, policy, weights, objective, course, tools, beside, emit)
+    probe = probe_of(prepared, policy, weights, tools)
+    helm = _helm(prepared, folder, probe, weights, last=last)
+    validate, feed = feed.validate, watched(prepared, probe, feed)
     checkpoints = Checkpoints(folder / "checkpoints", emit, owner=owner, ranks=world)
     finished: Finished | None = None
     with tf32(recipe.train.tf32):
@@ -184,12 +193,18 @@ def train(
             stop_asked=stop_asked,
         ):
             feed.hear(event)
-            emit(event)
             if isinstance(event, Finished):
                 finished = event
-    assert finished is not None
+            else:
+                emit(event)
+        assert finished is not None
+        place = Place(finished.best_step, 1.0)
+        if helm is not None and validate is not None and place.step and world.lead(lambda: last):
+            place = _steered(prepared, helm, validate, checkpoints, finished, emit)
+            finished = replace(finished, best_step=place.step)
+    emit(finished)
     if weights.lockstep:
-        _make_whole(prepared, policy, checkpoints.path(finished.best_step), world)
+        _make_whole(prepared, policy, helm, place, checkpoints, world)
     if feed.validate is not None and finished.best_step == 0:
         left = (
             "is the one it began with"
@@ -199,6 +214,36 @@ def train(
         what = f"no step was better on validation than the start; the model of this stage {left}"
         emit(Noted("warning", "N413", what))
     return finished
+
+
+def _helm(prepared: Material, folder: Path, probe: Probe | None, weights: Masters, *, last: bool) -> Helm | None:
+    """What chooses the operating point; None where general ability has no bound, or the choice is not wanted."""
+    recipe = prepared.loaded.recipe
+    bound, asked = recipe.largest_drop, recipe.evaluate.probe
+    if probe is None or bound is None or asked is None or not asked.steer:
+        return None
+    traits: Traits = registry.component("objective", prepared.settings.objective.name).TRAITS
+    metric, higher = recipe.train.stop.on.name, False
+    if traits.reads == "prompt":
+        metric, higher = REWARD, True
+    elif (steering := _steering(prepared)) is not None:
+        higher = steering.higher_is_better
+    aim = Aim(metric, 1.0 if higher else -1.0, bound, recipe.evaluate.confidence, recipe.seed)
+    return Helm(folder, aim, probe, weights, prepared.settings.method.name, last=last)
+
+
+def _steered(
+    prepared: Material, helm: Helm, validate: Validate, checkpoints: Checkpoints, finished: Finished, emit: Emit
+) -> Place:
+    """Choose the operating point, and say what came of it."""
+    chosen = helm.choose(validate, checkpoints, finished)
+    if chosen is None:
+        emit(advice(prepared.loaded.recipe, helm.steering, prepared.settings.learning_rate))
+        return Place(finished.best_step, 1.0)
+    note = chosen_told(chosen, finished, helm.aim, float(helm.base.mean()))
+    if note is not None:
+        emit(note)
+    return chosen.place
 
 
 def _tokens_of(
@@ -291,13 +336,19 @@ def hold(settings: StageSettings, policy: ModelPolicy, world: World) -> Masters:
     return Replicas(policy.trainable(), world)
 
 
-def _make_whole(prepared: Material, policy: ModelPolicy, checkpoint: Path, world: World) -> None:
-    """Put a whole model with the weights of a checkpoint in the place of this policy's shards. Only rank 0 needs it."""
+def _make_whole(
+    prepared: Material, policy: ModelPolicy, helm: Helm | None, place: Place, checkpoints: Checkpoints, world: World
+) -> None:
+    """Put a whole model with the weights of a place in the place of this policy's shards. Only rank 0 needs it."""
     if not world.first:
         return
     fresh = open_base(prepared, _unseen)
     attach(prepared, fresh)
-    read_weights(checkpoint, Masters(fresh.trainable()))
+    whole = Masters(fresh.trainable())
+    if helm is None:
+        read_weights(checkpoints.path(place.step), whole)
+    else:
+        helm.load(place, checkpoints, whole)
     fresh.eval()
     policy.model, policy.adapter, policy.device = fresh.model, fresh.adapter, fresh.device
 

@@ -722,3 +722,11 @@ class Recipe(Options):
         asked = [] if probe is None or probe.drop_at_most is None else [probe.drop_at_most]
         gates = [gate.drop_at_most for gate in self.goal.success if gate.metric == GENERAL]
         return min([*asked, *(bound for bound in gates if bound is not None)], default=None)
+
+    @property
+    def further_gates(self) -> tuple[Gate, ...]:
+        """What is asked of the verdict outside of goal.success."""
+        probe = self.evaluate.probe
+        if probe is None or probe.drop_at_most is None or any(gate.metric == GENERAL for gate in self.goal.success):
+            return ()
+        return (Gate(metric=GENERAL, drop_at_most=probe.drop_at_most),)
