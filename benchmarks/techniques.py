@@ -96,10 +96,11 @@ def recipe(job: Job, what: str, rate: float | None, options: argparse.Namespace,
         rows.write_text("".join(lines[: options.rows]), encoding="utf-8")
         sources = [{"path": str(rows)}, {"path": str((options.data / job.test).resolve()), "role": "test"}]
         for source in sources:
-            source |= {"map": job.map} if job.map else {}
+            source |= {"map": dict(job.map)} if job.map else {}
     data: dict[str, Any] = {"sources": sources or [train]}
     if sources:
         data |= {"split": {"train": 0.9, "validation": 0.1, "test": 0.0}, "on_leak": "drop", "on_bad": "skip"}
+        data |= {"too_long": "cut_prompt"} if job.objectives else {}
     extra = job.recipe.get("train", {})
     objective = {"objective": what} if job.objectives else {}
     paced = {} if rate is None else {"optimizer": {"adamw": {"learning_rate": rate}}}
