@@ -32,6 +32,8 @@ PROBE = f"benchmark-{GENERAL}"
 """The suite of general ability."""
 
 Emit = Callable[[Event], None]
+Classify = Callable[[Sequence[str]], Sequence[Mapping[str, float]]]
+"""Texts -> the probability of each label for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,9 @@ class Ground:
     seed: int = 0
     confidence: float = 0.95
     models: Models | None = None
-    """Opens a further model: a judge, a classifier; None where none may be asked."""
+    """Opens a further model that answers: a judge; None where none may be asked."""
+    classifiers: Callable[[str], Classify] | None = None
+    """Opens a model that tells labels of texts; None where none may be asked."""
     known: dict[str, Sequence[Outcome]] = field(default_factory=dict)
     """What models measured earlier did on the test rows: filled while models are measured."""
     base: str = ""

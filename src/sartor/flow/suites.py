@@ -53,6 +53,7 @@ class Suites:
 
 def of_run(prepared: Prepared, train: Sequence[int], test: Sequence[int], max_new_tokens: int) -> Suites:
     """Build every suite of the recipe. Raises InputError with what is wrong with their options and files."""
+    from sartor.flow.model import load
     from sartor.flow.writers import opener
 
     loaded = prepared.loaded
@@ -67,6 +68,7 @@ def of_run(prepared: Prepared, train: Sequence[int], test: Sequence[int], max_ne
         seed=recipe.seed,
         confidence=recipe.evaluate.confidence,
         models=opened,
+        classifiers=lambda model: load(model, root=loaded.root).probabilities,
         known={},
         base=recipe.base.model,
     )
