@@ -944,6 +944,7 @@ PROBES: dict[str, Probe] = {
     "base.model": another_base_is_another_plan,
     "base.revision": says("base.revision=v2", "no effect on a local folder"),
     "base.dtype": bfloat16_halves_the_weights,
+    "base.add_tokens": moves("base.add_tokens=['red lamps']"),
     "base.template": a_template_of_ones_own_is_used_and_saved,
     "data.sources[].path": paths_are_read,
     "data.sources[].format": a_format_is_obeyed,

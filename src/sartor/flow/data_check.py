@@ -206,6 +206,7 @@ def _renderer(loaded: Loaded, audit: Audit) -> Renderer:
     return renderer_for(
         resolve(recipe.base.model, loaded.root, revision=recipe.base.revision),
         template=loaded.root / recipe.base.template if recipe.base.template else None,
+        add_tokens=recipe.base.add_tokens,
         loss_on=recipe.data.loss_on,
         reasoning=recipe.data.reasoning,
         thinks=recipe.data.reasoning != "none" and any(map(has_reasoning, audit.dataset)),

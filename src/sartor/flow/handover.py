@@ -173,6 +173,7 @@ def take_over(call: Mapping[str, Any], *, threads: int) -> Handed:
         base,
         template=root / recipe.base.template if recipe.base.template else None,
         now=datetime.fromtimestamp(call["now"]),
+        add_tokens=recipe.base.add_tokens,
         loss_on=recipe.data.loss_on,
         reasoning=recipe.data.reasoning,
         thinks=call["thinks"],

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Emit = Callable[[Event], None]
 DENSITY = 0.2
 """Share of numbers that TIES keeps in its paper; DARE bears less in models of billions of parameters only."""
-KEPT_FACTS = ("base", "base_path", "method", "task", "max_tokens", "thinks", "reasoning", "renderer", "head")
+KEPT_FACTS = ("base", "base_path", "method", "task", "max_tokens", "thinks", "reasoning", "renderer", "head", "grown")
 """What sartor.json of a tuned model says that stays true when it is merged."""
 INDEX = "model.safetensors.index.json"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
@@ -86,17 +86,23 @@ class Prepared:
 
 
 def renderer_for(
-    folder: ModelFolder, *, template: Path | None = None, now: datetime | None = None, **options: Any
+    folder: ModelFolder,
+    *,
+    template: Path | None = None,
+    now: datetime | None = None,
+    add_tokens: Sequence[str] = (),
+    **options: Any,
 ) -> Renderer:
     """The renderer of a model: its own vocabulary and template, or the plain one, or the given file's.
 
     What a model was trained with (sartor.json beside it) is used again unless `options` say otherwise. `now` is what a
-    template that prints the date is told.
+    template that prints the date is told. `add_tokens` are to be tokens beside the vocabulary's own.
     """
     home = folder.path if (folder.path / "tokenizer.json").exists() else folder.root.path
-    vocabulary = Vocabulary.load(home)
+    vocabulary = Vocabulary.load(home, add_tokens)
     if folder.root.vocabulary is not None:
-        raise_errors(ModelError, check_size(vocabulary, folder.root.vocabulary, str(home)))
+        end = 0 if vocabulary.growth is None else vocabulary.growth.end
+        raise_errors(ModelError, check_size(vocabulary, max(folder.root.vocabulary, end), str(home)))
     if template is not None:
         source, label = _read_template(template), str(template)
     elif vocabulary.template is not None:
@@ -192,6 +198,7 @@ def prepare(
         base,
         template=loaded.root / recipe.base.template if recipe.base.template else None,
         now=now,
+        add_tokens=recipe.base.add_tokens,
         loss_on=recipe.data.loss_on,
         reasoning=recipe.data.reasoning,
         thinks=recipe.data.reasoning != "none" and reasons(rows.dataset),
@@ -237,6 +244,7 @@ def prepare(
         most_tokens=max_tokens,
     )
     on_policy.require_whole(objective, settings.parallel)
+    _require_rows_move(loaded, settings)
     for warning in (*settings.warnings, *told(course, loaded, settings.steps / settings.steps_per_epoch)):
         rows.findings.add(warning)
     _judge_rate(loaded, settings, rows)
@@ -324,6 +332,23 @@ def _require_rows(loaded: Loaded, objective: str, kind: str) -> None:
             fix=f"train.objective: {' or '.join(fitting)}, or leave it out",
         )
     )
+
+
+def _require_rows_move(loaded: Loaded, settings: Settings) -> None:
+    """Raises RecipeError R106 for new tokens whose rows this method cannot train."""
+    method = registry.component("method", settings.method.name)
+    if not loaded.recipe.base.add_tokens:
+        return
+    what = None
+    if not getattr(method, "NEW_TOKENS", False):
+        what = f"method {settings.method.name} trains no rows of new tokens"
+    elif settings.parallel == "fsdp2" and settings.method.name != "full":
+        what = "rows of new tokens that move by themselves are held whole, and fsdp2 gives each process a part"
+    if what is not None:
+        modules = {name: registry.component("method", name) for name in registry.names("method")}
+        able = [name for name, module in modules.items() if getattr(module, "NEW_TOKENS", False)]
+        fix = f"method: {' or '.join(able)}; with several processes train.parallel: ddp"
+        raise RecipeError(loaded.problem("R106", "base.add_tokens", what, fix=fix))
 
 
 def _teacher(loaded: Loaded, objective: Component, vocabulary: Vocabulary) -> ModelFolder:

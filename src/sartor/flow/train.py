@@ -43,6 +43,7 @@ from sartor.flow.steer import Aim, Helm, Place, advice
 from sartor.flow.steer import told as chosen_told
 from sartor.models.base import ModelPolicy
 from sartor.models.compile import compile_layers
+from sartor.models.grown import train_rows
 from sartor.models.kinds import TOLD, kind_of
 from sartor.models.load import load
 from sartor.models.neftune import shake
@@ -96,6 +97,7 @@ def _opened(prepared: Material, emit: Emit, head: HeadSpec | None) -> ModelPolic
         quantization=held,
         kernels=settings.kernels == "native",
         head=head,
+        growth=prepared.renderer.vocabulary.growth,
         seed=recipe.seed,
     )
     told = kind_of(prepared.base)
@@ -126,6 +128,7 @@ def attach(prepared: Material, policy: ModelPolicy) -> None:
     recipe, settings = prepared.loaded.recipe, prepared.settings
     method = registry.component("method", settings.method.name)
     method.attach(policy, settings.method.options, seed=recipe.seed)
+    train_rows(policy)
     if recipe.train.neftune:
         shake(policy, recipe.train.neftune)
     if settings.gradient_checkpointing:
@@ -487,6 +490,7 @@ def publish_model(prepared: Prepared, policy: ModelPolicy, folder: Path, *, best
             files=prepared.vocabulary.files,
             template=prepared.renderer.template.source,
             facts=facts,
+            texts=prepared.vocabulary.texts,
         )
         atomic.publish(folder, {file.name: partial(_move, file) for file in sorted(made.iterdir())}, about=facts)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from sartor.models.base import ModelPolicy
+    from sartor.models.grown import Rows
     from sartor.models.virtual import Virtual
 
 FILE = "adapter_model.safetensors"
@@ -54,6 +55,8 @@ class PeftAdapter:
     """Implements `Adapter` for one of the adapters that a PEFT model holds inside the layers, by PEFT's name for it."""
 
     virtual: Virtual | None = None
+    rows: Rows | None = None
+    """Rows of new tokens that belong to it."""
 
     def __init__(self, peft: PeftModel, name: str) -> None:
         self.peft, self.name = peft, name
@@ -70,11 +73,15 @@ class PeftAdapter:
             self.peft.set_adapter(self.name)
             if self.kind not in OUTSIDE:
                 self.peft.base_model.enable_adapter_layers()
+        if self.rows is not None:
+            self.rows.on()
 
     def off(self) -> None:
         """Leave the model as if it was not there."""
         with which_moves(self.peft):
             self.peft.base_model.disable_adapter_layers()
+        if self.rows is not None:
+            self.rows.off()
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What is saved of it, under the names of PEFT's files."""
@@ -89,7 +96,11 @@ class PeftAdapter:
 
     def save(self, folder: Path, base: str) -> None:
         """Write a PEFT adapter folder whose base is `base`."""
-        write(folder, self.tensors(), self.settings(), base)
+        tensors, settings = self.tensors(), self.settings()
+        if self.rows is not None:
+            tensors |= self.rows.tensors()
+            settings.trainable_token_indices = self.rows.settings()
+        write(folder, tensors, settings, base)
 
 
 def write(folder: Path, tensors: Mapping[str, torch.Tensor], settings: Any, base: str) -> None:
@@ -131,6 +142,8 @@ def inject(
     peft = _library()
     targets: str | list[str] = target_modules if target_modules == "all-linear" else list(target_modules)
     task = _task(policy)
+    if isinstance(policy, VisionPolicy):
+        targets = _among(policy, targets)
     if kind == "VeraConfig" and task.pop("exclude_modules", None) and targets == "all-linear":
         targets = rf".*\.\d+\.(.*\.)?({'|'.join(sorted({name.rpartition('.')[2] for name in linear_layers(policy)}))})"
     config = getattr(peft, kind)(target_modules=targets, **task, **settings)
@@ -142,8 +155,6 @@ def inject(
             wrapper = peft.get_peft_model(policy.model, config, autocast_adapter_dtype=False)
         except ValueError as fault:
             if "arget modules" not in str(fault):
-    if isinstance(policy, VisionPolicy):
-        targets = _among(policy, targets)
                 raise
             raise _no_such_layer(policy, targets) from fault
         except TypeError as fault:
@@ -158,13 +169,22 @@ def inject(
 def _task(policy: ModelPolicy) -> dict[str, Any]:
     """What PEFT calls the model's purpose, and which of its modules are trained and saved whole."""
     if policy.head is None:
-        return {"task_type": {"causal": "CAUSAL_LM", "encoder_decoder": "SEQ_2_SEQ_LM", "encoder": None}[policy.kind]}
+        return {"task_type": {"causal": "CAUSAL_LM", "encoder_decoder": "SEQ_2_SEQ_LM"}.get(policy.kind)}
     parts = policy.head_modules()
     return {
         "task_type": {"sequence": "SEQ_CLS", "tokens": "TOKEN_CLS"}[policy.head.place],
         "modules_to_save": parts,
         "exclude_modules": rf"({'|'.join(map(re.escape, parts))})(\..*)?",
     }
+
+
+def _among(policy: VisionPolicy, targets: str | list[str]) -> str:
+    """A pattern of the paths of these layers where a vision-text model may be changed. Raises ModelError M120."""
+    ends = ("",) if isinstance(targets, str) else tuple(f".{name}" for name in targets)
+    paths = [name for name in policy.linear_layers() if f".{name}".endswith(ends)]
+    if not paths:
+        raise _no_such_layer(policy, targets)
+    return "|".join(dict.fromkeys(re.sub(r"\\\.\d+\\\.", r"\\.\\d+\\.", re.escape(path)) for path in paths))
 
 
 def linear_layers(policy: ModelPolicy) -> list[str]:
@@ -178,15 +198,6 @@ def _no_such_layer(policy: ModelPolicy, targets: str | list[str]) -> ModelError:
         Problem(
             "M120",
             f"no layer of this model is called {', '.join(targets)}",
-def _among(policy: VisionPolicy, targets: str | list[str]) -> str:
-    """A pattern of the paths of these layers where a vision-text model may be changed. Raises ModelError M120."""
-    ends = ("",) if isinstance(targets, str) else tuple(f".{name}" for name in targets)
-    paths = [name for name in policy.linear_layers() if f".{name}".endswith(ends)]
-    if not paths:
-        raise _no_such_layer(policy, targets)
-    return "|".join(dict.fromkeys(re.sub(r"\\\.\d+\\\.", r"\\.\\d+\\.", re.escape(path)) for path in paths))
-
-
             fix=f"target_modules: all-linear, or some of {', '.join(layers)}",
         )
     )
@@ -282,10 +293,19 @@ def load_adapter(policy: ModelPolicy, folder: Path, *, name: str = FIRST, traina
     there = next((one for one in policy.adapters.values() if isinstance(one, PeftAdapter)), None)
     adapter: PeftAdapter
     if there is None:
+        settings = peft.PeftConfig.from_pretrained(str(folder))
+        if policy.growth is not None:
+            settings.trainable_token_indices = None
         wrapper = peft.PeftModel.from_pretrained(
-            policy.model, str(folder), adapter_name=FIRST, is_trainable=trainable, autocast_adapter_dtype=False
+            policy.model,
+            str(folder),
+            adapter_name=FIRST,
+            is_trainable=trainable,
+            config=settings,
+            autocast_adapter_dtype=False,
         )
         adapter = PeftAdapter(wrapper, FIRST)
+        _take_rows(policy, adapter, folder)
     else:
         adapter = _beside(there, folder, f"further_{len(there.peft.peft_config)}")
     _check(adapter, folder)
@@ -293,6 +313,18 @@ def load_adapter(policy: ModelPolicy, folder: Path, *, name: str = FIRST, traina
     _take_dtype(policy, adapter.peft)
     policy.adapters[name] = policy.adapter = adapter
     adapter.on()
+
+
+def _take_rows(policy: ModelPolicy, adapter: PeftAdapter, folder: Path) -> None:
+    """The rows of new tokens that the file has, where the policy's model was given such."""
+    from safetensors.torch import load_file
+
+    from sartor.models.grown import train_rows
+
+    train_rows(policy)
+    if policy.rows is not None:
+        policy.rows.read(load_file(folder / FILE), str(folder / FILE))
+        adapter.rows = policy.rows
 
 
 def _beside(there: PeftAdapter, folder: Path, name: str) -> PeftAdapter:
@@ -311,6 +343,8 @@ def _check(adapter: PeftAdapter, folder: Path) -> None:
     """Raise ModelError where an adapter that was loaded does not fit, or does nothing."""
     file = str(folder / FILE)
     held, given = adapter.tensors(), _saved_keys(folder)
+    if adapter.rows is not None:
+        held |= adapter.rows.tensors()
     if given != held.keys():
         odd = min(given ^ held.keys())
         raise ModelError(

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
     from sartor.models.adapter import Adapter
     from sartor.models.features import Features
+    from sartor.models.grown import Rows
     from sartor.models.heads import HeadSpec
     from sartor.models.virtual import Virtual
     from sartor.tokens.batch import Batch
+    from sartor.tokens.growth import Growth
 
+ROWS = "new_tokens"
+"""What the rows of new tokens are called that move by themselves."""
 VALUE = "value_head"
 """What the parameters of a value head are called."""
 
@@ -80,6 +84,10 @@ class ModelPolicy(ABC):
         self.computed_by = "plain PyTorch"
         """What computes the parts of the model, for people."""
         self.rates: dict[str, float] = {}
+        self.growth: Growth | None = None
+        """Tokens that the base did not have."""
+        self.rows: Rows | None = None
+        """Their rows, where these move and the others of the embedding do not."""
         self.noise = 0.0
         """Strength of the noise on embeddings in training mode (models/neftune.py)."""
 
@@ -211,7 +219,8 @@ class ModelPolicy(ABC):
 
     def _head(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         head = self.model.get_output_embeddings()
-        return head.weight, getattr(head, "bias", None)
+        weight = head.weight if self.rows is None else self.rows.live(head.weight)
+        return weight, getattr(head, "bias", None)
 
     @contextmanager
     def reference(self) -> Iterator[Self]:
@@ -254,23 +263,26 @@ class ModelPolicy(ABC):
             *self.fresh
         ]
 
+    def release(self) -> None:
+        """Let every weight of the model move."""
+        self.model.requires_grad_(True)
+
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         """Name -> parameter of everything that moves, each tied parameter once."""
         found = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        if self.rows is not None:
+            found |= {f"{ROWS}.{name}": rows for name, rows in self.rows.parameters.items()}
         if self.value_head is not None:
             found |= {f"{VALUE}.{name}": parameter for name, parameter in self.value_head.named_parameters()}
         return found
 
     def tables(self) -> frozenset[str]:
         """Names of embeddings and output heads: rows looked up by token, which some optimisers move differently."""
-    def release(self) -> None:
-        """Let every weight of the model move."""
-        self.model.requires_grad_(True)
-
         found = {id(part.weight) for part in self.model.modules() if isinstance(part, torch.nn.Embedding)}
         head = self.model.get_output_embeddings()
         found |= {id(parameter) for parameter in head.parameters()} if head is not None else set()
-        return frozenset(name for name, parameter in self.model.named_parameters() if id(parameter) in found)
+        own = frozenset(name for name, parameter in self.model.named_parameters() if id(parameter) in found)
+        return own if self.rows is None else own | {f"{ROWS}.{name}" for name in self.rows.parameters}
 
     @contextmanager
     def still(self) -> Iterator[None]:

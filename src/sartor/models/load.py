@@ -18,16 +18,18 @@ from sartor.models.catalog import OWN_ADAPTER, ModelFolder
 from sartor.models.encoder import EncoderPolicy, separator
 from sartor.models.encoder_decoder import EncoderDecoderPolicy
 from sartor.models.fuse import fuse
+from sartor.models.grown import grow
 from sartor.models.heads import HeadSpec
 from sartor.models.hf import DROPOUTS, kind_in, kind_of, load_model, read_config, takes_head
 from sartor.models.kinds import Kind
 from sartor.models.policy import CausalPolicy
 from sartor.models.probe import LENGTHS, probe, sample
-from sartor.models.quantization import Quantization
 from sartor.models.processor import Processor, processor_of
+from sartor.models.quantization import Quantization
 from sartor.models.quantized import is_quantized
-from sartor.tokens.batch import collate
 from sartor.models.vision import VisionPolicy
+from sartor.tokens.batch import collate
+from sartor.tokens.growth import Growth
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -45,6 +47,7 @@ def load(
     kernels: bool = True,
     quantization: Quantization | None = None,
     head: HeadSpec | None = None,
+    growth: Growth | None = None,
     seed: int = 0,
 ) -> ModelPolicy:
     """Load a model or an adapter on its base, and measure which shortcuts are exact for it.
@@ -57,6 +60,7 @@ def load(
         quantization: holds linear layers in 4 bits; an adapter that was trained so always is, and in no other `dtype` (M162).
         head: what is to stand on the hidden states: a fresh one drawn from `seed`, or the folder's own where that is of the
             same kind with the same names.
+        growth: tokens that the model is to have beside its own; those that the folder's was given it always has.
 
     Raises:
         ModelError: weights are missing or do not fit (M110), are not finite (M111); the model has no dropout to set (M112);
@@ -95,6 +99,7 @@ def load(
         policy.exact = replace(policy.exact, notes=(*policy.exact.notes, note))
     if isinstance(policy, EncoderPolicy):
         policy.separator = separator(folder.path if (folder.path / "tokenizer.json").is_file() else root.path)
+    policy.growth = growth
     if folder.base is not None:
         open_adapter(policy, folder)
     return policy
@@ -113,6 +118,8 @@ def open_adapter(policy: ModelPolicy, folder: ModelFolder, *, name: str = FIRST)
         what = f"this adapter is of kind {kind}, what is open is of kind {', '.join(inside)}"
     if (quantization is not None) != is_quantized(policy.model):
         what = f"this adapter was trained on a base {f'held in {quantization}' if quantization else 'as it is stored'}"
+    if Growth.of(folder.path) != policy.growth or (policy.rows is not None and kind not in OUTSIDE):
+        what = "this adapter has rows of its own for new tokens, or its base has others"
     if what is not None:
         raise ModelError(Problem("M124", what, file=str(folder.path), fix="open it on a base of its own"))
     if policy.adapter is not None:
@@ -151,6 +158,7 @@ def policy_of(
     kernels: bool = True,
     head: HeadSpec | None = None,
     fresh: tuple[str, ...] = (),
+    processor: Processor | None = None,
 ) -> ModelPolicy:
     """A frozen policy over a model in memory, whose head is `head`: with kernels where they are exact, and probed.
 
@@ -158,11 +166,12 @@ def policy_of(
     """
     kind = "vision" if processor is not None else kind_of(model.config)
     assert kind is not None
-    processor: Processor | None = None,
     model.to(device)
     model.requires_grad_(False)
     policy = POLICIES[kind](model, device=torch.device(device), exact=Exactness(packs=True), head=head)
     policy.fresh = fresh
+    if isinstance(policy, VisionPolicy):
+        policy.processor = processor
     if isinstance(policy, CausalPolicy):
         model.set_attn_implementation(NAME)
         _accelerate(policy, kernels=kernels)
@@ -170,8 +179,6 @@ def policy_of(
     return policy
 
 
-    if isinstance(policy, VisionPolicy):
-        policy.processor = processor
 def _accelerate(policy: CausalPolicy, *, kernels: bool) -> None:
     rows = sample(policy.vocabulary, LENGTHS)
 

@@ -25,6 +25,7 @@ from sartor.models.catalog import OWN_ADAPTER
 from sartor.models.heads import HeadSpec
 from sartor.models.quantization import Quantization
 from sartor.store.tensors import Form, Stored, forms, save_tensors, write_each
+from sartor.tokens.growth import Growth
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -157,9 +158,9 @@ def stored(folder: ModelFolder, label: str) -> Weights:
 
 
 def form_of(folder: ModelFolder, weights: Weights) -> Weights:
-    """The files that a merged model is written in: those of the base, or with a head of the adapter's own one more file."""
+    """The files that a merged model is written in: those of the base, or its own where the adapter has a head or tokens."""
     root = stored(folder.root, folder.reference)
-    if weights.root.path == root.root.path or HeadSpec.of(folder.path, {}) is None:
+    if weights.root.path == root.root.path or (HeadSpec.of(folder.path, {}) is None and not _grows(folder)):
         return root
     usual = Counter(form.dtype for form in root.forms.values()).most_common(1)[0][0]
     dtypes = {name: form.dtype for name, form in root.forms.items()}
@@ -168,6 +169,11 @@ def form_of(folder: ModelFolder, weights: Weights) -> Weights:
         for file, held in weights.files.items()
     }
     return replace(weights, files=files)
+
+
+def _grows(folder: ModelFolder) -> bool:
+    """Whether an adapter brings rows for tokens that its base does not have."""
+    return Growth.of(folder.path) != Growth.of(folder.root.path)
 
 
 def _dequantised(root: Weights, quantization: Quantization) -> Weights:
@@ -236,6 +242,7 @@ def _by_peft(base: Weights, folder: ModelFolder, scratch: Path) -> Weights:
     """Any other adapter: the base as it was seen, in fp32, and PEFT's own merge, saved as a model of its own."""
     from sartor.models.adapters import merged
     from sartor.models.catalog import resolve
+    from sartor.models.grown import grow
     from sartor.models.hf import load_model, read_config
 
     seen = base.root.path
@@ -249,6 +256,9 @@ def _by_peft(base: Weights, folder: ModelFolder, scratch: Path) -> Weights:
     head = HeadSpec.of(folder.path, {}) or HeadSpec.of(folder.root.path, folder.root.config)
     config = read_config(seen, {}, head)
     model, *_ = load_model(seen, config, dtype=torch.float32, head=head, fresh=HeadSpec.of(folder.path, {}) is not None)
+    growth = Growth.of(folder.path)
+    if growth is not None and _grows(folder):
+        grow(model, growth)
     made = scratch / "merged"
     merged(model, folder.path).save_pretrained(str(made))
     return stored(resolve(str(made), scratch), base.label)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sartor.errors import Problem, TokenError
 from sartor.tokens.controls import Controls
+from sartor.tokens.growth import Growth
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -26,10 +27,10 @@ FILES = (
     "tokenizer.model",
     "vocab.json",
     "merges.txt",
-)
     "preprocessor_config.json",
     "processor_config.json",
     "video_preprocessor_config.json",
+)
 _SLOW_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 
 
@@ -73,6 +74,10 @@ class Vocabulary:
         late = _late_tokens(config)
         self._tokenizer.add_tokens([AddedToken(**token) for token in late])
         self.templates, self.files = dict(templates or {}), files
+        self.growth: Growth | None = None
+        """Tokens that the model was given, or is to be given, beside its own."""
+        self.texts: dict[str, str] = {}
+        """What files must hold beside a saved model, where it is not what they hold here; by name."""
         self._tokenizer.add_special_tokens(_special_words(config, self._tokenizer))
         self.named = {name: text for name in NAMES if (text := _text(config.get(name))) is not None}
         """bos_token, eos_token ... as far as the vocabulary has them: the variables of chat templates. Where texts are framed by
@@ -91,11 +96,13 @@ class Vocabulary:
         """Control tokens; a user's text never makes one."""
 
     @classmethod
-    def load(cls, folder: Path) -> Vocabulary:
-        """Read tokenizer.json, tokenizer_config.json and the chat templates of a model folder.
+    def load(cls, folder: Path, add: Sequence[str] = ()) -> Vocabulary:
+        """Read tokenizer.json, tokenizer_config.json and the chat templates of a model folder, with further tokens.
+
+        What is to be added may be there already where sartor.json says that it was added.
 
         Raises:
-            TokenError: T221 no tokenizer.json, T222 a damaged file.
+            TokenError: T221 no tokenizer.json, T222 a damaged file, T235 a token that cannot be added.
         """
         source = folder / "tokenizer.json"
         if not source.is_file():
@@ -104,7 +111,14 @@ class Vocabulary:
         named = tuple(path for name in FILES if (path := folder / name).is_file())
         more = tuple(sorted(folder.glob("additional_chat_templates/*.jinja")))
         templates = _templates(folder, config)
-        return cls(_read(source), config, templates=templates, files=named + more, label=str(source))
+        growth, body = Growth.of(folder), _read(source)
+        if add and (growth is None or growth.tokens != tuple(add)):
+            growth, body = _grown(body, config, add, str(source))
+        made = cls(body, config, templates=templates, files=named + more, label=str(source))
+        made.growth = growth
+        if growth is not None and body != _read(source):
+            made.texts = {"tokenizer.json": body} | _listed(folder / "tokenizer_config.json", growth)
+        return made
 
     @property
     def template(self) -> str | None:
@@ -301,6 +315,37 @@ def _text(token: Any) -> str | None:
     return token if isinstance(token, str) else None
 
 
+def _grown(body: str, config: Mapping[str, Any], add: Sequence[str], label: str) -> tuple[Growth, str]:
+    """(the new tokens, tokenizer.json with them). Raises TokenError T222, T235."""
+    from tokenizers import AddedToken, Tokenizer
+
+    _parse(body, label)
+    tokenizer = Tokenizer.from_str(body)
+    tokenizer.add_tokens([AddedToken(**token) for token in _late_tokens(config)])
+    known = [text for text in add if tokenizer.token_to_id(text) is not None]
+    if known or len(set(add)) < len(add):
+        what = f'"{known[0]}" is a token of this model already' if known else "the same token is to be added twice"
+        raise TokenError(Problem("T235", what, file=label, fix="leave it out of base.add_tokens"))
+    first = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in add])
+    ids = [tokenizer.token_to_id(text) for text in add]
+    if ids != list(range(first, first + len(add))):
+        what = f"the tokenizer numbers new tokens {ids[0]:,} ..., which is not behind its last one, {first - 1:,}"
+        raise TokenError(Problem("T235", what, file=label, fix="a base whose tokenizer has no gaps in its numbers"))
+    return Growth(tuple(add), first), tokenizer.to_str()
+
+
+def _listed(path: Path, growth: Growth) -> dict[str, str]:
+    """tokenizer_config.json with the new tokens, where it lists those that were added."""
+    config = _json(path)
+    table = config.get("added_tokens_decoder")
+    if not isinstance(table, Mapping):
+        return {}
+    flags = dict.fromkeys(_FLAGS, False)
+    more = {str(growth.first + place): {"content": text, **flags} for place, text in enumerate(growth.tokens)}
+    return {path.name: json.dumps({**config, "added_tokens_decoder": {**table, **more}}, indent=2, ensure_ascii=False)}
+
+
 def _special_words(config: Mapping[str, Any], tokenizer: Tokenizer) -> list[str]:
     """Control tokens that the configuration names, and that tokenizer.json has as ordinary words only."""
     extra = [config.get(name) or () for name in ("extra_special_tokens", "additional_special_tokens")]
@@ -353,6 +398,9 @@ def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
         found |= {str(name): str(text) for name, text in inside.items()}
     for path in sorted(folder.glob("additional_chat_templates/*.jinja")):
         found[path.stem] = _read(path)
+    beside = _json(folder / "chat_template.json").get("chat_template")
+    if isinstance(beside, str):
+        found["default"] = beside
     alone = folder / "chat_template.jinja"
     if alone.is_file():
         found["default"] = _read(alone)
@@ -373,6 +421,3 @@ def _no_tokenizer(folder: Path) -> Problem:
 def _damaged(path: Path, fault: object) -> Problem:
     fix = "copy it again from the model's source"
     return Problem("T222", f"the file cannot be read: {fault}", file=str(path), fix=fix)
-    beside = _json(folder / "chat_template.json").get("chat_template")
-    if isinstance(beside, str):
-        found["default"] = beside
