@@ -702,6 +702,23 @@ def resamples_are_drawn(at: Workbench) -> None:
     assert told[0]["p"] != told[1]["p"] or told[0]["low"] != told[1]["low"]
 
 
+def another_test_is_made(at: Workbench) -> None:
+    tests = [
+        at.ran(*more).comparison["metrics"][0]["differences"]["base"]["test"]
+        for more in ((), ("evaluate.test=permutation",))
+    ]
+    assert tests == ["bootstrap", "permutation"]
+
+
+def chances_are_corrected(at: Workbench) -> None:
+    more = ("evaluate.metrics=[perplexity, bits_per_byte, byte_perplexity]", "evaluate.resamples=200", "method=full")
+    found = [at.ran(*more, f"evaluate.correction={how}").comparison for how in ("holm", "none")]
+    assert [each["correction"] for each in found] == ["holm", "none"]
+    told = [[metric["differences"]["base"] for metric in each["metrics"]] for each in found]
+    assert [each["adjusted"] for each in told[1]] == [each["p"] for each in told[1]]
+    assert [each["adjusted"] for each in told[0]] != [each["adjusted"] for each in told[1]]
+
+
 def weights_are_held_as_asked(at: Workbench) -> None:
     pair = Processes(2, 2)
     held = [at.prepared(f"train.parallel={how}", processes=pair).settings.parallel for how in ("auto", "ddp", "fsdp2")]
@@ -1061,6 +1078,8 @@ PROBES: dict[str, Probe] = {
     "evaluate.batch": measures("evaluate.batch=3", "batch"),
     "evaluate.confidence": intervals_are_as_wide_as_asked,
     "evaluate.resamples": resamples_are_drawn,
+    "evaluate.test": another_test_is_made,
+    "evaluate.correction": chances_are_corrected,
     **{f"train.objective.{name}.{option}": changes_the_loss(name, option, value)
        for name, given in COMPARED.items() for option, value in given.items()},
     **{f"train.objective.{name}.{option}": changes_what_is_learnt(name, option, value)

@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from sartor.evaluate import intervals
+from sartor.evaluate.corrections import Correction, adjusted
 from sartor.evaluate.flips import Flips, find_flips
+from sartor.evaluate.permutation import permutation_p
 from sartor.protocols import Detailed, Metric, Outcome
 
 SMALL = 10
@@ -31,6 +34,9 @@ NO_TEXT = ("probabilities", "answers")
 """What no text can stand for."""
 
 Word = Literal["better", "worse", "no difference seen"]
+SAME: Word = "no difference seen"
+Test = Literal["bootstrap", "permutation"]
+"""What gives the p-value of a difference where rows are not simply right or wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +56,15 @@ class Difference:
     low: float
     high: float
     p: float
-    test: Literal["McNemar", "bootstrap"]
+    test: Literal["McNemar", "bootstrap", "permutation"]
     word: Word
+    adjusted: float = float("nan")
+    """p, allowing for all differences of the comparison."""
+    survives: bool = True
+    """Whether "better" or "worse" still holds then."""
+    rows_to_decide: int | None = None
+    """Where no difference was seen: how many more rows like these would show one as large as it was measured, four times out
+    of five; None where one was seen, or where none of any size was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,8 @@ class _Measured:
     """[B]"""
     right: np.ndarray | None
     """[n] bool, where on these rows the metric is a plain share of rows that are right"""
+    stats: np.ndarray
+    """[n, k]"""
 
     def interval(self, confidence: float) -> intervals.Interval:
         if self.right is not None:
@@ -97,6 +112,10 @@ class Comparison:
         seed: int,
         flips: Flips | None,
         details: Sequence[Mapping[str, Any]] = (),
+        correction: Correction = "holm",
+        test: Test = "bootstrap",
+        baseline: str | None = None,
+        called: Mapping[str, str] | None = None,
     ) -> None:
         self._measured = measured
         self._metrics = {metric.name: metric for metric in metrics}
@@ -109,6 +128,13 @@ class Comparison:
         """Rows that changed sides; None where there is nothing to compare with."""
         self.details = tuple(details)
         """Tables of metrics that say where their values come from: metric, title, columns, and for each model rows and note."""
+        self.correction: Correction = correction
+        self.test: Test = test
+        self.baseline = baseline
+        """Where there is one, every other model is compared with it, in place of the subject with every other."""
+        self.called = dict(called or {})
+        """What models are called for people, where that is not their name."""
+        self._p: dict[tuple[str, str, str], float] = {}
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -142,22 +168,89 @@ class Comparison:
         return Score(one.value, *one.interval(self.confidence if confidence is None else confidence))
 
     def difference(self, metric: str, other: str, confidence: float | None = None) -> Difference | None:
-        """Subject minus `other`; None where one of them was not measured."""
-        measured = self._measured.get(metric, {})
-        ours, theirs = measured.get(self.subject), measured.get(other)
-        if ours is None or theirs is None or other == self.subject:
+        """Subject minus `other`, or `other` minus the baseline; None where one of them was not measured."""
+        pair = self._pair(metric, other)
+        if pair is None:
             return None
+        ours, theirs = (self._measured[metric][model] for model in pair)
         level = self.confidence if confidence is None else confidence
+        value, interval, test = ours.value - theirs.value, self._interval(metric, pair, level), self._test(metric, pair)
+        word = self._word(metric, interval)
+        p, corrected = self._chance(metric, pair), self._corrected.get((metric, other), float("nan"))
+        return Difference(
+            value,
+            *interval,
+            p=p,
+            test=test,
+            word=word,
+            adjusted=corrected,
+            survives=word == SAME or not corrected > 1 - self.confidence,
+            rows_to_decide=self._more_rows(metric, pair, level) if word == SAME else None,
+        )
+
+    def _pair(self, metric: str, other: str) -> tuple[str, str] | None:
+        """(ours, theirs) of the difference that is called after `other`."""
+        pair = (self.subject, other) if self.baseline is None else (other, self.baseline)
+        measured = self._measured.get(metric, {})
+        return pair if pair[0] != pair[1] and all(model in measured for model in pair) else None
+
+    def _shares(self, metric: str, pair: tuple[str, str]) -> tuple[int, int] | None:
+        """(rows gained, rows lost), where rows are right or wrong for both."""
+        ours, theirs = (self._measured[metric][model].right for model in pair)
+        if ours is None or theirs is None:
+            return None
+        return int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+
+    def _interval(self, metric: str, pair: tuple[str, str], level: float) -> intervals.Interval:
+        shares = self._shares(metric, pair)
+        if shares is not None:
+            return intervals.bonett_price(*shares, self.rows, level)
+        ours, theirs = (self._measured[metric][model] for model in pair)
         value = ours.value - theirs.value
-        if ours.right is not None and theirs.right is not None:
-            gained, lost = int((ours.right & ~theirs.right).sum()), int((theirs.right & ~ours.right).sum())
-            interval = intervals.bonett_price(gained, lost, self.rows, level)
-            p = intervals.mcnemar(gained, lost)
-            return Difference(value, *interval, p=p, test="McNemar", word=self._word(metric, interval))
-        resampled = ours.resampled - theirs.resampled
-        interval = intervals.bca(resampled, value, ours.without - theirs.without, level)
-        p = intervals.bootstrap_p(resampled)
-        return Difference(value, *interval, p=p, test="bootstrap", word=self._word(metric, interval))
+        return intervals.bca(ours.resampled - theirs.resampled, value, ours.without - theirs.without, level)
+
+    def _test(self, metric: str, pair: tuple[str, str]) -> Literal["McNemar", "bootstrap", "permutation"]:
+        return self.test if self._shares(metric, pair) is None else "McNemar"
+
+    def _chance(self, metric: str, pair: tuple[str, str]) -> float:
+        """The p-value, made once."""
+        key = (metric, *pair)
+        if key not in self._p:
+            shares = self._shares(metric, pair)
+            ours, theirs = (self._measured[metric][model] for model in pair)
+            if shares is not None:
+                self._p[key] = intervals.mcnemar(*shares)
+            elif self.test == "permutation":
+                combine = self._metrics[metric].combine
+                self._p[key] = permutation_p(
+                    ours.stats, theirs.stats, combine, exchanges=self.resamples, seed=self.seed
+                )
+            else:
+                self._p[key] = intervals.bootstrap_p(ours.resampled - theirs.resampled)
+        return self._p[key]
+
+    @cached_property
+    def _corrected(self) -> dict[tuple[str, str], float]:
+        """The adjusted p-value of every difference, by metric and model."""
+        found = {
+            (metric, other): self._chance(metric, pair)
+            for metric in self.metrics
+            for other in self.models
+            if (pair := self._pair(metric, other)) is not None
+        }
+        return dict(zip(found, adjusted(list(found.values()), self.correction), strict=True))
+
+    def _more_rows(self, metric: str, pair: tuple[str, str], level: float) -> int | None:
+        """How many more rows a difference as large as the one measured would take, from its paired standard error."""
+        ours, theirs = (self._measured[metric][model] for model in pair)
+        gap, shares = abs(ours.value - theirs.value), self._shares(metric, pair)
+        if shares is not None:
+            error = intervals.paired_error(*shares, self.rows)
+        else:
+            error = intervals.standard_error(ours.without - theirs.without)
+        if not gap > 0 or not error > 0:
+            return None
+        return max(1, intervals.needed(gap, error * math.sqrt(self.rows), level) - self.rows)
 
     def detectable(self, metric: str) -> float | None:
         """Smallest true difference to the first model that these rows would show, known before the subject is measured."""
@@ -172,7 +265,10 @@ class Comparison:
             "confidence": self.confidence,
             "resamples": self.resamples,
             "seed": self.seed,
+            "correction": self.correction,
+            "comparisons": len(self._corrected),
             "models": list(self.models),
+            "called": self.called,
             "subject": self.subject,
             "metrics": [self._metric_json(name) for name in self.metrics],
             "flips": None if self.flips is None else self.flips.json(),
@@ -194,7 +290,7 @@ class Comparison:
     def _word(self, metric: str, interval: intervals.Interval) -> Word:
         if interval.low > 0 or interval.high < 0:
             return "better" if (interval.low > 0) == self.higher_is_better(metric) else "worse"
-        return "no difference seen"
+        return SAME
 
 
 def subject(models: Sequence[str]) -> str:
@@ -209,10 +305,15 @@ def compare(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    correction: Correction = "holm",
+    test: Test = "bootstrap",
+    baseline: str | None = None,
+    called: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Score every model on every metric, and the subject against every other model, on the same rows.
 
-    `outcomes` holds each model's rows; models that were not measured are simply absent. A metric is left out for a model
+    With a `baseline`, every other model is compared with that one instead. `correction` allows for the number of differences,
+    `test` gives p-values where rows are not simply right or wrong. `outcomes` holds each model's rows; models that were not measured are simply absent. A metric is left out for a model
     that lacks what it needs. Deterministic in `seed`.
 
     Raises ValueError without rows or models, or where models were given different rows.
@@ -252,6 +353,10 @@ def compare(
         seed=seed,
         flips=_flips(aligned, metrics, measured),
         details=details(aligned, metrics, confidence=confidence),
+        correction=correction,
+        test=test,
+        baseline=baseline,
+        called=called,
     )
 
 
@@ -291,7 +396,7 @@ def _measure(metric: Metric, stats: np.ndarray, resampled: np.ndarray) -> _Measu
     total = stats.sum(axis=0)
     without = metric.combine(total - stats) if len(stats) > 1 else np.empty(0)
     value, each = float(metric.combine(total)), metric.combine(stats)
-    return _Measured(value, each, without, resampled, each == 1 if is_share(each, value) else None)
+    return _Measured(value, each, without, resampled, each == 1 if is_share(each, value) else None, stats)
 
 
 def is_share(each: np.ndarray, value: float) -> bool:

@@ -5,6 +5,7 @@ B: resamples, n: rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from statistics import NormalDist
 from typing import NamedTuple
@@ -72,8 +73,14 @@ def wilson(right: int, rows: int, confidence: float) -> Interval:
 def bonett_price(gained: int, lost: int, rows: int, confidence: float) -> Interval:
     """Interval of the difference of two paired shares (Bonett and Price 2012); never without width."""
     up, down = (gained + 1) / (rows + 2), (lost + 1) / (rows + 2)
-    reach = z(confidence) * float(np.sqrt((up + down - (up - down) ** 2) / (rows + 2)))
+    reach = z(confidence) * paired_error(gained, lost, rows)
     return Interval(max(-1.0, up - down - reach), min(1.0, up - down + reach))
+
+
+def paired_error(gained: int, lost: int, rows: int) -> float:
+    """Standard error of the difference of two paired shares, as `bonett_price` has it."""
+    up, down = (gained + 1) / (rows + 2), (lost + 1) / (rows + 2)
+    return float(np.sqrt((up + down - (up - down) ** 2) / (rows + 2)))
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -113,6 +120,24 @@ def detectable(error: float, confidence: float) -> float:
     first model's own scores, which is exact when the two correlate by one half from row to row.
     """
     return (z(confidence) + NormalDist().inv_cdf(POWER)) * error
+
+
+def needed(gap: float, deviation: float, confidence: float) -> int:
+    """Rows from which a true mean that lies `gap` from the one to beat is seen in four of five tests.
+
+    n = ((z + z of the power) * deviation / gap) squared, where `deviation` is the standard deviation of one row; the inverse
+    of `detectable`. For a win rate of 0.6 against 0.5 with one rating a row and no ties: gap 0.1, deviation sqrt(0.24).
+    """
+    return math.ceil(((z(confidence) + NormalDist().inv_cdf(POWER)) * deviation / gap) ** 2)
+
+
+def half_ties(wins: int, losses: int, rows: int, confidence: float) -> Interval:
+    """Interval of a win rate over rows that are each won, lost or tied, where a tie is half a win.
+
+    The rate is one half plus half the difference of the shares that are won and lost, which are paired: `bonett_price`.
+    """
+    found = bonett_price(wins, losses, rows, confidence)
+    return Interval(0.5 + found.low / 2, 0.5 + found.high / 2)
 
 
 def z(confidence: float) -> float:

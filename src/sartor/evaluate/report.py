@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib import resources
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -14,8 +16,9 @@ from markupsafe import Markup
 from sartor.console import about, printable
 from sartor.evaluate import curves
 from sartor.evaluate.advice import next_steps
+from sartor.evaluate.corrections import TOLD
 from sartor.evaluate.facts import ReportFacts, Sample
-from sartor.evaluate.numbers import difference_text, range_text, score_text
+from sartor.evaluate.numbers import MISSING, difference_text, more_rows, range_text, score_text
 from sartor.evaluate.wording import marked
 
 LONGEST = 1200
@@ -91,7 +94,10 @@ def report(facts: ReportFacts) -> str:
         "seconds": _seconds,
         "quantity": quantity,
         "predicted": predicted,
-        "model": model_name,
+        "model": partial(model_name, called=facts.comparison.get("called", {})),
+        "more_rows": more_rows,
+        "chance": chance,
+        "correction": TOLD.get,
         "marked": marked,
         "meaning": meaning,
         "next_steps": next_steps,
@@ -132,6 +138,13 @@ def pieces(sample: Sample) -> Iterator[tuple[str, float]]:
         yield f" … ({-left:,} more characters)", 0.0
 
 
+def chance(p: float | None) -> str:
+    """A p-value."""
+    if p is None:
+        return MISSING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def sentence(text: str) -> str:
     """The text with a capital at its beginning and a full stop at its end."""
     return text and text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
@@ -167,9 +180,9 @@ def meaning(metric: str) -> str:
     return METRICS.get(metric.removeprefix("rows_"), "your own function")
 
 
-def model_name(name: str) -> str:
-    """How a model is called in tables: few_shot becomes few-shot."""
-    return name.replace("_", "-")
+def model_name(name: str, called: Mapping[str, str] = MappingProxyType({})) -> str:
+    """How a model is called in tables: few_shot becomes few-shot, and some are `called` otherwise."""
+    return called.get(name, name.replace("_", "-"))
 
 
 def _finalize(value: Any) -> Any:

@@ -79,6 +79,11 @@ def base_called(prepared: Material) -> str:
     return "a linear head on its base's frozen features" if by_features(prepared) else "its base"
 
 
+def names_of(prepared: Material) -> dict[str, str]:
+    """What models are called in tables and gates, where that is not their name."""
+    return {"base": "linear head on base"} if by_features(prepared) else {}
+
+
 def _by_head(
     prepared: Material, policy: ModelPolicy, indices: Sequence[int], name: str, emit: Emit
 ) -> Iterator[Outcome]:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sartor.evaluate.compare import Comparison
+    from sartor.flow.continual import Course
     from sartor.flow.measure import Bench
     from sartor.flow.team import Team
     from sartor.models.base import ModelPolicy
@@ -67,6 +68,8 @@ class Ran:
     comparison: Mapping[str, Any]
     resumed_finished: bool = False
     """Whether the run was already finished when it was asked for."""
+    continual: Mapping[str, Any] | None = None
+    """Every task after every stage, where that was measured."""
 
     @property
     def exit_code(self) -> int:
@@ -85,6 +88,7 @@ class Ran:
             "folder": str(self.folder),
             "report": str(self.report),
             "comparison": self.comparison,
+            **({} if self.continual is None else {"continual": self.continual}),
         }
 
     def render(self, console: Console) -> None:
@@ -94,6 +98,10 @@ class Ran:
         if self.resumed_finished:
             console.print(f"this run is finished already: {self.folder}", style="dim")
         render_verdict(console, self.verdict, self.comparison)
+        if self.continual is not None:
+            from sartor.flow.continual import render
+
+            render(console, self.continual)
         console.print(f"report: {self.report}", soft_wrap=True)
 
 
@@ -152,12 +160,15 @@ class _Ready:
     tools: Bench
     folder: Path
     notes: list[Noted]
+    tasks: Course
+    """What every stage is about, where that is measured after each of them."""
 
     @classmethod
     def make(
         cls, loaded: Loaded, folder: Path, emit: Emit, processes: Processes, now: datetime | None = None
     ) -> _Ready:
         """Prepare everything in `folder`. Raises InputError."""
+        from sartor.flow.continual import of_run as tasks_of
         from sartor.flow.measure import bench
 
         notes: list[Noted] = []
@@ -171,7 +182,10 @@ class _Ready:
         models = opener(loaded.root)
         prepared = prepare(loaded, folder, hear, now=now, processes=processes, models=models)
         stages = prepare_stages(loaded, prepared, folder, hear, now=now, processes=processes, models=models)
-        return cls(prepared, stages, bench(prepared, hear), folder, notes)
+        tools = bench(prepared, hear)
+        return cls(
+            prepared, stages, tools, folder, notes, tasks_of(loaded, stages, tools, prepared.resolution, prepared)
+        )
 
     @property
     def about(self) -> dict[str, str]:
@@ -248,7 +262,9 @@ def _finished(folder: Run) -> Ran:
     verdict, comparison = folder.read_json("verdict.json"), folder.read_json("comparison.json")
     if verdict is None or comparison is None:
         raise RunError(Problem("F106", "a finished run without verdict.json", file=str(folder.folder)))
-    return Ran(folder.folder, verdict, comparison, resumed_finished=True)
+    return Ran(
+        folder.folder, verdict, comparison, resumed_finished=True, continual=folder.read_json("continual.json")
+    )
 
 
 class _Session:
@@ -330,7 +346,7 @@ class _Session:
 
         with self._stage("verdict"):
             comparison = self._compare(self._metrics(ready), outcomes, names_of(ready.prepared))
-            return self._conclude(ready, comparison)
+            return self._conclude(ready, comparison, outcomes["tuned"])
 
     def _data(self) -> _Ready:
         data = self.run.folder / "data"
@@ -412,6 +428,8 @@ class _Session:
 
     def _train_all(self, ready: _Ready, policy: ModelPolicy | None) -> None:
         """Every stage that has no model yet; `policy`, where given, is the base as the first one begins with it."""
+        from sartor.flow.continual import measure as measure_tasks
+
         if len(ready.stages) > 1 and self.launch.size > 1 and self.launch.started:
             what = f"a launcher has started {self.launch.size} processes, which can train one stage, not a list of them"
             fix = "sartor run RECIPE --processes N starts them anew for every stage"
@@ -422,6 +440,7 @@ class _Session:
                     self._train(stage.judged(ready.stages, self.run).beginning_with(start), policy, ready.tools)
             policy = None
             gc.collect()
+            measure_tasks(ready.tasks, stage.number, self.run, self.emit)
 
     def _train(self, stage: Trained, policy: ModelPolicy | None, tools: Bench) -> None:
         from sartor.flow.answers import calibrate
@@ -492,12 +511,13 @@ class _Session:
             called=called,
         )
 
-    def _conclude(self, ready: _Ready, comparison: Comparison) -> Ran:
+    def _conclude(self, ready: _Ready, comparison: Comparison, tuned: Sequence[Outcome]) -> Ran:
         from sartor.evaluate.report import report
         from sartor.evaluate.report_markdown import report_markdown
         from sartor.evaluate.verdict import judge
         from sartor.export.card import model_card
         from sartor.flow.answers import base_called
+        from sartor.flow.continual import told as tasks_told
         from sartor.flow.facts import report_facts, stage_curves
         from sartor.flow.forecast import forecast, learn
         from sartor.flow.suites import compared
@@ -518,6 +538,7 @@ class _Session:
             "peak_memory_bytes": finished.peak_memory_bytes,
         }
         suites = compared(tools, prepared, self.run)
+        continual = tasks_told(ready.tasks, tuned, self.run)
         gates = self.loaded.recipe.goal.success
         verdict = judge(
             gates,
@@ -539,7 +560,7 @@ class _Session:
         self.run.write_text("model/README.md", model_card(facts))
         self.run.write_json("verdict.json", body)
         self.run.mark("finished")
-        return Ran(self.run.folder, body, comparison.json())
+        return Ran(self.run.folder, body, comparison.json(), continual=continual)
 
 
 def _with_fix(problem: Problem, fix: str) -> Problem:

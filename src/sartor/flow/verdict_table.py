@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,10 +14,11 @@ def render_verdict(console: Console, verdict: Mapping[str, Any], comparison: Map
     from sartor.console import printable, table
     from sartor.evaluate.numbers import difference_text, score_text
 
-    models, subject = comparison["models"], comparison["subject"]
+    models, subject, called = comparison["models"], comparison["subject"], comparison.get("called", {})
     first = models[0]
     percent = f"{100 * comparison['confidence']:g} %"
-    header = [f"test, {comparison['rows']:,} rows never seen", *models, f"difference to {first} ({percent})", ""]
+    names = [called.get(model, model) for model in models]
+    header = [f"test, {comparison['rows']:,} rows never seen", *names, f"difference to {names[0]} ({percent})", ""]
     rows = []
     for metric in comparison["metrics"]:
         share = metric["share"]
@@ -28,8 +29,10 @@ def render_verdict(console: Console, verdict: Mapping[str, Any], comparison: Map
             continue
         low, high = (difference_text(difference[side], share) for side in ("low", "high"))
         change = f"{difference_text(difference['value'], share)} [{low}, {high}]"
-        rows.append([metric["name"], *cells, change, difference["word"]])
+        rows.append([metric["name"], *cells, change, word_text(difference)])
     table(console, header, rows)
+    for line in remarks(comparison):
+        console.print(printable(line), style="dim", soft_wrap=True)
     gates = verdict["gates"]
     if gates:
         passed = sum(gate["pass"] for gate in gates)
@@ -43,3 +46,34 @@ def render_verdict(console: Console, verdict: Mapping[str, Any], comparison: Map
                 )
     assert subject in models
     console.print(printable(verdict["sentence"]), soft_wrap=True)
+
+
+def word_text(difference: Mapping[str, Any]) -> str:
+    """The word, with a star where it does not survive the correction for many comparisons."""
+    return str(difference["word"]) + ("" if difference.get("survives", True) else " *")
+
+
+def remarks(comparison: Mapping[str, Any]) -> Iterator[str]:
+    """What the stars mean, and how many more rows would decide what is not decided."""
+    from sartor.evaluate.corrections import TOLD
+    from sartor.evaluate.numbers import more_rows
+
+    called = comparison.get("called", {})
+    told = [
+        (metric["name"], called.get(model, model), difference)
+        for metric in comparison["metrics"]
+        for model, difference in metric["differences"].items()
+    ]
+    weak = [(metric, model) for metric, model, difference in told if not difference.get("survives", True)]
+    if weak:
+        listed = ", ".join(f"{metric} against {model}" for metric, model in weak)
+        how = TOLD[comparison["correction"]]
+        yield f" * not when corrected for {comparison['comparisons']} comparisons ({how}): {listed}"
+    short = [
+        (metric, model, difference["rows_to_decide"])
+        for metric, model, difference in told
+        if difference.get("rows_to_decide")
+    ]
+    if short:
+        listed = ", ".join(f"{metric} against {model} about {more_rows(count)}" for metric, model, count in short)
+        yield f" more test rows that would decide differences as large as these: {listed}"

@@ -222,8 +222,6 @@ class Gate(Options):
 
 GENERAL = "general"
 """The metric of general ability."""
-GENERAL = "general"
-"""The metric of general ability."""
 SUITES = ("safety", "judge", "benchmark")
 """Kinds of components whose metrics a gate may name."""
 
@@ -442,8 +440,6 @@ class Stop(Options):
     """An improvement smaller than this does not count."""
     forgetting: Literal["note", "stop", "ignore"] = "note"
     """When general ability has fallen by more than evaluate.general.drop_at_most (0.05 where that is left out): say so, or stop."""
-    forgetting: Literal["note", "stop", "ignore"] = "note"
-    """When general ability has fallen by more than evaluate.general.drop_at_most (0.05 where that is left out): say so, or stop."""
 
 
 class Checkpoint(Options):
@@ -485,8 +481,6 @@ class Train(Options):
     """Learning rate over time: constant, linear or cosine, with warm-up."""
     clip_norm: Annotated[float, Field(ge=0)] = 1.0
     """Largest gradient norm; 0 does not clip."""
-    start: Literal["previous", "base"] = "previous"
-    """What a stage of a list begins with: the model that the one before has made, or the recipe's base, as for an adapter of its own."""
     start: Literal["previous", "base"] = "previous"
     """What a stage of a list begins with: the model that the one before has made, or the recipe's base, as for an adapter of its own."""
     anchor: Anchor | Literal["none"] = "none"
@@ -587,19 +581,6 @@ class General(Options):
     """Where there is a bound: take the checkpoint, or the point between base and tuned model, that is best in the task within it."""
 
 
-class General(Options):
-    """What is asked to see whether the model forgets: questions with one right answer and wrong ones, which have nothing to do with the task."""
-
-    data: Annotated[str, Field(min_length=1, examples=["builtin:general-probe"])] = "builtin:general-probe"
-    """File, folder, glob or builtin:NAME of rows with answers; a column wrong lists wrong answers, else those to other rows are taken."""
-    rows: Annotated[int, Field(ge=10)] | Auto = "auto"
-    """Questions used, a fixed sample: a third of them during training, the others for the verdict; auto is all, at most 600."""
-    drop_at_most: Annotated[float, Field(gt=0, le=1)] | None = None
-    """By how much the score, between 0 and 1, may fall: a gate, and the bound by which the model is chosen."""
-    steer: bool = True
-    """Where there is a bound: take the checkpoint, or the point between base and tuned model, that is best in the task within it."""
-
-
 class Evaluate(Options):
     """How base and tuned model are compared on the locked test set."""
 
@@ -611,10 +592,6 @@ class Evaluate(Options):
     """Models that judge the answers to the test rows."""
     benchmarks: tuple[Annotated[Component, Of("benchmark")], ...] = ()
     """Further rows and tests that base and tuned model are measured on."""
-    general: General | Literal[False] | Auto = "auto"
-    """General ability, in training and in the verdict: what is asked, and how much may be lost; auto asks the built-in questions of models that write text."""
-    continual: bool | Auto = "auto"
-    """After each stage of a list measure the tasks of all stages so far; auto does where several have data of their own and one objective."""
     general: General | Literal[False] | Auto = "auto"
     """General ability, in training and in the verdict: what is asked, and how much may be lost; auto asks the built-in questions of models that write text."""
     continual: bool | Auto = "auto"
@@ -633,20 +610,11 @@ class Evaluate(Options):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Level of the intervals."""
     resamples: Annotated[int, Field(ge=200)] = 2000
-    """Bootstrap resamples."""
-
-    @model_validator(mode="after")
-    def _general_apart(self) -> Self:
-        if any(each.name == "general" for each in self.benchmarks):
-            raise Rule("general ability has a key of its own: evaluate.general", "benchmarks")
-        return self
-
-    @property
-    def probe(self) -> General | None:
-        """What is asked of general ability; None where nothing is."""
-        if self.general is False:
-            return None
-        return General() if self.general == "auto" else self.general
+    """Bootstrap resamples, and exchanges of a permutation test."""
+    test: Literal["bootstrap", "permutation"] = "bootstrap"
+    """What gives the p-value of a difference where rows are not simply right or wrong; those are told by McNemar's test."""
+    correction: Literal["holm", "benjamini_hochberg", "none"] = "holm"
+    """How p-values allow for looking at several metrics and models: none is wrongly called better or worse (holm), or few of those that are (benjamini_hochberg)."""
 
     @model_validator(mode="after")
     def _general_apart(self) -> Self:
@@ -706,14 +674,6 @@ class Recipe(Options):
     """Training."""
     evaluate: Evaluate = Evaluate()
     """The verdict."""
-
-    @property
-    def largest_drop(self) -> float | None:
-        """How much general ability may fall, by evaluate.general or a gate; None where nothing says so."""
-        probe = self.evaluate.probe
-        asked = [] if probe is None or probe.drop_at_most is None else [probe.drop_at_most]
-        gates = [gate.drop_at_most for gate in self.goal.success if gate.metric == GENERAL]
-        return min([*asked, *(bound for bound in gates if bound is not None)], default=None)
 
     @property
     def largest_drop(self) -> float | None:
