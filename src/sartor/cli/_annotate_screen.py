@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sartor.cli._keyboard import BACKSPACE, END, ENTER, Keyboard
 from sartor.console import printable, terminal
 from sartor.data.annotate.guidelines import Block, blocks
-from sartor.data.annotate.keys import Placing, found, keys
+from sartor.data.annotate.keys import Placing, found
 from sartor.data.annotate.session import Refused, Session, View
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class _Screen:
         self.session, self.guide, self.shown = session, guide, bool(guide)
         self.console = terminal(sys.stderr)
         self.message = ""
-        self.keys = keys(session.job.labels)
+        self.keys = session.keys
         self.placing = Placing(0)
 
     def run(self) -> None:
@@ -137,7 +137,8 @@ class _Screen:
         line.append(f"   {view.done:,} done   {view.left:,} left", "dim")
         if view.skipped:
             line.append(f"   {view.skipped:,} skipped", "dim")
-        line.append(printable(f"   {view.item.file}:{view.item.line}"), "dim")
+        where = f"{view.item.file}:{view.item.line}" if view.item.file else f"row {view.item.line}"
+        line.append(printable(f"   {where}"), "dim")
         if view.flagged:
             line.append("   flagged", "yellow")
         if view.note:
@@ -155,8 +156,9 @@ class _Screen:
             if turn.role:
                 body.append(f"{printable(turn.role)}\n", "cyan")
             body.append(f"{printable(turn.text)}\n")
-        for place, number in enumerate(view.shuffle, 1):
-            body.append(f"\n{place} ", "bold cyan")
+        for place, number in enumerate(view.shuffle):
+            sign = str(place + 1) if self.session.job.kind == "rank" else "AB"[place] if len(view.shuffle) > 1 else ">"
+            body.append(f"\n{sign} ", "bold cyan")
             body.append(f"{printable(view.item.answers[number].text) or '(empty)'}\n")
         for name, label in view.votes:
             body.append(printable(f"\n{name}: "), "dim")
@@ -179,7 +181,7 @@ class _Screen:
 
         if self.session.job.kind == "rank":
             return self.order()
-        line = Text(" ")
+        line = Text(f" {printable(view.question)}\n " if view.question else " ")
         of = {label: key for key, label in self.keys.items()}
         for label in self.session.job.labels:
             if label in of:

@@ -1,4 +1,4 @@
-"""The page on which rows are labelled and answers ranked: one document, one question for its state, one for an action."""
+"""The page on which rows are labelled, answers ranked and compared: one document, one question for its state, one for an action."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from jinja2 import Environment, FileSystemLoader
 
 from sartor.console import printable
 from sartor.data.annotate.guidelines import blocks
-from sartor.data.annotate.keys import keys
 from sartor.data.annotate.marks import Ranking
 from sartor.data.annotate.session import Refused, Session
 from sartor.errors import SartorError
@@ -22,14 +21,19 @@ PAGE = Path(__file__).parent / "page"
 FILES = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 
-def application(session: Session, guidelines: str, token: str, stop: Callable[[], None]) -> FastAPI:
-    """The routes; `Guard` stands before them. `stop` ends the server once the annotator has finished."""
+def application(
+    session: Session, guidelines: str, token: str, stop: Callable[[], None], *, root: str = "", after: str = ""
+) -> FastAPI:
+    """The routes; `Guard` stands before them. `stop` ends the server once the annotator has finished.
+
+    `root` is where the page stands below the address of the server, `after` what the browser is shown when it has ended.
+    """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     template = Environment(loader=FileSystemLoader(PAGE), autoescape=True).get_template("annotate.html.j2")
 
     @app.get("/")
     async def document() -> Response:
-        return HTMLResponse(template.render(token=token, kind=session.job.kind))
+        return HTMLResponse(template.render(token=token, title=title(session), root=root))
 
     @app.get("/file/{name}")
     async def file(name: str) -> Response:
@@ -61,9 +65,14 @@ def application(session: Session, guidelines: str, token: str, stop: Callable[[]
     @app.post("/end")
     async def end() -> Response:
         stop()
-        return JSONResponse({"ended": True})
+        return JSONResponse({"ended": True, "after": after})
 
     return app
+
+
+def title(session: Session) -> str:
+    """Of the page."""
+    return "Rate" if session.questions else "Label" if session.job.kind == "label" else "Rank"
 
 
 def _act(session: Session, wanted: Mapping[str, Any]) -> None:
@@ -99,7 +108,7 @@ def _ranking(session: Session, order: Any) -> Ranking:
 
 def _job(session: Session, guidelines: str) -> dict[str, Any]:
     """What stays the same from row to row."""
-    of = {label: key for key, label in keys(session.job.labels).items()}
+    of = {label: key for key, label in session.keys.items()}
     return {
         "kind": session.job.kind,
         "annotator": printable(session.annotator),
@@ -117,7 +126,8 @@ def _state(session: Session) -> dict[str, Any]:
     said = view.suggestion
     row = {
         "key": view.item.key,
-        "where": printable(f"{view.item.file}:{view.item.line}"),
+        "where": printable(f"{view.item.file}:{view.item.line}") if view.item.file else f"row {view.item.line}",
+        "question": printable(view.question),
         "turns": [{"role": printable(turn.role), "text": printable(turn.text)} for turn in view.item.turns],
         "answers": [printable(view.item.answers[number].text) for number in view.shuffle],
         "suggestion": None if said is None else {"label": said.label, "probability": said.probability},

@@ -6,13 +6,14 @@ import secrets
 import socket
 import sys
 import webbrowser
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from sartor.errors import DataError, Problem
 from sartor.studio.annotate import application
-from sartor.studio.guard import Guard
+from sartor.studio.guard import App, Guard
 
 if TYPE_CHECKING:
     from sartor.data.annotate.session import Session
@@ -21,14 +22,20 @@ HOST = "127.0.0.1"
 
 
 def serve(session: Session, guidelines: str, *, port: int, browse: bool) -> None:
-    """Serve the page for a session, print its address on stderr, and return when it is ended there or by Ctrl-C.
+    """Serve the page for a session. As `host`."""
+    host(lambda token, stop: application(session, guidelines, token, stop), port=port, browse=browse)
 
-    With port 0 a free one is taken. Raises DataError A116 where the port is taken.
+
+def host(made: Callable[[str, Callable[[], None]], App], *, port: int, browse: bool) -> None:
+    """Serve a page, print its address on stderr, and return when it is ended there or by Ctrl-C.
+
+    `made` is given the token and what ends the server. With port 0 a free one is taken. Raises DataError A116 where the port
+    is taken.
     """
     with _bound(port) as listener:
         port = listener.getsockname()[1]
         token = secrets.token_urlsafe(24)
-        app = application(session, guidelines, token, stop=lambda: _stop(server))
+        app = made(token, lambda: _stop(server))
         config = uvicorn.Config(Guard(app, port, token), log_level="warning", access_log=False, server_header=False)
         server = uvicorn.Server(config)
         address = f"http://{HOST}:{port}/?token={token}"

@@ -59,7 +59,7 @@ class Log:
             if fault.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
             what = f'"{self.path.stem}" is annotating here already, in another process'
-            fix = "end that one first, or give another --annotator NAME"
+            fix = "end that one first, or answer under another name"
             raise DataError(Problem("A104", what, file=str(self.path), fix=fix)) from None
 
     def _mend(self) -> None:

@@ -27,6 +27,8 @@ class Mark:
     label: str | None = None
     ranking: Ranking | None = None
     note: str | None = None
+    order: tuple[int, ...] | None = None
+    """Where a label was given to answers: their numbers as they stood on screen, from the left."""
     suggestion: str | None = None
     """What a model had suggested, on screen when the answer was given."""
     followed: bool | None = None
@@ -48,6 +50,8 @@ class Mark:
             raise ValueError("no mark")
         if "ranking" in given:
             given["ranking"] = tuple(tuple(int(place) for place in level) for level in given["ranking"])
+        if "order" in given:
+            given["order"] = tuple(int(number) for number in given["order"])
         return cls(**given)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sartor.data.annotate.items import Item
+from sartor.data.annotate.keys import keys
 from sartor.data.annotate.marks import Action, Mark, Ranking, Sheet
 from sartor.data.annotate.order import chances
 from sartor.data.annotate.queue import Queue
@@ -47,6 +48,8 @@ class View:
     """In adjudication: what each annotator said."""
     earlier: str
     """The answer this annotator gave to this row before."""
+    question: str = ""
+    """What is asked of this row, where that is not the same for all."""
 
 
 @dataclass(slots=True)
@@ -66,11 +69,18 @@ class Session:
     """What all have done, this annotator included."""
     probabilities: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     votes: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    questions: Mapping[str, str] = field(default_factory=dict)
+    """Row -> what is asked of it."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Key -> label; digits and letters in the order of the labels where none are given."""
+    shuffled: Callable[[Item, str, int], tuple[int, ...]] | None = None
+    """Item, annotator and seed -> the order of its answers on screen; `shuffle` where none is given."""
     clock: Callable[[], float] = time.time
     item: Item | None = field(init=False, default=None)
     _since: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
+        self.keys = self.keys or keys(self.job.labels)
         self.board.look()
         self._show(self.queue.next())
 
@@ -92,9 +102,10 @@ class Session:
             flagged=key in sheet.flagged,
             note=sheet.notes.get(key, ""),
             suggestion=self.suggestion(key),
-            shuffle=shuffle(item, self.annotator, self.job.seed) if item else (),
+            shuffle=(self.shuffled or shuffle)(item, self.annotator, self.job.seed) if item else (),
             votes=self.votes.get(key, ()),
             earlier=earlier.label or "" if earlier else "",
+            question=self.questions.get(key, ""),
         )
 
     def suggestion(self, row: str) -> Suggestion | None:
@@ -114,6 +125,7 @@ class Session:
             row,
             "label",
             label=label,
+            order=self.view().shuffle or None,
             suggestion=said.label if said else None,
             followed=said.label == label if said else None,
         )

@@ -17,14 +17,16 @@ function made(name, text, className) {
   return element;
 }
 
+// A sheet that was sent to a rater (sheet.js) answers in the place of the server.
 async function ask(path, body) {
+  if (window.sheet) return window.sheet(path, body);
   const options = { headers: { "X-Sartor-Token": token } };
   if (body !== undefined) {
     options.method = "POST";
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
-  const response = await fetch(path, options);
+  const response = await fetch(document.documentElement.dataset.root + path, options);
   const type = response.headers.get("content-type") || "";
   return type.startsWith("application/json") ? response.json() : { error: await response.text() };
 }
@@ -82,8 +84,26 @@ function show(next) {
   at("votes").hidden = !row.votes.length;
   at("noted").textContent = row.note ? `Note: ${row.note}` : "";
   at("noted").hidden = !row.note;
-  if (job.kind === "label") showLabels(row);
-  else showAnswers(row);
+  at("question").textContent = row.question;
+  at("question").hidden = !row.question;
+  if (job.kind !== "label") showAnswers(row);
+  else {
+    showLabels(row);
+    compare(row.answers);
+  }
+}
+
+// Answers that are judged by a label: two beside each other as A and B, or one.
+function compare(answers) {
+  at("answers").hidden = !answers.length;
+  at("answers").className = answers.length ? "compared" : "";
+  at("answers").replaceChildren(
+    ...answers.map((text, place) => {
+      const item = made("li");
+      item.append(made("b", answers.length > 1 ? "AB"[place] : "answer", "role"), made("span", text || "(empty)"));
+      return item;
+    })
+  );
 }
 
 function turn(said) {
@@ -197,15 +217,20 @@ function choose(typed) {
 
 async function end() {
   over = true;
+  let ended = {};
   try {
-    await ask("/end", {});
+    ended = await ask("/end", {});
   } catch {
     // The server is gone already, which is what was wanted.
+  }
+  if (ended.after) {
+    location.assign(ended.after);
+    return;
   }
   at("work").hidden = true;
   at("finished").hidden = false;
   at("end").textContent = "Ended";
-  at("ending").textContent = "All answers are saved. The same command goes on from here; this tab can be closed.";
+  at("ending").textContent = ended.said || "All answers are saved. The same command goes on from here; this tab can be closed.";
   at("hints").replaceChildren();
 }
 
@@ -278,6 +303,7 @@ async function begin() {
   }
   at("guide").replaceChildren(...job.guidelines.map(block));
   guided(true);
+  for (const key of job.without || []) delete commands[key];
   const known = Object.entries(commands).filter(([key]) => key !== "g" || job.guidelines.length);
   const hints = known.map(([key, [name, run]]) => hint(key, name, run));
   if (job.kind === "rank") hints.unshift(hint("1-9", "next better", () => {}), hint("=", "as good as the last", () => {}), hint("\u232b", "take back", back));
