@@ -55,7 +55,7 @@ def ratings(
     """
     met = np.isfinite(rows)
     won = np.where(met, rows, 0.0)
-    if not _connected(met.any(axis=0)):
+    if not _connected(np.asarray(met.any(axis=0))):
         raise ValueError("some models never met, not even through others")
     total, each = won.sum(axis=0), won.reshape(len(won), -1)
     size = len(models)

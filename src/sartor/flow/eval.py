@@ -130,7 +130,7 @@ def evaluate(
     began = time.monotonic()
     root = Path.cwd()
     chosen = measures.load(metrics, root)
-    names = _names(models)
+    names = named(models)
     folders = {name: find(model, root) for name, model in zip(names, models, strict=True)}
     renderers = {name: renderer_for(folder) for name, folder in folders.items()}
     emit(Stage("data", data))
@@ -153,7 +153,7 @@ def evaluate(
         want = measures.wants(chosen, task)
         labels = sorted(dataset.labels)
         if max_new_tokens is None and "prediction" in want:
-            max_new_tokens = _length(references, renderers)
+            max_new_tokens = longest_answer(references, renderers)
         outcomes = {}
         for name, folder in folders.items():
             known = _known(folder, dataset, indices)
@@ -161,7 +161,7 @@ def evaluate(
                 what = f"{known:,} of {len(indices):,} rows ask what {name} was trained on; its scores are too good"
                 emit(Noted("warning", "E116", what))
             emit(Stage("measure", f"{name} on {len(indices):,} rows"))
-            outcomes[name] = _measure(
+            outcomes[name] = measured(
                 folder, dataset, indices, name=name, labels=labels, shots=examples,
                 max_new_tokens=max_new_tokens or 1, batch=batch, want=want, emit=emit,
             )  # fmt: skip
@@ -172,7 +172,7 @@ def evaluate(
         of=len(left),
         shots=len(examples),
         models=names,
-        metrics=_compared(outcomes, chosen, confidence, seed),
+        metrics=against_first(outcomes, chosen, confidence, seed),
         confidence=confidence,
         max_new_tokens=max_new_tokens if "prediction" in want else None,
         seconds=time.monotonic() - began,
@@ -215,13 +215,13 @@ def _comparable(renderers: Mapping[str, Renderer]) -> bool:
     return len({renderer.vocabulary.fingerprint for renderer in renderers.values()}) == 1
 
 
-def _length(references: Sequence[str], renderers: Mapping[str, Renderer]) -> int:
+def longest_answer(references: Sequence[str], renderers: Mapping[str, Renderer]) -> int:
     """One and a half times the longest reference in tokens of any model."""
     longest = max(len(renderer.completion(text)) for renderer in renderers.values() for text in references)
     return min(max(longest * 3 // 2, LENGTHS[0]), LENGTHS[1])
 
 
-def _names(models: Sequence[str]) -> tuple[str, ...]:
+def named(models: Sequence[str]) -> tuple[str, ...]:
     """The references as names, a number after those that repeat."""
     return tuple(
         model if model not in models[:place] else f"{model} ({models[:place].count(model) + 1})"
@@ -244,7 +244,7 @@ def _known(folder: ModelFolder, dataset: Dataset, indices: Sequence[int]) -> int
     return int((asked | np.isin(dataset.index.text[rows], seen.text[trained])).sum())
 
 
-def _measure(
+def measured(
     folder: ModelFolder,
     dataset: Dataset,
     indices: Sequence[int],
@@ -280,7 +280,7 @@ def _measure(
     return outcomes
 
 
-def _compared(
+def against_first(
     outcomes: Mapping[str, Sequence[Outcome]], metrics: Sequence[Metric], confidence: float, seed: int
 ) -> tuple[Mapping[str, Any], ...]:
     """For each metric the scores of all models and the difference of each to the first."""

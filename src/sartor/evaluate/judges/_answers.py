@@ -10,6 +10,7 @@ import numpy as np
 from sartor.data.rows import COMPARED, Row, Text
 from sartor.errors import Problem, RecipeError
 from sartor.evaluate.judges._gold import Row as Named
+from sartor.evaluate.judges._gold import names
 from sartor.evaluate.suites import Ground
 from sartor.protocols import Outcome
 
@@ -34,15 +35,15 @@ def drawn(ground: Ground, most: int, judged: frozenset[Named]) -> list[int]:
 
 
 def _judged(row: Row, judged: frozenset[Named]) -> bool:
-    named = ("id", row.id or str(row.origin)), ("prompt", row.prompt_text().strip())
-    return any(name in judged for name in named)
+    return any(name in judged for name in names(row.id or str(row.origin), row.columns, row.prompt_text()))
 
 
 def bare(outcome: Outcome, columns: dict[str, object]) -> Outcome:
-    """The question and its answer, with what a judge says of it."""
+    """The question and its answer, with what a judge says of it and the column `id`, by which people may call it."""
+    named = {"id": outcome.columns["id"]} if "id" in outcome.columns else {}
     return replace(
         Outcome(outcome.id, outcome.prompt, outcome.reference, outcome.prediction, stopped=outcome.stopped),
-        columns=columns,
+        columns=named | columns,
     )
 
 

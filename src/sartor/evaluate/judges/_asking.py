@@ -169,16 +169,13 @@ def family(model: str) -> str:
     return found[0] if found else ""
 
 
-def favours(options: Judging, ground: Ground) -> str:
+def favours(options: Judging, judged: Sequence[str]) -> str:
     """A sentence where the judge may favour a model because it is one of its own; else nothing."""
-    if ground.base and options.model == ground.base:
-        return "The judge is the base of the models that it judges, and judges tend to favour what they would have said themselves."
-    if ground.base and family(options.model) and family(options.model) == family(ground.base):
-        return (
-            f"Judge and base seem to be of one family ({family(ground.base)}), and judges tend to favour what they would have "
-            "said themselves."
-        )
-    return ""
+    end = "and judges tend to favour what they would have said themselves."
+    if options.model in judged:
+        return f"The judge is, or began as, one of the models that it judges ({options.model}), {end}"
+    near = next((name for name in judged if family(name) and family(name) == family(options.model)), None)
+    return "" if near is None else f"The judge seems to be of the same family as {near}, {end}"
 
 
 @contextmanager

@@ -213,8 +213,15 @@ def _row(record: Mapping[str, Any]) -> Row | None:
     return None if prompt is None else ("prompt", prompt.strip())
 
 
-def _keys(outcome: Outcome) -> tuple[Row, Row]:
-    return ("id", outcome.id), ("prompt", outcome.prompt.strip())
+def names(identity: str, columns: Mapping[str, Any], prompt: str) -> list[Row]:
+    """How people may call a row: by its id, by what stands in its column `id`, by its prompt."""
+    own = columns.get("id")
+    called = [identity, *([str(own)] if isinstance(own, str | int) and str(own) != identity else [])]
+    return [*(("id", name) for name in called), ("prompt", prompt.strip())]
+
+
+def _keys(outcome: Outcome) -> list[Row]:
+    return names(outcome.id, outcome.columns, outcome.prompt)
 
 
 def _said(outcome: Outcome) -> str:

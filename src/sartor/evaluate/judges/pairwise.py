@@ -10,6 +10,7 @@ win_rate is the share of wins and half the ties; win_rate_length_controlled what
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,9 +43,11 @@ from sartor.metrics._reasons import short
 from sartor.protocols import Chart, Outcome, Table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-    from sartor.evaluate.suites import Subject
+    from sartor.evaluate.suites import Emit, Subject
     from sartor.protocols import Metric
 
 METRICS = ("win_rate*",)
@@ -253,7 +256,7 @@ class Pairs:
         told = f"Pairs of answers to the same test row, each shown to {self.options.model} in both orders"
         if len(self.places) < len(self.ground.test):
             told += f"; {len(self.places):,} of {len(self.ground.test):,} rows"
-        return " ".join(filter(None, [f"{told}.", favours(self.options, self.ground), trust(self.gold)]))
+        return " ".join(filter(None, [f"{told}.", favours(self.options, [self.ground.base]), trust(self.gold)]))
 
     @property
     def metrics(self) -> Sequence[Metric]:
@@ -263,8 +266,7 @@ class Pairs:
             if self.ground.known and rival not in self.ground.known:
                 continue
             suffix = "" if rival == self.against[0] else f"_{rival}"
-            rate = WinRate(rival, suffix, self.options, self.gold)
-            found += [rate, LengthControlled(rate), *([] if self.gold is None else [Calibrated(rate)])]
+            found += rates(rival, suffix, self.options, self.gold)
         return found
 
     def __len__(self) -> int:
@@ -272,26 +274,30 @@ class Pairs:
         return len(self.places)
 
     def measure(self, model: Subject, units: Sequence[int]) -> Iterator[Outcome]:
-        """One outcome for each row; columns.pairs holds by model what was said in both orders."""
-        rivals = [name for name in self.against if name in self.ground.known and name != model.name]
-        instruction = written("pairwise")
-        with kept(model.folder) as folder:
-            told = {"name": instruction.name, "version": instruction.version, "instruction": instruction.instruction}
-            write_prompts(folder, self.options, [told | {"material": MATERIAL, "reply": REPLY, "sha256": _hash()}])
+        """One outcome for each row."""
+        return self.judged(model.name, model.outcomes, units, model.folder, model.emit)
+
+    def judged(
+        self, name: str, given: Sequence[Outcome], units: Sequence[int], folder: Path | None, emit: Emit
+    ) -> Iterator[Outcome]:
+        """The outcome of each row with columns.pairs: by model, what was said in both orders. `given` are all of the model's."""
+        rivals = [rival for rival in self.against if rival in self.ground.known and rival != name]
+        with kept(folder) as folder:
+            write_prompts(folder, self.options, [_told()])
             judge, failed, done = Judge(self.options, self.ground, folder), 0, 0
             for block in blocks(units):
                 places = [self.places[unit] for unit in block]
-                found = {rival: self._said(judge, model, rival, places) for rival in rivals}
-                for place, outcome in enumerate(model.outcomes[at] for at in places):
-                    pairs = {rival: given[place] for rival, given in found.items()}
+                ours = [given[place] for place in places]
+                found = {rival: self._said(judge, ours, rival, places) for rival in rivals}
+                for place, outcome in enumerate(ours):
+                    pairs = {rival: said[place] for rival, said in found.items()}
                     failed += sum(pair[order]["state"] == "unreadable" for pair in pairs.values() for order in ORDERS)
-                    yield bare(outcome, {"model": model.name, "pairs": pairs})
+                    yield bare(outcome, {"model": name, "pairs": pairs})
                 done += len(block)
                 if rivals:
-                    model.emit(Progressed(f"judging {model.name}", done, len(units)))
+                    emit(Progressed(f"judging {name}", done, len(units)))
             if failed:
-                what = unreadable(failed, 2 * len(units) * len(rivals), self.options)
-                model.emit(Noted("warning", "E174", what))
+                emit(Noted("warning", "E174", unreadable(failed, 2 * len(units) * len(rivals), self.options)))
 
     def charts(self, outcomes: Mapping[str, Sequence[Outcome]]) -> tuple[Chart, ...]:
         """The win rate by how much longer the answer is."""
@@ -305,8 +311,7 @@ class Pairs:
         title = "Wins by difference in length"
         return (Chart(title, "characters longer than the other answer", "% won", series),) if series else ()
 
-    def _said(self, judge: Judge, model: Subject, rival: str, places: Sequence[int]) -> list[dict[str, Any]]:
-        ours = [model.outcomes[place] for place in places]
+    def _said(self, judge: Judge, ours: Sequence[Outcome], rival: str, places: Sequence[int]) -> list[dict[str, Any]]:
         theirs = [self.ground.known[rival][place].prediction or "" for place in places]
         instruction = written("pairwise").instruction
         questions = [
@@ -324,6 +329,12 @@ class Pairs:
             }
             for place, (outcome, other) in enumerate(zip(ours, theirs, strict=True))
         ]
+
+
+def rates(rival: str, suffix: str, options: Options, gold: _gold.Preferences | None) -> list[Metric]:
+    """The win rate against one model, the same for equal length, and with people."""
+    rate = WinRate(rival, suffix, options, gold)
+    return [rate, LengthControlled(rate), *([] if gold is None else [Calibrated(rate)])]
 
 
 def files(options: Options) -> list[str]:
@@ -390,8 +401,9 @@ def _share(count: int, of: int, confidence: float) -> tuple[float | None, float 
     return count / of, low, high
 
 
-def _hash() -> str:
-    import hashlib
-
-    text = "\n".join([written("pairwise").instruction, MATERIAL, REPLY])
-    return hashlib.sha256(text.encode()).hexdigest()
+def _told() -> dict[str, Any]:
+    """What is written into a run."""
+    text = written("pairwise")
+    digest = hashlib.sha256("\n".join([text.instruction, MATERIAL, REPLY]).encode()).hexdigest()
+    told = {"name": text.name, "version": text.version, "sha256": digest, "instruction": text.instruction}
+    return told | {"material": MATERIAL, "reply": REPLY}

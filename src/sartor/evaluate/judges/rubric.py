@@ -42,9 +42,11 @@ from sartor.metrics._reasons import short
 from sartor.protocols import Chart, Outcome, Table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-    from sartor.evaluate.suites import Subject
+    from sartor.evaluate.suites import Emit, Subject
     from sartor.protocols import Metric
 
 METRICS = ("judge_*",)
@@ -106,10 +108,14 @@ class Scored:
         )
 
     def _asked(self, outcomes: Sequence[Outcome]) -> tuple[Table, ...]:
-        given = [_said(outcome, self.rubric) for outcome in outcomes]
-        costs = cost_cells(given, self.options.price)
-        columns = ("answers", "scored", "judge abstained", "not readable", "asked again", *COSTS)
-        return (Table(f"{self.name}: what the judge was asked", columns, ((*counted(given), *costs),), UNSCORED),)
+        """Of all rubrics together, so that it is one table."""
+        names = list(outcomes[0].columns["judge"]) if outcomes else []
+        lines = []
+        for name in names:
+            given = [outcome.columns["judge"][name] for outcome in outcomes]
+            lines.append((name, *counted(given), *cost_cells(given, self.options.price)))
+        columns = ("rubric", "answers", "scored", "judge abstained", "not readable", "asked again", *COSTS)
+        return (Table("What the judge was asked", columns, tuple(lines), UNSCORED),)
 
     def _agreement(self, outcomes: Sequence[Outcome], confidence: float) -> tuple[Table, ...]:
         judge, people = self.scores(outcomes), self.people(outcomes)
@@ -179,34 +185,43 @@ class Rubrics:
         told = f"Answers to test rows, scored by {self.options.model} for {names}"
         if len(self.places) < len(self.ground.test):
             told += f"; {len(self.places):,} of {len(self.ground.test):,} rows"
-        return " ".join(filter(None, [f"{told}.", favours(self.options, self.ground), trust(self.gold)]))
+        return " ".join(filter(None, [f"{told}.", favours(self.options, [self.ground.base]), trust(self.gold)]))
 
     @property
     def metrics(self) -> Sequence[Metric]:
         """One for each rubric, and one more where people scored answers too."""
-        scored = [Scored(rubric, self.options, self.gold) for rubric in self.rubrics]
-        return [each for one in scored for each in ([one] if self.gold is None else [one, Calibrated(one)])]
+        found: list[Metric] = []
+        for rubric in self.rubrics:
+            scored = Scored(rubric, self.options, self.gold)
+            found += [scored] if self.gold is None else [scored, Calibrated(scored)]
+        return found
 
     def __len__(self) -> int:
         """Rows."""
         return len(self.places)
 
     def measure(self, model: Subject, units: Sequence[int]) -> Iterator[Outcome]:
-        """One outcome for each row; columns.judge holds what was said of it by rubric."""
-        with kept(model.folder) as folder:
+        """One outcome for each row."""
+        return self.judged(model.name, model.outcomes, units, model.folder, model.emit)
+
+    def judged(
+        self, name: str, given: Sequence[Outcome], units: Sequence[int], folder: Path | None, emit: Emit
+    ) -> Iterator[Outcome]:
+        """The outcome of each row with columns.judge: what was said of it by rubric. `given` are all of the model's."""
+        with kept(folder) as folder:
             write_prompts(folder, self.options, [rubric.json() for rubric in self.rubrics])
             judge, failed, done = Judge(self.options, self.ground, folder), 0, 0
             for block in blocks(units):
-                outcomes = [model.outcomes[self.places[unit]] for unit in block]
+                outcomes = [given[self.places[unit]] for unit in block]
                 said = {rubric.name: self._said(rubric, judge, outcomes) for rubric in self.rubrics}
                 for place, outcome in enumerate(outcomes):
-                    found = {name: given[place] for name, given in said.items()}
+                    found = {rubric: scores[place] for rubric, scores in said.items()}
                     failed += sum(each["state"] == "unreadable" for each in found.values())
-                    yield bare(outcome, {"model": model.name, "judge": found})
+                    yield bare(outcome, {"model": name, "judge": found})
                 done += len(block)
-                model.emit(Progressed(f"judging {model.name}", done, len(units)))
+                emit(Progressed(f"judging {name}", done, len(units)))
             if failed:
-                model.emit(Noted("warning", "E174", unreadable(failed, len(units) * len(self.rubrics), self.options)))
+                emit(Noted("warning", "E174", unreadable(failed, len(units) * len(self.rubrics), self.options)))
 
     def charts(self, outcomes: Mapping[str, Sequence[Outcome]]) -> tuple[Chart, ...]:
         """The share of each score; and judge against people."""
