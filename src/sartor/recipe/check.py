@@ -27,7 +27,7 @@ def widen(node: Node, annotation: Any = Recipe) -> Node:
         return node
     for form in found:
         section = form.section if form.section and issubclass(form.section, Section) else None
-        wider = form.component or section
+        wider = form.component or form.every or section
         if wider:
             node = Node(lift(wider.widen(node.value), node.place).value, node.place, node.key)
         if form.component and isinstance(node.value, dict):

@@ -109,6 +109,26 @@ class Of:
         return {"anyOf": [*ways, FUNCTION] if self.or_function else ways}
 
 
+@dataclass(frozen=True)
+class All:
+    """Marks a list of components of one kind that may be written `all`: every one that needs no options."""
+
+    kind: str
+
+    def widen(self, value: Any) -> Any:
+        """`all` means the list of them."""
+        if value != "all":
+            return value
+        fields = {name: registry.component(self.kind, name).Options.model_fields for name in registry.names(self.kind)}
+        return [name for name, own in fields.items() if not any(field.is_required() for field in own.values())]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.widen, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"const": "all"}, handler(schema)]}
+
+
 FUNCTION = {"type": "string", "pattern": r"\.py:\w+$"}
 """JSON schema of `file.py:function`."""
 
@@ -586,8 +606,8 @@ class Evaluate(Options):
 
     metrics: tuple[Metric, ...] | Auto = "auto"
     """Metrics by name, with options where they have some, or file.py:function; auto follows the task."""
-    safety: tuple[Annotated[Component, Of("safety")], ...] = ()
-    """What the models may do to people, measured of base and tuned model: toxicity, bias ..."""
+    safety: Annotated[tuple[Annotated[Component, Of("safety")], ...], All("safety")] = ()
+    """What the models may do to people, measured of base and tuned model: toxicity, bias ...; all is every one that needs no options."""
     judge: tuple[Annotated[Component, Of("judge")], ...] = ()
     """Models that judge the answers to the test rows."""
     benchmarks: tuple[Annotated[Component, Of("benchmark")], ...] = ()

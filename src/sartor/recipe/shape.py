@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from sartor import registry
 from sartor.options import Options
 from sartor.recipe.node import Step
-from sartor.recipe.schema import Component, NameOf, Of, Recipe
+from sartor.recipe.schema import All, Component, NameOf, Of, Recipe
 
 SHOWN = 8
 """Names listed in a message."""
@@ -31,6 +31,11 @@ class Form:
     def component(self) -> Of | None:
         """The kind of component that stands here."""
         return next((note for note in self.notes if isinstance(note, Of)), None) if self.type is Component else None
+
+    @property
+    def every(self) -> All | None:
+        """Whose components a list here holds, where `all` may stand for them."""
+        return next((note for note in self.notes if isinstance(note, All)), None)
 
     @property
     def section(self) -> type[Options] | None:
