@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from sartor.protocols import Watcher
     from sartor.tokens.batch import Batch
 
-AT_VALIDATION = 32
-"""Questions asked at each validation, always the same."""
+FEWEST = 32
+"""Questions asked at each validation, always the same, at least; where that is short beside the validation rows, more."""
+SHARE = 0.25
+"""Of the tokens of the validation rows, so many may be those of the questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Probe:
     weights: Masters
     asked: list[list[Rendered]]
     """Of each question all answers after it, the right one first."""
+    often: int
+    """Questions asked at each validation, the first ones."""
 
     def shares(self, most: int | None = None) -> np.ndarray:
         """[n] the probability of the right answer to each of the first `most` questions. Every rank calls it, and is told all."""
@@ -59,10 +63,11 @@ class Probe:
         return found
 
     def beside(self, validate: Validate) -> Validate:
-        """A validation that tells the score as well."""
+        """A validation that tells the score as well, and its standard error."""
 
         def both() -> Mapping[str, float]:
-            return {**validate(), GENERAL: float(self.shares(AT_VALIDATION).mean())}
+            told, found = validate(), self.shares(self.often)
+            return {**told, GENERAL: float(found.mean()), forgetting.ERROR: float(found.std() / len(found) ** 0.5)}
 
         return both
 
@@ -84,7 +89,14 @@ def probe_of(prepared: Material, policy: ModelPolicy, weights: Masters, tools: B
         [Rendered(np.asarray(ids, np.int32), np.asarray(weight, np.float32), 0) for ids, weight in rows]
         for rows in lines
     ]
-    return Probe(policy, weights, asked)
+    return Probe(policy, weights, asked, _often(prepared, asked))
+
+
+def _often(prepared: Material, asked: list[list[Rendered]]) -> int:
+    rows = prepared.tokens["validation"]
+    validated = prepared.settings.validation_rows * rows.tokens / max(1, len(rows))
+    each = sum(len(rows[0]) + sum(int(row.weight.sum()) for row in rows[1:]) for rows in asked) / len(asked)
+    return min(len(asked), max(FEWEST, int(SHARE * validated / each)))
 
 
 def watched(prepared: Material, probe: Probe | None, feed: Feed) -> Feed:

@@ -18,6 +18,7 @@ from sartor.errors import DataError, Problem, RecipeError, raise_errors
 from sartor.evaluate import metrics as metric_files
 from sartor.evaluate.outcomes import collect, read_outcomes
 from sartor.evaluate.shots import choose_shots, fit_shots
+from sartor.evaluate.slices import require as require_slices
 from sartor.evaluate.suites import Ground
 from sartor.evaluate.verdict import check as check_gates
 from sartor.events import Noted
@@ -42,6 +43,8 @@ MOST_ROWS = 1000
 MOST_NEW_TOKENS = 512
 MOST_SHOTS = 5
 BATCH = 32
+WORDLESS = ("pretrain", "prefer", "regress", "tag")
+"""Tasks whose test rows are not answered in words."""
 ACCESSES = "data/test_accesses.json"
 
 
@@ -108,19 +111,29 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
         metric_files.load([recipe.train.stop.on], prepared.loaded.root)
     if wanted.rows == "auto":
         resolution.decide("evaluate.rows", most, f"all {len(test):,} test rows, at most {MOST_ROWS:,}")
-    new_tokens = _new_tokens(prepared)
-    suites = of_run(prepared, train.tolist(), indices.tolist(), new_tokens)
+    longest = new_tokens(prepared)
+    suites = of_run(prepared, train.tolist(), indices.tolist(), longest)
     known = [*(metric.name for metric in metrics), *suites.metrics]
-    problems = check_gates((*recipe.goal.success, *recipe.further_gates), against=wanted.names, metrics=known, rows=most)
+    problems = check_gates(
+        (*recipe.goal.success, *recipe.further_gates),
+        against=wanted.names,
+        metrics=known,
+        rows=most,
+        slices=[one.field for one in wanted.slices],
+    )
+    require_slices(wanted.slices, [dataset[int(index)].columns for index in indices] if wanted.slices else [])
     raise_errors(RecipeError, problems)
     for problem in problems:
         emit(Noted(problem.level, problem.code, problem.what))
-    labels = _labels(prepared, train) if task == "classify" else []
+    labels = labels_of(prepared, train) if task == "classify" else []
     want = metric_files.wants(metrics, task if labels or task != "classify" else "generate")
-    if wanted.judge:
+    if wanted.human is not None and (task in WORDLESS or prepared.settings.head is not None):
+        what = f"people cannot read what a model of task {task} gives: it writes no answers to the test rows"
+        raise RecipeError(Problem("R106", what, fix="leave evaluate.human out"))
+    if wanted.judge or wanted.human is not None:
         want |= {"prediction"}
     few = "few_shot" in wanted.against and task not in ("pretrain", "prefer") and not by_features(prepared)
-    shots = _shots(prepared, train, indices, new_tokens) if few else ()
+    shots = _shots(prepared, train, indices, longest) if few else ()
     rivals = of_rivals(prepared, train.tolist(), indices.tolist(), few_shot=bool(shots) or (few and wanted.shots == 0))
     return Bench(
         metrics=metrics,
@@ -128,14 +141,15 @@ def bench(prepared: Prepared, emit: Emit) -> Bench:
         indices=[int(index) for index in indices],
         labels=labels,
         shots=shots,
-        max_new_tokens=new_tokens,
-        batch=_batch(prepared, want, len(shots), new_tokens),
+        max_new_tokens=longest,
+        batch=_batch(prepared, want, len(shots), longest),
         suites=suites,
         rivals=rivals,
     )
 
 
-def _labels(prepared: Prepared, train: np.ndarray) -> list[str]:
+def labels_of(prepared: Prepared, train: np.ndarray) -> list[str]:
+    """The labels of the training rows."""
     rows = (prepared.rows.dataset[int(index)] for index in train)
     return sorted({row.label for row in rows if isinstance(row, Example) and row.label is not None})
 
@@ -151,7 +165,8 @@ def _batch(prepared: Prepared, want: frozenset[str], shots: int, new_tokens: int
     return chosen
 
 
-def _new_tokens(prepared: Prepared) -> int:
+def new_tokens(prepared: Prepared) -> int:
+    """Longest answer that is generated, decided where the recipe leaves it open."""
     wanted = prepared.loaded.recipe.evaluate.max_new_tokens
     if wanted != "auto":
         return wanted
@@ -200,7 +215,7 @@ def measure(
     """
     path = run.folder / "predictions" / f"{name}.jsonl"
     if not path.exists():
-        _count_access(run, name, len(tools.indices))
+        count_access(run, name, len(tools.indices))
 
     def outcomes(indices: Sequence[int]) -> Iterator[Outcome]:
         if name in tools.rivals.others or name in tools.rivals.found:
@@ -215,15 +230,16 @@ def measure(
     return collect(path, tools.indices, outcomes)
 
 
-def _count_access(run: Run, name: str, rows: int) -> None:
+def count_access(run: Run, name: str, rows: int) -> None:
+    """Write down that the test rows were opened."""
     accesses = run.read_json(ACCESSES) or []
     accesses.append({"time": round(time.time(), 3), "model": name, "rows": rows})
     run.write_json(ACCESSES, accesses)
 
 
 def accesses(run: Run) -> int:
-    """How often the test rows were opened in this run."""
-    return len(run.read_json(ACCESSES) or [])
+    """How often the test rows were opened for the verdict of this run; what a stage of several made of them is no part of it."""
+    return sum(not str(entry["model"]).startswith("stage ") for entry in run.read_json(ACCESSES) or [])
 
 
 def kept(folder: Path, name: str) -> bool:

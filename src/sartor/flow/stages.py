@@ -218,11 +218,13 @@ def _same_head(loaded: Loaded, stages: Sequence[Stage], main: Prepared) -> None:
 def starts(stages: Sequence[Stage], run: Run) -> Iterator[tuple[Stage, ModelFolder | None]]:
     """Each stage with the model it begins with, which is there by then; None: the recipe's base.
 
-    A model with another head than words, such as a reward model, is no beginning for the stages after it.
+    A model with another head than words, such as a reward model, is no beginning for the stages after it. A stage that starts
+    with the base has an adapter, or a model, of its own.
     """
     start: ModelFolder | None = None
     for stage in stages:
-        yield stage, start
+        own = stage.prepared.loaded.recipe.train.start == "base"
+        yield stage, None if own else start
         if not stage.last and stage.traits.head == "words":
             start = _whole(stage, run)
 
