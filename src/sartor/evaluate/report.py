@@ -177,6 +177,8 @@ def predicted(low: float, high: float, unit: str) -> str:
 
 def meaning(metric: str) -> str:
     """What a metric is, in words."""
+    if metric.startswith("human_"):
+        return "what people said; of pairs the share won, a tie is half a win"
     return METRICS.get(metric.removeprefix("rows_"), "your own function")
 
 

@@ -520,6 +520,7 @@ class _Session:
         from sartor.flow.continual import told as tasks_told
         from sartor.flow.facts import report_facts, stage_curves
         from sartor.flow.forecast import forecast, learn
+        from sartor.flow.rebuilt import FACTS, kept
         from sartor.flow.suites import compared
 
         prepared, tools = ready.prepared, ready.tools
@@ -549,11 +550,14 @@ class _Session:
         )
         body = verdict.json(train=train, model=str((self.run.folder / "model").resolve()))
         foreseen = forecast(prepared, tools)
+        if self.loaded.recipe.evaluate.human is not None:
+            self.emit(Noted("info", "E166", f"people can compare the answers now: sartor human {self.run.folder}"))
         curves = stage_curves(self.run, ready.stages, each)
         facts = report_facts(self.run, prepared, body, comparison, curves, finished, self.timing, foreseen)
         if len(each) == 1:
             learn(self.run, prepared, tools, finished, self.timing)
         self.run.write_json("comparison.json", comparison.json())
+        self.run.write_json(FACTS, kept(facts))
         self.run.write_text("report.html", report(facts))
         self.run.write_text("report.md", report_markdown(facts))
         self.run.write_text("model_card.md", model_card(facts))

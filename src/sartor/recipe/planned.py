@@ -6,7 +6,6 @@ KEYS = frozenset(
     {
         *("export", "serve", "watch", "tune", "track"),
         *("checks", "quantize"),
-        *("slices", "human"),
     }
 )
 

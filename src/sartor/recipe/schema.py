@@ -249,6 +249,9 @@ SUITES = ("safety", "judge", "benchmark")
 def _known_metric(gate: Gate) -> Gate:
     if by_suite(gate.metric):
         return gate
+    if gate.metric.startswith("human_"):
+        what = f'"{gate.metric}" is said by people after the run has ended, so no gate can wait for it'
+        raise Rule(f"{what}; ask them with sartor human RUN, and read the answer in the report", "metric")
     try:
         METRIC.validate(gate.metric)
     except UnknownName as error:
@@ -601,6 +604,25 @@ class General(Options):
     """Where there is a bound: take the checkpoint, or the point between base and tuned model, that is best in the task within it."""
 
 
+class Human(Section):
+    """People compare the answers blind once the run has ended; these are the defaults of `sartor human RUN`."""
+
+    main: ClassVar[str] = "kind"
+
+    kind: Literal["pairwise", "likert"] = "pairwise"
+    """pairwise: which of two answers is better; likert: each answer on a scale from 1 to 5."""
+    against: Annotated[str, Field(min_length=1, examples=["base"])] = "base"
+    """What tuned is compared with: a name of evaluate.against."""
+    questions: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", examples=["accuracy"])], ...] | Auto = (
+        "auto"
+    )
+    """What is asked of each row: overall, accuracy, helpfulness, tone, or names of yours; auto is overall of pairs, the other three on a scale."""
+    rows: Positive = 100
+    """Test rows drawn; those with the same answer from both models are not asked in pairs."""
+    reference: bool = False
+    """Show raters the right answer too."""
+
+
 class Evaluate(Options):
     """How base and tuned model are compared on the locked test set."""
 
@@ -616,6 +638,10 @@ class Evaluate(Options):
     """General ability, in training and in the verdict: what is asked, and how much may be lost; auto asks the built-in questions of models that write text."""
     continual: bool | Auto = "auto"
     """After each stage of a list measure the tasks of all stages so far; auto does where several have data of their own and one objective."""
+    slices: tuple[Slice, ...] = ()
+    """Parts of the test rows that are told one by one: columns of the rows, length, topic, label."""
+    human: Human | None = None
+    """What people are asked about the answers once the run has ended; the run then says the command."""
     against: tuple[Literal["base", "few_shot", "retrieval"] | Rival, ...] = ("base", "few_shot")
     """What the tuned model is compared with on the same rows: its base, the base with examples, the base with texts found for
     each question, further models and answers of other systems."""
@@ -666,6 +692,12 @@ class Evaluate(Options):
         """What the tuned model is compared with beside base and few_shot, by name."""
         found = [Rival(retrieval=Retrieval()) if each == "retrieval" else each for each in self.against]
         return {each.called: each for each in found if isinstance(each, Rival)}
+
+    @model_validator(mode="after")
+    def _shown_to_people(self) -> Self:
+        if self.human is not None and self.human.against not in self.names:
+            raise Rule(f'human.against: "{self.human.against}" is not among evaluate.against', "human")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:
