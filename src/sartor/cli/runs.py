@@ -1,4 +1,4 @@
-"""The history of experiments: list, show."""
+"""The history of experiments: list, show, and their reports written anew."""
 
 from __future__ import annotations
 
@@ -60,3 +60,21 @@ def show_(run: str, root: Path, as_json: bool) -> int:
     from sartor.flow.runs import show_run
 
     return show(show_run(run, root), as_json)
+
+
+@command.command("report")
+@click.argument("run")
+@root_option
+@json_option
+def report_(run: str, root: Path, as_json: bool) -> int:
+    """Write the report of a finished run anew from its folder, with what people have said since; nothing is run again.
+
+    \b
+    Example:
+      sartor runs report latest
+    """
+    from sartor.flow.human import refresh
+    from sartor.flow.rebuilt import rebuild
+
+    refresh(run, root)
+    return show(rebuild(run, root), as_json)

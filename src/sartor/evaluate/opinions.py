@@ -38,6 +38,8 @@ STEP = 0.5
 """The same on a scale: half a step."""
 MOST = 100_000
 """Rows beyond which a difference is as good as none."""
+LEAST = 10
+"""Rows from which their spread can be told."""
 COEFFICIENTS = {
     "percent": "raters who say the same",
     "cohen_kappa": "Cohen's kappa",
@@ -83,12 +85,12 @@ def told(asked: Asked, answers: Answers, *, name: str, confidence: float, resamp
     _corrected(comparison, outlooks, plan.against)
     comparison["details"] = [
         *([_raters_of_pairs(votes, confidence)] if _pairs(asked) else [_raters_of_scale(votes)]),
-        *_agreement(asked, votes, plan.seed),
+        *_agreement(asked, votes, confidence),
         _rows_needed(outlooks, asked),
     ]
     return {
         "name": name,
-        "title": f"What people say: tuned and {plan.against.replace('_', '-')}",
+        "title": "Which answer people prefer" if _pairs(asked) else "How people rate the answers",
         "why": _why(asked, votes, answers),
         "comparison": comparison,
         "charts": [] if _pairs(asked) else [_spread(asked, votes).json()],
@@ -132,8 +134,8 @@ def _outlook(
 
 
 def _more(gap: float, spread: float, rows: int, confidence: float) -> int | None:
-    """Rows beyond those there are; None where that cannot be told, or is beyond all measure."""
-    if not math.isfinite(spread) or spread == 0 or gap * math.sqrt(MOST) < spread:
+    """Rows beyond those there are; None where that cannot be told yet, or is beyond all measure."""
+    if rows < LEAST or spread == 0 or gap * math.sqrt(MOST) < spread:
         return None
     return max(0, intervals.needed(gap, spread, confidence) - rows)
 
@@ -317,20 +319,22 @@ def _raters_of_scale(votes: Mapping[str, _Votes]) -> dict[str, Any]:
     )
 
 
-def _agreement(asked: Asked, votes: Mapping[str, _Votes], seed: int) -> Iterator[dict[str, Any]]:
+def _agreement(asked: Asked, votes: Mapping[str, _Votes], confidence: float) -> Iterator[dict[str, Any]]:
     labels = VERDICTS if _pairs(asked) else SCALE
     rows: list[list[Any]] = []
     for question, found in votes.items():
         names, ratings = ratings_of(found.labels, labels)
         if len(names) < 2 or not ((ratings >= 0).sum(axis=1) >= 2).any():
             continue
-        for one in agreement(names, ratings, len(labels), ordinal=not _pairs(asked), seed=seed):
+        for one in agreement(
+            names, ratings, len(labels), ordinal=not _pairs(asked), confidence=confidence, seed=asked.plan.seed
+        ):
             share = one.name == "percent"
             value = "undefined" if one.value is None else score_text(one.value, share=share)
             bounds = "" if one.low is None or one.high is None else range_text(one.low, one.high, share=share)
             rows.append([question, COEFFICIENTS[one.name], value, bounds, one.rows, ", ".join(one.between)])
     if rows:
-        head = ("question", "measure", "value", "95 % interval", "rows", "between")
+        head = ("question", "measure", "value", f"{100 * confidence:g} % interval", "rows", "between")
         note = "0 is what chance gives, 1 is complete; below 0.4 the raters do not judge the same thing."
         yield _table(AGREEMENT, head, rows, note)
 

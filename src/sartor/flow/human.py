@@ -235,13 +235,10 @@ def rating(desk: Desk, rater: str, *, skipped: bool = False) -> Iterator[Session
 def conclude(desk: Desk) -> Rated:
     """What the ratings so far say, put into the run folder and its report."""
     answers = desk.answers()
-    name = f"{HUMAN}-{desk.name}"
-    told = opinions.told(desk.asked, answers, name=name, confidence=desk.confidence, resamples=RESAMPLES)
+    told = tell(desk, answers)
     report = None
-    if told is not None:
-        atomic.write_json(desk.run.folder / HUMAN / f"{desk.name}.json", told)
-        if (desk.run.folder / FACTS).exists():
-            report = str(write(desk.run).folder / "report.html")
+    if (desk.run.folder / FACTS).exists():
+        report = str(write(desk.run).folder / "report.html")
     return Rated(
         folder=str(desk.folder),
         plan=desk.asked.plan,
@@ -253,6 +250,28 @@ def conclude(desk: Desk) -> Rated:
         told=told,
         report=report,
     )
+
+
+def tell(desk: Desk, answers: opinions.Answers) -> dict[str, Any] | None:
+    """What the ratings say, kept beside them for the report; None where there are none yet."""
+    name = f"{HUMAN}-{desk.name}"
+    told = opinions.told(desk.asked, answers, name=name, confidence=desk.confidence, resamples=RESAMPLES)
+    path = desk.run.folder / HUMAN / f"{desk.name}.json"
+    if told is not None:
+        atomic.write_json(path, told)
+    else:
+        atomic.forget(path)
+    return told
+
+
+def refresh(reference: str, root: Path) -> None:
+    """Work out again what the ratings of a run say, every job of it: a session that was killed has not done so."""
+    run = find(reference, root)
+    for path in sorted((run.folder / HUMAN).glob(f"*/{JOB}")):
+        plan = _begun(path.parent)
+        if plan is not None:
+            desk = begin(str(run.folder), root, Wanted(plan.kind, plan.against))
+            tell(desk, desk.answers())
 
 
 def take_in(desk: Desk, files: Sequence[Path]) -> Rated:
@@ -331,7 +350,7 @@ def _plan(run: Run, wanted: Wanted, usual: Mapping[str, Any]) -> tuple[Plan, Pat
         questions=questions,
         rows=wanted.rows or (before.rows if before else 0) or int(usual.get("rows") or 100),
         seed=int(run.digest[:8], 16),
-        reference=wanted.reference if wanted.reference is not None else bool(before and before.reference),
+        reference=_first(wanted.reference, before.reference if before else None, bool(usual.get("reference"))),
     )
     if before is not None and any(path.stat().st_size for path in (folder / RATINGS).glob("*.jsonl")):
         changed = [name for name in ("questions", "reference") if getattr(before, name) != getattr(plan, name)]
@@ -341,6 +360,10 @@ def _plan(run: Run, wanted: Wanted, usual: Mapping[str, Any]) -> tuple[Plan, Pat
             fix = f"leave {name} as it was; rows may be added, not taken away. For other questions, move {folder} elsewhere"
             raise RunError(Problem("E161", what, file=str(folder / JOB), fix=fix))
     return plan, folder
+
+
+def _first(*values: bool | None) -> bool:
+    return bool(next(value for value in values if value is not None))
 
 
 def _said(value: Any) -> str:
@@ -399,12 +422,12 @@ def _outlook(one: Mapping[str, Any], kind: str) -> str:
     fair = f"a win rate of {one['fair']:.0%}" if kind == "pairwise" else f"a difference of {one['fair']:g}"
     if one["decided"]:
         return f"{head}decided: tuned is {one['decided']}"
-    seen = one["more_for_seen"]
-    text = "not decided; if it is as seen, " + (
-        f"{seen:,} more rows decide it" if seen is not None else "no number of rows will do"
-    )
-    more = one["more_for_fair"]
-    return f"{head}{text}" + (f"; {fair} takes {more:,} more" if more is not None else "") + " (four times out of five)"
+    seen, more = one["more_for_seen"], one["more_for_fair"]
+    parts = [
+        *([f"if it is as seen, {seen:,} more decide it"] if seen is not None else []),
+        *([f"{fair} takes {more:,} more" if more else f"{fair} would have been seen"] if more is not None else []),
+    ]
+    return f"{head}not decided; " + ("; ".join(parts) or "too few to tell how many more it takes")
 
 
 def export(desk: Desk, files: Mapping[str, str]) -> Exported:
