@@ -48,7 +48,7 @@ MOST_NEW_TOKENS = 256
 """Longest answer where the rows have no answers of their own."""
 RATED = 3
 """Models from which ratings say more than the win rates do."""
-SHOWN = ("what the judge was asked", "order and length", "agreement with people", "judge and people together")
+SHOWN = ("the judge was asked", "order and length", "agreement with people", "judge and people together")
 """Ends of the titles of tables that are printed; all are in the JSON document."""
 
 Emit = Callable[[Event], None]
@@ -119,14 +119,14 @@ class Judged:
             console.print(f" {self.rows} rows are too few for any interval to deserve trust")
 
     def _detail(self, console: Console, one: Mapping[str, Any]) -> None:
-        header = [one["title"] if not at else name for at, name in enumerate(["", *one["columns"]])]
+        several = len(one["models"]) > 1
         lines = [
-            [model if not at else "", *map(_cell, row)]
+            [*([model if not at else ""] if several else []), *map(_cell, row)]
             for model, found in one["models"].items()
             for at, row in enumerate(found["rows"])
         ]
         console.print("")
-        table(console, header, lines)
+        table(console, [*([""] if several else []), *one["columns"]], lines, title=one["title"])
 
     def _scores(self, metric: Mapping[str, Any]) -> Iterator[list[str]]:
         yield [metric["name"], "", "", "", ""][: 5 if len(self.models) > 1 else 3]

@@ -55,6 +55,13 @@ def test_length_that_decides_every_row_leaves_no_preference() -> None:
     assert found == pytest.approx(0.5, abs=0.02)
 
 
+def test_nothing_is_said_where_the_same_model_is_always_longer() -> None:
+    random = np.random.default_rng(4)
+    wins = (random.random(100) < 0.7).astype(float)
+    assert np.isnan(rate(units(wins, random.uniform(1, 90, 100)).sum(axis=0)))
+    assert float(rate(units(wins, np.zeros(100)).sum(axis=0))) == pytest.approx(wins.mean(), abs=0.01)
+
+
 def test_pairs_that_were_not_decided_count_nothing() -> None:
     wins, apart = np.array([1.0, 0.0, np.nan]), np.array([3.0, -2.0, 900.0])
     assert units(wins, apart).sum(axis=0) == pytest.approx(units(wins[:2], apart[:2]).sum(axis=0))

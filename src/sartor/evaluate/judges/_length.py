@@ -20,12 +20,18 @@ PENALTY = 0.05
 STEPS = 40
 FAR = 12.0
 """Bound of theta and phi: sigmoid(12) is 0.999994."""
+ONE_SIDED = 0.95
+"""Share of pairs in which the same model's answer is longer, above which length and model cannot be told apart."""
+WITHHELD = "Where nearly always the same model's answer is longer, no win rate for equal length is given."
 _PLACES = np.linspace(-1.0, 1.0, BINS)
 
 
 def units(wins: Floats, apart: Floats) -> Floats:
-    """[n, 2 BINS] of wins [n] (NaN: not judged) and differences in length [n], in characters."""
+    """[n, 2 BINS] of wins [n] (NaN: not judged) and differences in length [n], in characters; all 0 where nearly always the
+    same model's answer is longer."""
     told = np.isfinite(wins)
+    if told.any() and max((apart[told] > 0).mean(), (apart[told] < 0).mean()) > ONE_SIDED:
+        return np.zeros((len(wins), 2 * BINS))
     spread = float(apart[told].std()) if told.any() else 0.0
     x = np.tanh(apart / spread) if spread > 0 else np.zeros(len(apart))
     place = (x + 1) / 2 * (BINS - 1)

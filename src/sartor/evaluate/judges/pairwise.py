@@ -61,8 +61,8 @@ SHOWN = 10
 """Losses in a table."""
 PARTS = 5
 """Groups of pairs by difference in length in a chart."""
-ONE_SIDED = 0.95
-"""Share of pairs in which the same model's answer is longer, from which length and model cannot be told apart."""
+MANY = 0.3
+"""Share of pairs whose verdict changes with the order, from which a warning is given."""
 
 
 class Options(Judging):
@@ -151,17 +151,16 @@ class WinRate:
         told = np.isfinite(wins)
         longer, decided = told & (apart > 0), told & (apart != 0) & (wins != 0.5)
         facts = (
-            ("pairs whose verdict changes with the order", sum(map(_flipped, both)), len(both)),
-            ("verdicts for the answer shown first, of those for one", said.count(FIRST), len(said) - said.count(TIE)),
-            ("wins of the longer answer, of pairs with a winner", int(((apart > 0) == (wins == 1))[decided].sum()), int(decided.sum())),
-            ("pairs in which this model's answer is longer", int(longer.sum()), int(told.sum())),
+            ("verdict changes with the order", sum(map(_flipped, both)), len(both)),
+            ("the answer shown first is preferred", said.count(FIRST), len(said) - said.count(TIE)),
+            ("the longer answer wins", int(((apart > 0) == (wins == 1))[decided].sum()), int(decided.sum())),
+            ("this model's answer is longer", int(longer.sum()), int(told.sum())),
         )  # fmt: skip
         lines = tuple((what, *_share(count, of, confidence), of) for what, count, of in facts)
-        note = "Without bias: 0 of the first, one half of the second. The third is fair where longer answers are better ones."
-        if told.any() and not 1 - ONE_SIDED < longer.sum() / told.sum() < ONE_SIDED:
-            note += (
-                " Almost always the same model's answer is longer, so its length cannot be told from the model itself."
-            )
+        note = (
+            "Ties aside. Without bias the first is 0 and the second one half; the third is fair where longer answers are better. "
+            f"{_length.WITHHELD}"
+        )
         yield Table(f"Against {self.rival}: order and length", ("", "share", "from", "to", "of"), lines, note)
 
     def _agreement(self, outcomes: Sequence[Outcome], confidence: float) -> Iterator[Table]:
@@ -284,7 +283,8 @@ class Pairs:
         rivals = [rival for rival in self.against if rival in self.ground.known and rival != name]
         with kept(folder) as folder:
             write_prompts(folder, self.options, [_told()])
-            judge, failed, done = Judge(self.options, self.ground, folder), 0, 0
+            judge = Judge(self.options, self.ground, folder)
+            failed = flips = done = 0
             for block in blocks(units):
                 places = [self.places[unit] for unit in block]
                 ours = [given[place] for place in places]
@@ -292,12 +292,17 @@ class Pairs:
                 for place, outcome in enumerate(ours):
                     pairs = {rival: said[place] for rival, said in found.items()}
                     failed += sum(pair[order]["state"] == "unreadable" for pair in pairs.values() for order in ORDERS)
+                    flips += sum(map(_flipped, pairs.values()))
                     yield bare(outcome, {"model": name, "pairs": pairs})
                 done += len(block)
                 if rivals:
                     emit(Progressed(f"judging {name}", done, len(units)))
+            count = len(units) * len(rivals)
+            if flips > MANY * count:
+                what = f"the verdicts of {self.options.model} on {flips:,} of {count:,} pairs change with the order of the answers"
+                emit(Noted("warning", "E175", f"{what}; those count as ties, and such a judge tells little"))
             if failed:
-                emit(Noted("warning", "E174", unreadable(failed, 2 * len(units) * len(rivals), self.options)))
+                emit(Noted("warning", "E174", unreadable(failed, 2 * count, self.options)))
 
     def charts(self, outcomes: Mapping[str, Sequence[Outcome]]) -> tuple[Chart, ...]:
         """The win rate by how much longer the answer is."""
