@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -19,10 +20,13 @@ SPECIAL = ("<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>")
 PLACEHOLDERS = {
     "llava": ("<image>",),
     "idefics3": ("<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>"),
-    "qwen2_vl": ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
+    "gemma3": ("<start_of_image>", "<end_of_image>", "<image_soft_token>"),
 }
 """Tokens that stand for images, by kind of model."""
-SHOWN = {"llava": "<image>", "idefics3": "<image>", "qwen2_vl": "<|vision_start|><|image_pad|><|vision_end|>"}
+SHOWN = {"llava": "<image>", "idefics3": "<image>", "gemma3": "<start_of_image>"}
+EXTRA = {
+    "gemma3": {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+}
 TEMPLATE = """\
 {%- for message in messages -%}
 <|im_start|>{{ message.role }}
@@ -63,15 +67,16 @@ def config_of(name: str, vocabulary: int, image_token: int) -> dict[str, Any]:
             "scale_factor": 2,
             **ids,
         }
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
     return {
-        "model_type": "qwen2_vl",
-        "text_config": {"model_type": "qwen2_vl_text", "vocab_size": vocabulary, **_TEXT, "rope_parameters": rope},
-        "vision_config": {"depth": 2, "embed_dim": 24, "num_heads": 2, "mlp_ratio": 2, "hidden_size": 32,
-                          "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2},
-        "image_token_id": image_token,
+        "model_type": "gemma3",
+        "text_config": {"model_type": "gemma3_text", "vocab_size": vocabulary, "head_dim": 8, **_TEXT},
+        "vision_config": {"model_type": "siglip_vision_model", **_VISION},
+        "mm_tokens_per_image": 4,
+        "image_token_index": image_token,
+        "boi_token_index": image_token - 2,
+        "eoi_token_index": image_token - 1,
         **ids,
-    }  # fmt: skip
+    }
 
 
 def save_model(folder: Path, name: str = "llava", *, seed: int = 0) -> Path:
@@ -90,14 +95,18 @@ def save_model(folder: Path, name: str = "llava", *, seed: int = 0) -> Path:
     )
     tokenizer.train_from_iterator([*QUESTIONS, *COLOURS] * 4, trainer)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=SPECIAL[0], pad_token=SPECIAL[1], eos_token=SPECIAL[3]
-    )
+        tokenizer_object=tokenizer, bos_token=SPECIAL[0], pad_token=SPECIAL[1], eos_token=SPECIAL[3],
+        extra_special_tokens=EXTRA.get(name, {}),
+    )  # fmt: skip
     fast.chat_template = TEMPLATE.replace("SHOWN", SHOWN[name])
     _processor(name, fast).save_pretrained(folder)
     fast.save_pretrained(folder)
-    image = next(token for token in PLACEHOLDERS[name] if "image" in token and "around" not in token)
+    image = "<image_soft_token>" if name == "gemma3" else "<image>"
     config = config_of(name, len(fast) + 1, fast.convert_tokens_to_ids(image))
-    random_model(config, seed=seed).save_pretrained(folder)
+    model = random_model(config, seed=seed)
+    if name == "gemma3":
+        torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.1)
+    model.save_pretrained(folder)
     return folder
 
 
@@ -117,13 +126,11 @@ def _processor(name: str, tokenizer: Any) -> Any:
     if name == "idefics3":
         pixels = Idefics3ImageProcessorPil(size={"longest_edge": 32}, max_image_size={"longest_edge": 16})
         return Idefics3Processor(pixels, tokenizer, image_seq_len=1, chat_template=template)
-    from transformers.models.qwen2_vl import Qwen2VLProcessor
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+    from transformers.models.gemma3 import Gemma3Processor
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
-    pixels = Qwen2VLImageProcessorPil(
-        min_pixels=64, max_pixels=1024, patch_size=4, temporal_patch_size=2, merge_size=2
-    )
-    return Qwen2VLProcessor(pixels, tokenizer, chat_template=template)
+    pixels = Gemma3ImageProcessorPil(size={"height": 16, "width": 16})
+    return Gemma3Processor(pixels, tokenizer, chat_template=template, image_seq_length=4)
 
 
 def squares(folder: Path, count: int = 48, *, size: int = 16) -> list[dict[str, str]]:

@@ -113,7 +113,27 @@ ENCODER_DECODERS: dict[str, dict[str, Any]] = {
     },
 }
 """Models that read one text and write another."""
-EVERY = CONFIGS | ENCODERS | ENCODER_DECODERS
+VISION: dict[str, dict[str, Any]] = {
+    "llava": {
+        "model_type": "llava",
+        "text_config": {"model_type": "llama", **_COMMON},
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "hidden_size": 24,
+            "intermediate_size": 48,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 16,
+            "patch_size": 8,
+            "projection_dim": 24,
+        },
+        "image_token_index": VOCABULARY - 1,
+        "pad_token_id": 2,
+        "eos_token_id": 1,
+    }
+}
+"""Models that see; with processors, tests/seeing.py."""
+EVERY = CONFIGS | ENCODERS | ENCODER_DECODERS | VISION
 
 
 def policy(

@@ -24,6 +24,7 @@ POLICIES = {
     "causal": ("llama", "gpt2", "mistral"),
     "encoder": ("bert", "roberta", "distilbert"),
     "encoder_decoder": ("t5", "bart"),
+    "vision": ("llava",),
 }
 NAMES = ("a", "b", "c")
 END = 1

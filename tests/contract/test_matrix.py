@@ -42,6 +42,12 @@ def test_what_does_not_work_has_a_reason() -> None:
     assert obstacle("lora", "masked_lm", "causal") == "masked_lm trains an encoder; the base is a decoder"
     assert obstacle("probe", "sft", "causal") == "method probe trains a head alone, and sft learns words"
     assert obstacle("full", "sft", "causal") is None
+    assert obstacle("lora", "dpo", "vision") is None
+    assert obstacle("lora", "classify", "vision") == (
+        "classify trains a decoder or an encoder or an encoder-decoder; the base is a vision-text model"
+    )
+    told = obstacle("qlora", "sft", "vision")
+    assert told == "method qlora fits a decoder or an encoder or an encoder-decoder; the base is a vision-text model"
 
 
 def module_of(method: str) -> ModuleType:

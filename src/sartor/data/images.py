@@ -159,8 +159,6 @@ def _look(file: str, changed: int, size: int) -> Image:
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
             picture = PIL.Image.open(io.BytesIO(body))
         width, height = picture.size
-        if not width or not height:
-            raise _Broken("D135", f"has no pixels ({width} x {height})")
         if width * height > MOST_PIXELS:
             raise PIL.Image.DecompressionBombError
         picture.draft("RGB", (1, 1))

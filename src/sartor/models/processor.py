@@ -78,6 +78,8 @@ class Processor:
 
         Raises DataError where an image is no longer what it was.
         """
+        if not images:
+            return self._kinds((), ids)
         key = tuple(image.digest for image in images)
         if key not in self._seen:
             self._seen[key] = self._pixels([opened(image) for image in images])
@@ -102,16 +104,14 @@ class Processor:
 
     def _pixels(self, pictures: list[Any]) -> dict[str, torch.Tensor]:
         found = self._own(text=[self.token * len(pictures)], images=pictures, return_tensors="pt")
-        tried = next(iter(self._sizes.values()))
-        return {name: value for name, value in found.items() if name in tried.names}
+        return {name: value for name, value in found.items() if name in self._tried(SIZE).names}
 
     def _kinds(self, images: Sequence[Image], ids: torch.Tensor) -> dict[str, torch.Tensor]:
         """Inputs that say of every token whether it is one of an image's, and of which kind."""
-        made: dict[str, torch.Tensor] = {}
+        made = {name: torch.zeros_like(ids) for name in self._tried(SIZE).kinds}
         for image in images:
             tried = self._tried((image.width, image.height))
             for name, kinds in tried.kinds.items():
-                made.setdefault(name, torch.zeros_like(ids))
                 for kind in np.unique(kinds[kinds != 0]).tolist():
                     own = torch.from_numpy(np.unique(tried.ids[kinds == kind]).astype(np.int64)).to(ids.device)
                     made[name][torch.isin(ids, own)] = kind

@@ -42,11 +42,9 @@ class VisionPolicy(ModelPolicy):
     def given(self, batch: Batch) -> dict[str, Any]:
         """What the model is called with for a batch of one row. Raises ValueError for images without a processor."""
         images = batch.images[0] if batch.images else ()
-        seen = dict(batch.inputs)
-        if images and not seen:
-            if self.processor is None:
-                raise ValueError("this model was opened without a processor, so nothing can be shown to it")
-            seen = self.processor.inputs(images, batch.ids)
+        if images and self.processor is None:
+            raise ValueError("this model was opened without a processor, so nothing can be shown to it")
+        seen = batch.inputs or (self.processor.inputs(images, batch.ids) if self.processor is not None else {})
         return {"input_ids": batch.ids, "return_dict": True} | {name: self._taken(one) for name, one in seen.items()}
 
     def _taken(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -68,20 +66,17 @@ class VisionPolicy(ModelPolicy):
         raise ValueError("vision-text models have no head in place of words")
 
     def looks(self) -> list[Batch]:
-        """A row with an image, to be measured with. Raises ModelError M116 where the model does not take it."""
+        """A row with an image, and the same with another image, to be measured with. Raises ModelError M116 where the model does not take it."""
         if self.processor is None:
             return []
-        row = self.processor.trial(self.vocabulary)
+        found = [batch.to(self.device) for batch in self.processor.trial(self.vocabulary)]
         try:
             with torch.no_grad():
-                given = [self.model(**self.given(batch.to(self.device))).logits for batch in row]
+                self.model(**self.given(found[0]))
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as fault:
             what = f"the model does not take what its processor makes of an image: {fault}"
             raise ModelError(Problem("M116", what, file=str(self.processor.folder), fix="another base")) from fault
-        if torch.equal(*given):
-            what = "the model makes nothing of its images: two of them give the same logits"
-            raise ModelError(Problem("M116", what, file=str(self.processor.folder), fix="another base"))
-        return [batch.to(self.device) for batch in row]
+        return found
 
     @cached_property
     def tower(self) -> tuple[str, ...]:
