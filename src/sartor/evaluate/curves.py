@@ -135,6 +135,118 @@ def front(
     return _svg(width, height, parts, f"{general['metric']} over {task['metric']} between base and tuned model")
 
 
+def pair(
+    task: Points,
+    general: Points,
+    *,
+    chosen: int | None,
+    floor: float | None,
+    label: str,
+    width: int,
+    height: int,
+) -> Markup:
+    """A task (left axis) and general ability (right axis) over steps, the step that was kept, and how low the second may fall."""
+    ours, theirs = _finite(task), _finite(general)
+    if not ours or not theirs:
+        return Markup("")
+    left, right, top, bottom = 48, 48, 26, 40
+    steps = _axis(min(a for a, _ in [*ours, *theirs]), max(a for a, _ in [*ours, *theirs]))
+    first = _Scale([b for _, b in ours], top, height - bottom)
+    second = _Scale([*(b for _, b in theirs), *([] if floor is None else [floor])], top, height - bottom)
+
+    def x(step: float) -> float:
+        return left + (width - left - right) * (step - steps[0]) / (steps[1] - steps[0])
+
+    parts = []
+    for mark in first.marks:
+        parts.append(_tag("line", x1=left, x2=width - right, y1=first(mark), y2=first(mark), class_="grid"))
+        parts.append(_tag("text", f"{mark:g}", x=left - 8, y=first(mark) + 4, class_="tick end"))
+    parts += [
+        _tag("text", f"{mark:g}", x=width - right + 8, y=second(mark) + 4, class_="tick") for mark in second.marks
+    ]
+    marks = [step for step in _ticks(*steps, 8 if width > 500 else 4) if steps[0] <= step <= steps[1]]
+    parts += [_tag("text", f"{step:,g}", x=x(step), y=height - bottom + 18, class_="tick middle") for step in marks]
+    parts.append(_tag("text", first.told(label), x=left, y=height - 4, class_="tick"))
+    parts.append(_tag("text", "general ability", x=width - right, y=height - 4, class_="tick end"))
+    if floor is not None:
+        parts.append(_tag("line", x1=left, x2=width - right, y1=second(floor), y2=second(floor), class_="floor"))
+    for points, scale, kind in ((ours, first, "series-1"), (theirs, second, "series-2")):
+        parts.append(_tag("polyline", points=_path((x(a), scale(b)) for a, b in points), class_=f"line {kind}"))
+        parts += [_tag("circle", cx=x(a), cy=scale(b), r=3, class_=f"dot {kind}") for a, b in points]
+    if chosen is not None and steps[0] <= chosen <= steps[1]:
+        parts.append(_tag("line", x1=x(chosen), x2=x(chosen), y1=top, y2=height - bottom, class_="kept"))
+        parts.append(_flag(x(chosen), left, width - right, top - 9, f"kept: step {chosen:,}"))
+    return _svg(width, height, parts, f"{label} and general ability on validation over optimiser steps")
+
+
+def places(told: Mapping[str, Any], *, width: int, height: int) -> Markup:
+    """General ability over the task for every place that could be the model; `told` is steering.json. Better is right and up.
+
+    Points within the bound are full; the line joins those that no other one beats.
+    """
+    known = [point for point in told["points"] if point["task"] is not None]
+    if not known:
+        return Markup("")
+    left, right, top, bottom = 52, 30, 30, 40
+    floor = told["base"] - told["drop_at_most"]
+    across = _Scale([point["task"] for point in known], left, width - right, turned=told["higher_is_better"], ratio=5)
+    upward = _Scale([*(point["general"] for point in known), told["base"], floor], top, height - bottom)
+    parts = []
+    for mark in upward.marks:
+        parts.append(_tag("line", x1=left, x2=width - right, y1=upward(mark), y2=upward(mark), class_="grid"))
+        parts.append(_tag("text", f"{mark:g}", x=left - 8, y=upward(mark) + 4, class_="tick end"))
+    parts += [
+        _tag("text", f"{mark:g}", x=across(mark), y=height - bottom + 18, class_="tick middle") for mark in across.marks
+    ]
+    for value, name in ((told["base"], "base"), (floor, "least")):
+        parts.append(_tag("line", x1=left, x2=width - right, y1=upward(value), y2=upward(value), class_="floor"))
+        parts.append(_tag("text", name, x=left + 4, y=upward(value) - 4, class_="tick"))
+    parts.append(_tag("text", across.told(told["metric"]), x=width - right, y=height - 4, class_="tick end"))
+    parts.append(_tag("text", "general ability", x=left, y=top - 14, class_="tick"))
+    best = sorted((across(point["task"]), upward(point["general"])) for point in known if point["front"])
+    parts.append(_tag("polyline", points=_path(best), class_="line series-1"))
+    for point in known:
+        a, b = across(point["task"]), upward(point["general"])
+        taken = told["chosen"] == {"step": point["step"], "alpha": point["alpha"]}
+        kind = "dot kept" if taken else "dot" if point["fits"] else "beyond"
+        parts.append(_tag("circle", cx=a, cy=b, r=6 if taken else 4, class_=kind))
+        if taken:
+            name = f"step {point['step']:,}" + (f" × {point['alpha']:g}" if point["alpha"] < 1 else "")
+            parts.append(_flag(a, left, width - right, b - 10, name))
+    return _svg(width, height, parts, f"general ability over {told['metric']} for every place that could be the model")
+
+
+class _Scale:
+    """An axis from a low to a high place of a picture; logarithmic where its values ask for it."""
+
+    def __init__(
+        self,
+        values: Sequence[float],
+        low: float,
+        high: float,
+        *,
+        turned: bool | None = None,
+        ratio: float = LOGARITHMIC_FROM,
+    ) -> None:
+        """`turned` None: an upward axis, whose largest value is at `low`; else whether higher values are at `high`.
+
+        `ratio`: of the largest to the smallest value, from which it is logarithmic.
+        """
+        least, most = min(values), max(values)
+        self.logarithmic = least > 0 and most / least > ratio
+        self.marks = _decades(least, most) if self.logarithmic else _ticks(least, most, 4)
+        self._scale = math.log if self.logarithmic else float
+        self._ends = (low, high) if turned else (high, low)
+
+    def __call__(self, value: float) -> float:
+        first, last = self._scale(self.marks[0]), self._scale(self.marks[-1])
+        return self._ends[0] + (self._ends[1] - self._ends[0]) * (self._scale(value) - first) / (last - first)
+
+    def told(self, label: str) -> str:
+        """The label, and what kind of axis it is."""
+        return f"{label}, logarithmic" if self.logarithmic else label
+
+
 def chart(told: Mapping[str, Any], *, width: int, height: int) -> Markup:
     """Lines or points of several series on common axes; `told` is `Chart.json()`. Points that are not finite are left out."""
     series = {name: _finite([(a, b) for a, b in points]) for name, points in told["series"].items()}

@@ -18,6 +18,20 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgetting:
+    """General ability in a stage of training beside its task. Points are (step, value)."""
+
+    metric: str
+    """Of the task."""
+    task: Sequence[tuple[int, float]]
+    general: Sequence[tuple[int, float]]
+    floor: float | None = None
+    """How low general ability may fall by these questions."""
+    steering: Mapping[str, Any] | None = None
+    """Every place that could be the model, and the one that was taken, where there was a choice."""
+
+
+@dataclass(frozen=True, slots=True)
 class Curve:
     """How a stage of training went. Points are (step, mean loss)."""
 
@@ -35,6 +49,8 @@ class Curve:
     """Why training ended, in words."""
     said: Sequence[Said] = ()
     """Of the last round of answers, those with the highest and the lowest rewards."""
+    forgetting: Forgetting | None = None
+    """None where general ability was not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +159,8 @@ class ReportFacts:
     """`Verdict.json()`"""
     comparison: Mapping[str, Any]
     """`Comparison.json()`"""
+    continual: Mapping[str, Any] | None = None
+    """What `evaluate.continual.told` gives, where tasks were learnt one after the other."""
     suites: Sequence[Mapping[str, Any]] = ()
     """What `evaluate.suites.told` gives for each."""
     statement: str = ""

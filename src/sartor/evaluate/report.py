@@ -126,6 +126,8 @@ def report(facts: ReportFacts) -> str:
         bars=curves.bars,
         chart=curves.chart,
         curve=curves.curve,
+        pair=curves.pair,
+        places=curves.places,
         shares=curves.shares,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ import numpy as np
 from sartor.console import REWARD, size
 from sartor.data.ledger import entries
 from sartor.data.pipeline import DROPPED
+from sartor.engine.watchers.forgetting import ERROR
 from sartor.evaluate import suites
 from sartor.evaluate.facts import (
     Cleaned,
@@ -24,15 +26,20 @@ from sartor.evaluate.facts import (
     DataFile,
     Dropped,
     Foreseen,
+    Forgetting,
     Made,
     ReportFacts,
     Said,
     Sample,
     Setting,
 )
+from sartor.evaluate.front import Axes, Point, front
+from sartor.flow.continual import RESULT
 from sartor.flow.forecast import measuring_seconds
 from sartor.flow.measure import accesses
+from sartor.flow.steer import STEERING
 from sartor.flow.suites import shown
+from sartor.recipe.schema import GENERAL
 
 if TYPE_CHECKING:
     from sartor.evaluate.compare import Comparison
@@ -70,6 +77,7 @@ def report_facts(
         title=run.name,
         verdict=verdict,
         comparison=comparison.json(),
+        continual=run.read_json(RESULT),
         suites=shown(run, list(suites.chosen(recipe.evaluate))),
         statement=recipe.goal.statement or "",
         task=prepared.settings.task,
@@ -122,9 +130,42 @@ def stage_curves(run: Run, stages: Sequence[Stage], finished: Sequence[Finished]
             now = events.get(event["detail"], []) if event["name"] == "train" else []
         now.append(event)
     return [
-        replace(_curve(stage.told if stage.count > 1 else "", events[stage.told], ended), said=_said(stage.folder(run)))
+        replace(
+            _curve(stage.told if stage.count > 1 else "", events[stage.told], ended),
+            said=_said(stage.folder(run)),
+            forgetting=_forgetting(stage, run, events[stage.told]),
+        )
         for stage, ended in zip(stages, finished, strict=True)
     ]
+
+
+def _forgetting(stage: Stage, run: Run, events: Sequence[Mapping[str, Any]]) -> Forgetting | None:
+    """General ability at every validation, and what was chosen by it."""
+    validations = {event["step"]: event["metrics"] for event in events if event["event"] == "validation"}
+    told = {step: metrics for step, metrics in sorted(validations.items()) if metrics.get(GENERAL) is not None}
+    if not told:
+        return None
+    recipe = stage.prepared.loaded.recipe
+    metric = recipe.train.stop.on.name
+    metric = REWARD if any(REWARD in metrics for metrics in told.values()) else metric
+    general = [(step, metrics[GENERAL]) for step, metrics in told.items()]
+    bound = recipe.largest_drop
+    name = str((stage.folder(run) / STEERING).relative_to(run.folder))
+    steering = run.read_json(name)
+    if steering is not None:
+        axes = Axes(1.0 if steering["higher_is_better"] else -1.0, 1.0)
+        points = [
+            Point(place, each["task"] or math.nan, each["general"]) for place, each in enumerate(steering["points"])
+        ]
+        best = {int(point.alpha) for point in front(points, axes)}
+        steering["points"] = [{**each, "front": place in best} for place, each in enumerate(steering["points"])]
+    return Forgetting(
+        metric,
+        [(step, metrics[metric]) for step, metrics in told.items() if metrics.get(metric) is not None],
+        general,
+        None if bound is None else general[0][1] - bound,
+        steering,
+    )
 
 
 def _said(folder: Path) -> list[Said]:
@@ -151,7 +192,8 @@ def _curve(name: str, events: list[dict[str, Any]], finished: Finished) -> Curve
         step: metrics["loss"] for step, metrics in validations.items() if "loss" in metrics and REWARD not in metrics
     }
     alarmed = any(event["event"] == "note" and event["code"] == "N411" for event in events)
-    others = sorted({metric for metrics in validations.values() for metric in metrics} - {"loss", "perplexity"})
+    apart = {"loss", "perplexity", GENERAL, ERROR}
+    others = sorted({metric for metrics in validations.values() for metric in metrics} - apart)
     return Curve(
         name,
         train=sorted(train.items()),

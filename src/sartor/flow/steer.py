@@ -42,6 +42,8 @@ BASE = "general.json"
 STEERING = "steering.json"
 START = "start"
 ALPHAS = tuple(round(step / 10, 1) for step in range(1, 10))
+HALVINGS = 3
+"""How often the stretch in which the bound is passed is halved."""
 RESAMPLES = 2000
 MOST_REPLAY = 0.5
 """Largest share of replay that is advised."""
@@ -132,6 +134,12 @@ class Helm:
         if self.slides and finished.best_step > 0:
             places += [Place(finished.best_step, alpha) for alpha in reversed(ALPHAS)]
         points = [self._measured(place, validate, checkpoints) for place in places]
+        for _ in range(HALVINGS if self.slides and finished.best_step > 0 else 0):
+            alpha = between([point for point in points if point.step == finished.best_step])
+            if alpha is None:
+                break
+            points.append(self._measured(Place(finished.best_step, alpha), validate, checkpoints))
+        points.sort(key=lambda point: (point.step, point.alpha))
         chosen = best(points, self.aim)
         self.load(Place(finished.best_step, 1.0) if chosen is None else chosen.place, checkpoints)
         self.steering = self.weights.world.lead(lambda: self._told(points, chosen))
@@ -207,6 +215,13 @@ def best(points: Sequence[Point], aim: Aim) -> Point | None:
     """The best in the task of those that fit, of equals the one that keeps more; None where none fits."""
     fitting = [point for point in points if point.fits]
     return max(fitting, key=lambda point: (aim.sign * point.task, point.general), default=None)
+
+
+def between(points: Sequence[Point]) -> float | None:
+    """Halfway from the largest alpha that fits (0, which is the base, if none does) to the next one; None where the last one fits."""
+    fits = max((point.alpha for point in points if point.fits), default=0.0)
+    beyond = min((point.alpha for point in points if point.alpha > fits), default=None)
+    return None if beyond is None else (fits + beyond) / 2
 
 
 def paired(differences: np.ndarray, confidence: float, seed: int) -> tuple[float, float]:
