@@ -20,6 +20,7 @@ ROOMS: dict[str, str] = {
     "augmentation": "sartor.data.augment",
     "check": "sartor.data.checks",
     "metric": "sartor.metrics",
+    "exporter": "sartor.export.exporters",
     "method": "sartor.methods",
     "objective": "sartor.objectives",
     "optimizer": "sartor.engine.optimizers",

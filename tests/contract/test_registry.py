@@ -22,6 +22,7 @@ FUNCTIONS = {
     "augmentation": ["make"],
     "check": [],
     "metric": [],
+    "exporter": ["write", "precision", "runtime"],
     "method": ["attach", "learning_rate", "trainable", "width"],
     "anchor": [],
     "objective": ["loss"],
@@ -35,6 +36,7 @@ FUNCTIONS = {
 ATTRIBUTES = {
     "source": ["EXTENSIONS"],
     "format": ["SAMPLES", "FIELDS"],
+    "exporter": ["NEEDS"],
     "method": ["SAVES", "LEARNING_RATE"],
     "objective": ["TRAITS"],
     "anchor": ["importance", "BYTES"],

@@ -1,0 +1,54 @@
+"""A model in other forms (merged, int8, int4, gguf, onnx ...), each with a certificate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sartor.cli._output import json_option, show
+
+
+@click.command()
+@click.argument("model")
+@click.option("--as", "names", required=True, metavar="NAME[,NAME]", help="Forms to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder that gets one folder for each form."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME.OPTION=VALUE", help="An option of a form, as in a recipe."
+)
+@click.option("--quantize", metavar="TYPE", help="Short for --set gguf.quantize=TYPE.")
+@click.option("--data", metavar="FILE", help="Rows to hold a model against that is no run.")
+@click.option("--force", is_flag=True, help="Write again what is there and unchanged.")
+@json_option
+def command(
+    model: str,
+    names: str,
+    out: Path | None,
+    settings: tuple[str, ...],
+    quantize: str | None,
+    data: str | None,
+    force: bool,
+    as_json: bool,
+) -> int:
+    """Write MODEL in other forms and hold each against the original, through the program that will run it.
+
+    MODEL is a run folder, a Hugging Face model folder, an adapter folder, a hub id, or sartor/nano. Every artifact answers
+    the same probes as the model it was made of; one that answers otherwise than its bounds allow is kept as NAME.failed, and
+    the exit code is 1. The same command again writes only what is missing or changed.
+
+    \b
+    Example:
+      sartor export runs/latest --as merged
+      sartor export runs/latest --as merged,gguf --quantize q8_0 --out deploy
+      sartor export sartor/nano --as int8 --json
+    """
+    from sartor.console import display
+    from sartor.flow.export import export
+    from sartor.flow.export_options import chosen
+
+    wanted = chosen(names, [*settings, *([f"gguf.quantize={quantize}"] if quantize else [])])
+    with display() as screen:
+        result = export(model, wanted, out=out, data=data, force=force, emit=screen.see)
+    return show(result, as_json)
