@@ -255,6 +255,16 @@ class Metric(Protocol):
         ...
 
 
+@runtime_checkable
+class Scaled(Protocol):
+    """A metric on a scale of its own: where every row happens to have 1, it is still no share of rows that are right."""
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest value."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Where the value of a metric comes from, as a report can show it."""

@@ -63,7 +63,7 @@ class RemoteWriter:
             yield reply.place, reply.text
 
     def replies(self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, seed: int) -> Iterator[Reply]:
-        """The same with the tokens that each cost. Raises ModelError M171."""
+        """The same with the tokens that each cost. Raises ModelError M171 once all that is on its way has come."""
         import httpx
 
         fixed = {"model": self._model, "max_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
@@ -71,16 +71,25 @@ class RemoteWriter:
         asked: dict[Future[tuple[str, tuple[int, int] | None]], int] = {}
         with httpx.Client(headers=self._headers, timeout=TIMEOUT) as client, ThreadPoolExecutor(TOGETHER) as pool:
             try:
+                fault: ModelError | None = None
                 while True:
-                    for place, prompt in waiting:
+                    for place, prompt in waiting if fault is None else ():
                         turns = [{"role": "user", "content": prompt}]
                         asked[pool.submit(self._answer, client, {**fixed, "messages": turns})] = place
                         if len(asked) >= TOGETHER:
                             break
-                    if not asked:
+                    if not asked and fault is None:
                         return
+                    if not asked:
+                        raise fault
                     for future in wait(asked, return_when=FIRST_COMPLETED).done:
-                        yield Reply(asked.pop(future), *future.result())
+                        place = asked.pop(future)
+                        try:
+                            answer = future.result()
+                        except ModelError as error:
+                            fault = fault or error
+                        else:
+                            yield Reply(place, *answer)
             finally:
                 for future in asked:
                     future.cancel()

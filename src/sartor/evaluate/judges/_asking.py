@@ -81,6 +81,7 @@ class Judgement:
     state: State
     reason: str
     tries: int
+    """0 where nobody had to be asked."""
     tokens: tuple[int, int] | None
     """Read and written in all tries, where the judge tells."""
 
@@ -206,8 +207,8 @@ def cost_cells(judgements: Sequence[dict[str, Any]], price: Price) -> tuple[int 
 
 
 def counted(judgements: Sequence[dict[str, Any]]) -> tuple[int, int, int, int, int]:
-    """Questions, those answered, abstained and unreadable, and those that had to be asked again."""
-    states = [each["state"] for each in judgements]
+    """Questions asked, those answered, abstained and unreadable, and those that had to be asked again."""
+    states = [each["state"] for each in judgements if each["tries"]]
     again = sum(each["tries"] > 1 for each in judgements)
     return len(states), states.count("told"), states.count("abstained"), states.count("unreadable"), again
 

@@ -2,7 +2,7 @@
 
     judge: [{pairwise: {model: judge, endpoint: "https://host/v1", key: JUDGE_KEY}}]
 
-Every pair is shown in both orders. A win counts where both orders say so; where they differ the pair is a tie, because the place of
+Every pair is shown in both orders; equal answers are a tie that nobody is asked about. A win counts where both orders say so; where they differ the pair is a tie, because the place of
 an answer decided and not the answer. A pair with an order that the judge did not decide, or that could not be read, is not counted.
 win_rate is the share of wins and half the ties; win_rate_length_controlled what it would be for answers of equal length
 (`_length.py`); win_rate_calibrated, with `gold`, what people would say of all pairs (evaluate/prediction_powered.py).
@@ -24,6 +24,7 @@ from sartor.evaluate.judges import _gold, _length
 from sartor.evaluate.judges._answers import bare, blocks, drawn
 from sartor.evaluate.judges._asking import (
     Judge,
+    Judgement,
     Judging,
     Said,
     check,
@@ -57,6 +58,7 @@ REPLY = (
     f"the winner {ABSTAIN}."
 )
 FORM = schema({"reason": {"type": "string"}, "winner": {"enum": [FIRST, SECOND, TIE, None]}})
+EQUAL = Judgement(TIE, "told", "the answers are equal", 0, None)
 SHOWN = 10
 """Losses in a table."""
 PARTS = 5
@@ -146,7 +148,7 @@ class WinRate:
 
     def _biases(self, outcomes: Sequence[Outcome], confidence: float) -> Iterator[Table]:
         pairs, wins, apart = self.pairs(outcomes), self.wins(outcomes), self.apart(outcomes)
-        both = [pair for pair in pairs if pair and all(pair[order]["value"] is not None for order in ORDERS)]
+        both = [pair for pair in pairs if _asked(pair) and all(pair[order]["value"] is not None for order in ORDERS)]
         said = [pair[order]["value"] for pair in both for order in ORDERS]
         told = np.isfinite(wins)
         longer, decided = told & (apart > 0), told & (apart != 0) & (wins != 0.5)
@@ -322,18 +324,16 @@ class Pairs:
         questions = [
             _question(instruction, outcome, *pair)
             for outcome, other in zip(ours, theirs, strict=True)
+            if outcome.prediction != other
             for pair in ((outcome.prediction or "", other), (other, outcome.prediction or ""))
         ]
-        said = judge.ask(questions, FORM, _read)
-        return [
-            {
-                "first": said[2 * place].json(),
-                "second": said[2 * place + 1].json(),
-                "lengths": [len(outcome.prediction or ""), len(other)],
-                "answer": other,
-            }
-            for place, (outcome, other) in enumerate(zip(ours, theirs, strict=True))
-        ]
+        said = iter(judge.ask(questions, FORM, _read))
+        found = []
+        for outcome, other in zip(ours, theirs, strict=True):
+            first, second = (EQUAL, EQUAL) if outcome.prediction == other else (next(said), next(said))
+            lengths = [len(outcome.prediction or ""), len(other)]
+            found.append({"first": first.json(), "second": second.json(), "lengths": lengths, "answer": other})
+        return found
 
 
 def rates(rival: str, suffix: str, options: Options, gold: _gold.Preferences | None) -> list[Metric]:
@@ -382,6 +382,10 @@ def _won(pair: Mapping[str, Any]) -> float:
     if (first, second) == (FIRST, SECOND):
         return 1.0
     return 0.0 if (first, second) == (SECOND, FIRST) else 0.5
+
+
+def _asked(pair: Mapping[str, Any]) -> bool:
+    return bool(pair) and pair["first"]["tries"] > 0
 
 
 def _flipped(pair: Mapping[str, Any]) -> bool:

@@ -76,6 +76,11 @@ class Scored:
         """With the rubric's name."""
         return f"judge_{self.rubric.name}"
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The rubric's."""
+        return self.rubric.low, self.rubric.high
+
     def stats(self, outcomes: Sequence[Outcome]) -> np.ndarray:
         """[n, 2]"""
         scores = self.scores(outcomes)
@@ -151,6 +156,11 @@ class Calibrated:
     def name(self) -> str:
         """With the rubric's name."""
         return f"{self.of.name}_calibrated"
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The rubric's."""
+        return self.of.scale
 
     def stats(self, outcomes: Sequence[Outcome]) -> np.ndarray:
         """[n, 8]"""
