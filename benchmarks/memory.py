@@ -200,7 +200,7 @@ def predict(case: Case, folder: Path, found: dict[str, Any], fitted: Any) -> dic
     job = memory.Job(
         dtype=case.dtype, trainable=found["trainable"], state=found["state"], tokens=case.tokens,
         rows=memory.Rows.of(np.asarray(found["lengths"])), scored=found["scored"],
-        rank=getattr(method.Options(), "rank", 0), weight_bytes=getattr(method, "WEIGHT_BYTES", None), passes=case.passes, checkpointed=case.checkpointed,
+        rank=getattr(method.Options(), "rank", 0), weight_bytes=method.weight_bytes(method.Options()) if hasattr(method, "weight_bytes") else None, passes=case.passes, checkpointed=case.checkpointed,
         kernels=found["kernels"], tiles=hardware.survey().tiles,
     )  # fmt: skip
     return dict(memory.largest(form, job, fitted).parts)

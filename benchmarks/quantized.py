@@ -1,6 +1,6 @@
-"""QLoRA against LoRA in bfloat16: memory of the base, seconds of a training step, and how far the logits move. Needs sartor[quant].
+"""QLoRA against LoRA in bfloat16: memory of the base, seconds of a training step, and how far the logits move. Needs sartor[quant], but for --kind int8.
 
-python benchmarks/quantized.py [--json] [--threads N] [--tokens N] [--steps N] [--dtype bfloat16]
+python benchmarks/quantized.py [--json] [--threads N] [--tokens N] [--steps N] [--dtype bfloat16] [--kind nf4]
 
 A random model of 135M parameters (30 layers of 576), adapters of rank 16 on every linear layer, rows of 256 tokens. Steps
 alternate between the two in one process; the numbers are medians.
@@ -26,6 +26,7 @@ from sartor.models.catalog import resolve
 from sartor.models.hf import random_causal
 from sartor.models.load import load
 from sartor.models.policy import CausalPolicy
+from sartor.models.rowwise import Scales
 from sartor.tokens.batch import Batch, Rendered, collate
 
 SHAPE = {
@@ -52,7 +53,9 @@ def held_bytes(model: torch.nn.Module) -> int:
     for parameter in model.parameters():
         total += parameter.nbytes
         state = getattr(parameter, "quant_state", None)
-        if state is not None:
+        if isinstance(state, Scales):
+            total += state.rows.nbytes
+        elif state is not None:
             total += state.absmax.nbytes + (state.state2.absmax.nbytes if state.nested else 0)
     return total
 
@@ -67,13 +70,12 @@ def step(policy: CausalPolicy, updater: Updater, batch: Batch) -> float:
     return time.perf_counter() - began
 
 
-def compare(folder: Path, batch: Batch, steps: int, dtype: Any) -> dict[str, dict[str, float]]:
+def compare(folder: Path, batch: Batch, steps: int, dtype: Any, kind: Any) -> dict[str, dict[str, float]]:
     """Both methods by name."""
     found: dict[str, dict[str, float]] = {}
     made: dict[str, tuple[CausalPolicy, Updater]] = {}
     logp: dict[str, torch.Tensor] = {}
-    for name, method in (("lora", lora), ("qlora", qlora)):
-        options = method.Options()
+    for name, method, options in (("lora", lora, lora.Options()), ("qlora", qlora, qlora.Options(quant_type=kind))):
         held = qlora.quantization(options, dtype) if isinstance(options, qlora.Options) else None
         began = time.perf_counter()
         policy = load(resolve(str(folder), folder), dtype=dtype, quantization=held)
@@ -103,12 +105,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--kind", choices=("nf4", "fp4", "int8"), default="nf4")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "base"
         random_causal(SHAPE, seed=0).save_pretrained(folder)
-        found = compare(folder, rows(options.tokens), options.steps, options.dtype)
+        found = compare(folder, rows(options.tokens), options.steps, options.dtype, options.kind)
     if options.json:
         print(json.dumps({"torch": torch.__version__, "threads": options.threads, **found}, indent=1))
         return

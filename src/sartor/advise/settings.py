@@ -246,7 +246,7 @@ def decide(
         kernels=kernels == "native",
         tiles=hardware.tiles,
         device=hardware.device,
-        weight_bytes=getattr(moves, "WEIGHT_BYTES", None),
+        weight_bytes=moves.weight_bytes(method.options) if hasattr(moves, "weight_bytes") else None,
         asked=_asked(form, objective, moves.SAVES == "model", teacher, dtype),
     )
     parallel = sharing.choose(

@@ -311,7 +311,9 @@ def _require_libraries(loaded: Loaded) -> None:
     ):
         if chosen == "auto":
             continue
-        library, extra = getattr(registry.component(kind, chosen.name), "NEEDS", ("", ""))
+        module = registry.component(kind, chosen.name)
+        needed = module.needs(chosen.options) if hasattr(module, "needs") else getattr(module, "NEEDS", None)
+        library, extra = needed or ("", "")
         if library and find_spec(library) is None:
             what = f"{kind} {chosen.name} needs the library {library}, which is not installed"
             raise RecipeError(loaded.problem("R148", key, what, fix=f'pip install "sartor[{extra}]"'))

@@ -3,8 +3,8 @@
     y = x W^T + b + s (x A^T) B^T        g: gradient of y, h = x A^T, e = s g B
     dx = g W + e A,   dA = e^T x,   dB = s g^T h          (Hu et al. 2021, equation 3, differentiated)
 
-W is frozen, so no gradient of it is made and x is kept for dA alone. Where W is held in four bits it is unpacked for each of
-its two products and dropped again.
+W is frozen, so no gradient of it is made and x is kept for dA alone. Where W is held in four or eight bits it is unpacked for
+each of its two products and dropped again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def low_rank(
 ) -> torch.Tensor:
     """[..., in], [out, in], [out] or None, [r, in], [out, r] -> [..., out]; `weight` and `bias` are constants.
 
-    `weight` may be packed, as bitsandbytes holds it.
+    `weight` may be packed, as bitsandbytes or rowwise.py holds it.
     """
     return _LowRank.apply(x, weight, bias, a, b, scale)  # type: ignore[no-any-return, no-untyped-call]
 

@@ -8,14 +8,15 @@ from typing import Any, Literal
 
 from sartor.models.catalog import ModelFolder
 
-FourBit = Literal["nf4", "fp4"]
+Bits = Literal["nf4", "fp4", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """Four bits a weight in blocks of 64. Rounding starts from `dtype`, so that is part of which model it is."""
+    """Four bits a weight in blocks of 64, or eight with a scale for each row. Rounding starts from `dtype`, so that is part of
+    which model it is."""
 
-    kind: FourBit
+    kind: Bits
     double: bool
     """The scales of the blocks are quantised too, to 8 bits in blocks of 256."""
     dtype: Literal["float32", "bfloat16"]
@@ -33,4 +34,6 @@ class Quantization:
         return asdict(self)
 
     def __str__(self) -> str:
+        if self.kind == "int8":
+            return f"8 bits (int8 by rows, from {self.dtype})"
         return f"4 bits ({self.kind}{', scales in 8 bits' if self.double else ''}, from {self.dtype})"

@@ -1,4 +1,4 @@
-"""The only file that imports bitsandbytes: bases in 4 bits, optimiser states in 8."""
+"""The only file that imports bitsandbytes: bases in 4 bits, optimiser states in 8. Bases in 8 bits are our own (rowwise.py)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 
 from sartor.errors import ModelError, Problem
 from sartor.models.hf import head_parts, load_model
+from sartor.models.rowwise import RowLinear, Scales, hold, unpacked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,10 +68,15 @@ def import_before_peft() -> None:
 def load_quantized(
     folder: Path, config: PretrainedConfig, quantization: Quantization, *, device: str, **more: Any
 ) -> tuple[PreTrainedModel, list[str], list[str]]:
-    """As `load_model`, with every linear layer but the output head in 4 bits, tensor by tensor as they are read.
+    """As `load_model`, with every linear layer but the output head in 4 bits, tensor by tensor as they are read, or in 8 bits, layer
+    by layer once the model is read.
 
-    `more`: the head and how it is made, as there. Raises ModelError M160 without bitsandbytes.
+    `more`: the head and how it is made, as there. Raises ModelError M160 without bitsandbytes, which 8 bits do not need.
     """
+    if quantization.kind == "int8":
+        made = load_model(folder, config, dtype=getattr(torch, quantization.dtype), **more)
+        hold(made[0], device=device, left_out=head_parts(folder, more["head"]) if more.get("head") else ())
+        return made
     library = _bitsandbytes()
     settings = {
         "load_in_4bit": True,
@@ -97,22 +103,26 @@ def _one_way_to_compute(layer: Any) -> None:
 
 
 def is_packed(weight: torch.Tensor) -> bool:
-    """Whether a weight is held in four bits."""
+    """Whether a weight is held in four or eight bits."""
     return getattr(weight, "quant_state", None) is not None
 
 
 def dequantised(weight: torch.Tensor) -> torch.Tensor:
     """[out, in] in the type products are computed in; a weight that is not packed is given back."""
-    if not is_packed(weight):
+    state: Any = getattr(weight, "quant_state", None)
+    if state is None:
         return weight
-    library, packed = _bitsandbytes(), weight.data
-    whole: torch.Tensor = library.functional.dequantize_4bit(packed, weight.quant_state)  # type: ignore[attr-defined]
+    if isinstance(state, Scales):
+        return unpacked(weight.data, state)
+    whole: torch.Tensor = _bitsandbytes().functional.dequantize_4bit(weight.data, state)
     return whole
 
 
 def is_quantized(model: torch.nn.Module) -> bool:
     """Whether `load_quantized` made it."""
-    return bool(getattr(model, "is_loaded_in_4bit", False))
+    return bool(getattr(model, "is_loaded_in_4bit", False)) or any(
+        isinstance(part, RowLinear) for part in model.modules()
+    )
 
 
 def adamw_8bit(
