@@ -29,7 +29,6 @@ from sartor.evaluate import opinions, sheets
 from sartor.evaluate.asking import CHOICES, KEYS, NAME, USUAL, Asked, Kind, Plan, order, sides, units
 from sartor.evaluate.numbers import difference_text, range_text, score_text
 from sartor.evaluate.outcomes import read_outcomes
-from sartor.flow.data_label import read_guidelines
 from sartor.flow.rebuilt import FACTS, HUMAN, write
 from sartor.store import atomic
 from sartor.store.run import Run, find
@@ -186,7 +185,11 @@ def begin(reference: str, root: Path, wanted: Wanted, guidelines: Path | None = 
     plan, folder = _plan(run, wanted, usual.get(HUMAN) or {})
     asked = units(plan, _outcomes(run, plan.against), _outcomes(run, "tuned"))
     _something(run, asked)
-    text = read_guidelines(guidelines)
+    text = None
+    if guidelines is not None:
+        from sartor.flow.data_label import read_guidelines
+
+        text = read_guidelines(guidelines)
     if text is not None:
         atomic.write_text(folder / "guidelines.md", text)
     elif (folder / "guidelines.md").exists():

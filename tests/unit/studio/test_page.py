@@ -14,6 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 from browser import CHROMIUM, Browser, browser
+from rated import finished
 
 from sartor.data.annotate.log import read
 
@@ -127,3 +128,65 @@ def test_the_page_is_bound_to_this_machine_only(tmp_path: Path) -> None:
             urlopen(f"http://127.0.0.1:{port}/", timeout=15)
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0
+
+
+@contextmanager
+def rating(*args: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-m", "sartor", "human", *map(str, args)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    try:
+        address = next((line.strip() for line in process.stderr if "?token=" in line), "")
+        assert address, "the page did not start"
+        yield process, address
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_two_raters_compare_answers_by_keyboard(tab: Browser, tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    with rating(run, "--raters", "ann,bob") as (process, address):
+        tab.go(address)
+        for name, keys in (("ann", "abtx"), ("bob", "ab")):
+            tab.wait(lambda: tab.js("document.querySelectorAll('#raters a').length") == 2)
+            tab.js(f"[...document.querySelectorAll('#raters a')].find((a) => a.innerText.includes('{name}')).click()")
+            tab.wait(lambda: tab.js("document.querySelectorAll('#answers.compared li').length") == 2)
+            assert tab.text("#question") == "Which answer is better?"
+            for count, key in enumerate(keys, 1):
+                tab.press(key)
+                done(tab, count)
+            tab.press("u")
+            done(tab, len(keys) - 1)
+            tab.press("q")
+        tab.wait(lambda: "3 of 9" in tab.text("#raters") and "1 of 9" in tab.text("#raters"))
+        tab.wait(lambda: tab.js("typeof end === 'function' && document.readyState === 'complete'"))
+        tab.press("q")
+        assert process.wait(30) == 0
+    assert "human-pairwise-base" in (run / "report.html").read_text()
+    assert not [fault for fault in tab.faults() if "ERR_CONNECTION_REFUSED" not in fault]
+
+
+def test_a_sheet_keeps_its_answers_and_saves_them(tab: Browser, tmp_path: Path) -> None:
+    run, file = finished(tmp_path / "run"), tmp_path / "sheet.html"
+    command = [sys.executable, "-m", "sartor", "human", str(run), "--raters", "ann", "--export", str(file)]
+    subprocess.run(command, check=True, capture_output=True)
+    tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    tab.go(file.as_uri())
+    tab.wait(lambda: tab.js("document.querySelectorAll('#answers.compared li').length") == 2)
+    for count, key in enumerate("abt", 1):
+        tab.press(key)
+        done(tab, count)
+    tab.go("about:blank")
+    tab.go(file.as_uri())
+    tab.wait(lambda: tab.text("#counts").startswith("3 done"))
+    tab.press("u", "x", "s")
+    tab.wait(lambda: "1 skipped" in tab.text("#counts") and not tab.js("busy"))
+    tab.press("q")
+    tab.wait(lambda: tab.text("#end") == "Ended")
+    saved = tmp_path / "answers-ann.json"
+    tab.wait(saved.exists)
+    body = json.loads(saved.read_text())
+    assert [one["choice"] for one in body["answers"]] == ["A better", "B better", "both bad"]
+    subprocess.run([*command[:4], str(run), "--import", str(saved)], check=True, capture_output=True)
+    assert "3 times in all" in (run / "report.html").read_text()
