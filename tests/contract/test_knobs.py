@@ -11,6 +11,7 @@ from typing import Any
 
 import job
 import pytest
+import seeing
 import torch
 import yaml
 from contract.cases import Case
@@ -138,6 +139,16 @@ def moves(*overrides: str, before: Sequence[str] = (), **recipe: Any) -> Probe:
         assert not at.trained(*before, *overrides).same(at.trained(*before))
 
     return probe
+
+
+def the_tower_moves_as_asked(at: Workbench) -> None:
+    """Of a vision-text base the part that looks at pixels is among what moves, or not; another base is refused."""
+    assert "train.vision" in at.refused("train.vision=trained")
+    at.model = seeing.save_model(at.root / "sees")
+    at.recipe(seeing.squares(at.root, 24), method="full", train={"steps": 1})
+    frozen, trained = (set(at.trained(*more).weights) for more in ((), ("train.vision=trained",)))
+    assert frozen < trained
+    assert all("vision" in name for name in trained - frozen)
 
 
 def plans(override: str, place: str, before: Sequence[str] = (), drop: Sequence[str] = ()) -> Probe:
@@ -1093,6 +1104,7 @@ PROBES: dict[str, Probe] = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    "train.vision": the_tower_moves_as_asked,
     return job.save_model(tmp_path_factory.mktemp("knobs") / "model")
 
 

@@ -142,7 +142,7 @@ def with_prompts(row: Row, change: Callable[[str], str]) -> Row:
 
 
 def _asked(turns: tuple[Message, ...], change: Callable[[str], str]) -> tuple[Message, ...]:
-    return tuple(replace(turn, content=change(turn.content)) if turn.role == "user" else turn for turn in turns)
+    return tuple(replace(turn, content=turn.changed(change)) if turn.role == "user" else turn for turn in turns)
 
 
 def prompts(row: Row) -> list[str]:

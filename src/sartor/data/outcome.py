@@ -169,7 +169,7 @@ def _meant(turn: Message, on: On) -> bool:
 
 
 def _turn(turn: Message, change: Callable[[str], str]) -> Message:
-    content = change(turn.content)
+    content = turn.changed(change)
     reasoning = turn.reasoning if turn.reasoning is None else change(turn.reasoning)
     if content == turn.content and reasoning == turn.reasoning:
         return turn

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any, ClassVar, Literal
 
@@ -74,6 +75,13 @@ class Message:
         """Whether there is nothing but role and content to show."""
         plain = self.reasoning is None and not self.tool_calls and self.tool_call_id is None and self.name is None
         return plain and not self.images
+
+    def changed(self, change: Callable[[str], str]) -> str:
+        """The content with its text changed; the marks of images stay where they are."""
+        if not self.images:
+            return change(self.content)
+        pieces = [change(piece) if piece.strip() else piece for piece in MARK.split(self.content)]
+        return "".join(chain(*zip(pieces, (*MARK.findall(self.content), ""), strict=True)))
 
     def template(self) -> dict[str, Any]:
         """The dict a Hugging Face chat template expects."""

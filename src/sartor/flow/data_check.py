@@ -14,6 +14,7 @@ from sartor.data.ledger import Step
 from sartor.data.making import Means
 from sartor.data.pipeline import Audit, augmented, by_shares, examine, not_at_all
 from sartor.data.profile import Profile, profile
+from sartor.data.rows import IMAGE, MARK
 from sartor.data.split import PARTS
 from sartor.data.wording import answered, asked
 from sartor.errors import Problem, RecipeError
@@ -250,7 +251,7 @@ def _told(audit: Audit, renderer: Renderer | None, measured: Mapping[str, Any] |
 
 
 def _line(text: str) -> str:
-    text = " ".join(text.split())
+    text = " ".join(MARK.sub(f"{IMAGE} ", text).split())
     return text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
 
 

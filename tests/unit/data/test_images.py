@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from PIL import Image as Pillow
 
+from sartor import registry
 from sartor.cli.main import run
 from sartor.data.findings import Findings
 from sartor.data.images import opened
+from sartor.data.making import with_prompts
 from sartor.data.questions import Question, questions
 from sartor.data.reading import read
 from sartor.data.rows import Example, Message, Preference, Row, row_from_json
@@ -196,6 +198,21 @@ def test_pairs_show_images_in_their_prompt(tmp_path: Path) -> None:
     assert not findings.problems
     assert isinstance(rows[0], Preference)
     assert len(rows[0].prompt[0].images) == 1
+
+
+def test_stages_and_augmentation_leave_images_where_they_are(tmp_path: Path) -> None:
+    png(tmp_path / "1.png")
+    rows, _ = rows_of(tmp_path, {"image": "1.png", "question": "<b>Which</b> colour &amp; form?", "answer": "red"})
+    (image,) = turns(rows[0])[0].images
+    cleaned = rows[0]
+    for name in ("html", "markdown", "unicode", "whitespace"):
+        stage = registry.component("stage", name)
+        cleaned = stage.cleaner(stage.Options())(cleaned)
+        assert isinstance(cleaned, Example)
+    assert turns(cleaned)[0].content == f"{image.mark}Which colour & form?"
+    assert turns(cleaned)[0].images == (image,)
+    made = with_prompts(rows[0], str.upper)
+    assert turns(made)[0].content == f"{image.mark}<B>WHICH</B> COLOUR &AMP; FORM?"
 
 
 def test_questions_without_answers_show_them(tmp_path: Path) -> None:
