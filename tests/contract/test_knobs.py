@@ -11,6 +11,7 @@ from typing import Any
 
 import job
 import pytest
+import rated
 import seeing
 import torch
 import yaml
@@ -23,6 +24,7 @@ from sartor.evaluate.metrics import load as load_metrics
 from sartor.events import Stepped
 from sartor.flow import train as training
 from sartor.flow.check import check
+from sartor.flow.human import Wanted, begin
 from sartor.flow.measure import bench
 from sartor.flow.prepare import Prepared, prepare
 from sartor.flow.run import Ran, run
@@ -706,6 +708,31 @@ def intervals_are_as_wide_as_asked(at: Workbench) -> None:
     assert told[0]["high"] - told[0]["low"] < told[1]["high"] - told[1]["low"]
 
 
+def people_are_asked(option: str, value: str) -> Probe:
+    """What the recipe says of people is what `sartor human` asks them in a run of it."""
+
+    def probe(at: Workbench) -> None:
+        kind = "" if option == "kind" else "kind: likert, "
+        prepared = at.prepared(f"evaluate.human={{{kind}{option}: {value}}}", "evaluate.against=[base, few_shot]")
+        given = rated.answers()
+        run = rated.finished(at.root / "rated", {**given, "few_shot": given["base"]})
+        (run / "resolved.yaml").write_text(prepared.resolution.to_yaml())
+        found, wanted = begin(str(run), at.root, Wanted()).asked.plan.json(), yaml.safe_load(value)
+        assert found["kind"] == "likert"
+        assert found[option] == (tuple(wanted) if isinstance(wanted, list) else wanted)
+
+    return probe
+
+
+def people_read_what_was_written(at: Workbench) -> None:
+    """Metrics of likelihood alone ask for no answers; people do."""
+    people_are_asked("kind", "likert")(at)
+    wants = [at.bench(*more).want for more in ((), ("evaluate.human={}",))]
+    assert ["prediction" in want for want in wants] == [False, True]
+    at.recipe(job.texts(), goal={"statement": "A text goes in, and its words come out"})
+    assert "R106" in at.refused("evaluate.human={}")
+
+
 def resamples_are_drawn(at: Workbench) -> None:
     told = [
         at.ran(f"evaluate.resamples={count}").comparison["metrics"][0]["differences"]["base"] for count in (200, 999)
@@ -1089,7 +1116,13 @@ PROBES: dict[str, Probe] = {
     "evaluate.batch": measures("evaluate.batch=3", "batch"),
     "evaluate.confidence": intervals_are_as_wide_as_asked,
     "evaluate.resamples": resamples_are_drawn,
+    "evaluate.human.kind": people_read_what_was_written,
+    **{f"evaluate.human.{option}": people_are_asked(option, value) for option, value in
+       (("against", "few_shot"), ("questions", "[brevity]"), ("rows", "3"), ("reference", "true"))},
     "evaluate.test": another_test_is_made,
+    "evaluate.slices[].field": rows_are_cut,
+    "evaluate.slices[].least": rare_values_are_no_slice,
+    "goal.success[].slice": gates_of_slices_are_decided_there,
     "evaluate.correction": chances_are_corrected,
     **{f"train.objective.{name}.{option}": changes_the_loss(name, option, value)
        for name, given in COMPARED.items() for option, value in given.items()},
