@@ -25,7 +25,14 @@ from sartor.errors import DataError, Problem
 
 Asked = TypeVar("Asked")
 STAND_IN = "."
-ANSWERS = {"prompt": "completion", "question": "answer", "instruction": "output", "text": "label", "sentence1": "score"}
+ANSWERS = {
+    "prompt": "completion",
+    "question": "answer",
+    "instruction": "output",
+    "text": "label",
+    "sentence1": "score",
+    **dict.fromkeys(("premise", "text1", "question1"), "label"),
+}
 """Column that asks -> column that answers."""
 FORMATS = (
     "messages",
@@ -36,6 +43,7 @@ FORMATS = (
     "question_answer",
     "prompt_completion",
     "labeled",
+    "labeled_pair",
     "scored",
 )
 TURNS = {"messages": {"role": "assistant", "content": STAND_IN}, "conversations": {"from": "gpt", "value": STAND_IN}}

@@ -15,7 +15,7 @@ from sartor.data.formats._fields import BadRow, kind, prompt, value
 from sartor.data.rows import Example, Message, Origin, Row
 from sartor.options import NoOptions as Options
 
-__all__ = ["FIELDS", "SAMPLES", "Options", "detects", "parse"]
+__all__ = ["FIELDS", "SAMPLES", "Options", "detects", "label_of", "parse"]
 
 SAMPLES: list[dict[str, Any]] = [
     {"text": "My card has not arrived yet.", "label": "card_arrival"},
@@ -32,12 +32,13 @@ def detects(record: Mapping[str, Any]) -> bool:
 
 def parse(record: Mapping[str, Any], origin: Origin) -> Row:
     """An Example with `label` and `stratum`. Raises BadRow."""
-    label = _label(value(record, "label"))
+    label = label_of(value(record, "label"))
     turns = (Message("user", prompt(record, "text")), Message("assistant", label))
     return Example(origin=origin, messages=turns, label=label, stratum=label)
 
 
-def _label(found: Any) -> str:
+def label_of(found: Any) -> str:
+    """A label as text. Raises BadRow."""
     if isinstance(found, bool | int | float):
         return json.dumps(found)
     if not isinstance(found, str):
