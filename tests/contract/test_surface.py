@@ -17,7 +17,7 @@ from sartor.cli.main import sartor as root
 
 PROMISED = {
     *("demo", "init", "check", "run", "predict", "eval", "chat", "doctor", "runs", "data", "completion"),
-    *("merge", "interpolate", "export"),
+    *("merge", "interpolate", "export", "judge"),
 }
 """The commands of this version; CONTRACT names more to come."""
 

@@ -144,7 +144,9 @@ BROKEN: dict[str, tuple[str, list[tuple[str, int, int, str]]]] = {
     "vague goal": (GOOD + "goal: do better\n", [("R106", 3, 7, "too vague")]),
     "planned section": (GOOD + "export: [merged]\n", [("R107", 3, 1, "not available in this version")]),
     "planned key": (GOOD[:18] + "data: {sources: [a], checks: []}\n", [("R107", 2, 22, '"checks" in data')]),
-    "planned metric": (GOOD + "evaluate: {metrics: [judge]}\n", [("R107", 3, 22, 'metric "judge"')]),
+    "a judge is no metric": (GOOD + "evaluate: {metrics: [judge]}\n", [("R105", 3, 22, 'unknown metric "judge"')]),
+    "unknown judge": (GOOD + "evaluate: {judge: [jury]}\n", [("R105", 3, 20, 'unknown judge "jury"')]),
+    "judge without a model": (GOOD + "evaluate: {judge: [rubric]}\n", [("R104", 3, 20, "evaluate.judge[0].rubric.model")]),
     "planned task": (GOOD + "goal: {task: embed}\n", [("R107", 3, 14, "embed")]),
     "stages": (
         GOOD + "train:\n  - {objective: sft}\n  - {epoch: 1}\n  - 3\n",
