@@ -165,7 +165,7 @@ def _look(file: str, changed: int, size: int) -> Image:
         picture.load()
     except (PIL.Image.DecompressionBombWarning, PIL.Image.DecompressionBombError) as fault:
         raise _Broken("D135", f"has more than {MOST_PIXELS:,} pixels") from fault
-    except PIL.Image.UnidentifiedImageError as fault:
+    except PIL.UnidentifiedImageError as fault:
         raise _Broken("D134", "is no image that can be read") from fault
     except (OSError, ValueError, SyntaxError, EOFError) as fault:
         raise _Broken("D134", f"is damaged or cut off ({fault})") from fault
