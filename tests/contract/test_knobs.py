@@ -757,6 +757,31 @@ def chances_are_corrected(at: Workbench) -> None:
     assert [each["adjusted"] for each in told[0]] != [each["adjusted"] for each in told[1]]
 
 
+def rows_are_cut(at: Workbench) -> None:
+    at.recipe([{**row, "queue": index % 2} for index, row in enumerate(job.orders())], evaluate={"against": ["base"]})
+    found = at.ran("evaluate.slices=[{field: queue, least: 3}, length]", "train.steps=1").comparison["slices"]
+    assert [(cut["field"], len(cut["slices"])) for cut in found["fields"]] == [("queue", 2)]
+    assert "no test row has the column" in at.refused("evaluate.slices=[colour]")
+
+
+def rare_values_are_no_slice(at: Workbench) -> None:
+    at.recipe([{**row, "queue": index % 2} for index, row in enumerate(job.orders())], evaluate={"against": ["base"]})
+    counts = [
+        at.ran(f"evaluate.slices=[{{field: queue, least: {least}}}]", "train.steps=1").comparison["slices"]["count"]
+        for least in (3, 40)
+    ]
+    assert counts == [2, 0]
+
+
+def gates_of_slices_are_decided_there(at: Workbench) -> None:
+    at.recipe([{**row, "queue": index % 2} for index, row in enumerate(job.orders())], evaluate={"against": ["base"]})
+    rule = "metric: perplexity, at_most: 9999"
+    cut = "evaluate.slices=[{field: queue, least: 3}]"
+    gates = at.ran(cut, "train.steps=1", f"goal.success=[{{{rule}}}, {{{rule}, slice: queue=1}}]").verdict["gates"]
+    assert gates[1]["note"].startswith("queue=1: ")
+    assert gates[0]["value"] != gates[1]["value"]
+
+
 def weights_are_held_as_asked(at: Workbench) -> None:
     pair = Processes(2, 2)
     held = [at.prepared(f"train.parallel={how}", processes=pair).settings.parallel for how in ("auto", "ddp", "fsdp2")]
@@ -1090,6 +1115,7 @@ PROBES: dict[str, Probe] = {
        for name, value in {"data": "'builtin:demo'", "rows": 2, "strength": 1e6}.items()},
     "train.dropout": dropout_acts_or_is_refused,
     "train.neftune": moves("train.neftune=8", before=["method=full"]),
+    "train.vision": the_tower_moves_as_asked,
     "train.gradient_checkpointing": activations_are_recomputed,
     "train.compile": layers_are_compiled,
     "train.kernels": kernels_are_used_or_not,
@@ -1137,15 +1163,14 @@ PROBES: dict[str, Probe] = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    "train.vision": the_tower_moves_as_asked,
     return job.save_model(tmp_path_factory.mktemp("knobs") / "model")
 
 
 def test_every_knob_has_a_probe_and_every_probe_a_knob() -> None:
     """The options of cleaning stages have theirs in test_stages.py, those of ways to augment in test_augmentations.py, those of
-    policies that write their own data in test_rounds_knobs.py."""
+    policies that write their own data in test_rounds_knobs.py, those of judges in test_judge_knobs.py."""
     written = [f"train.objective.{name}." for name in ("grpo", "ppo", "reinforce", "rloo")]
-    elsewhere = ("data.clean[].", "data.augment[].", *written)
+    elsewhere = ("data.clean[].", "data.augment[].", "evaluate.judge", *written)
     assert sorted(PROBES) == sorted(key for key in knobs() if not key.startswith(elsewhere))
 
 

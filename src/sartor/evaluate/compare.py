@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from sartor.evaluate import intervals
 from sartor.evaluate.corrections import Correction, adjusted
 from sartor.evaluate.flips import Flips, find_flips
 from sartor.evaluate.permutation import permutation_p
-from sartor.protocols import Detailed, Metric, Outcome
+from sartor.protocols import Detailed, Metric, Outcome, Scaled
 
 SMALL = 10
 """With fewer rows no interval deserves trust; the comparison says so."""
@@ -132,9 +133,17 @@ class Comparison:
         self.test: Test = test
         self.baseline = baseline
         """Where there is one, every other model is compared with it, in place of the subject with every other."""
+        self.slices: Mapping[str, Any] | None = None
+        """What `evaluate.slices` tells of parts of the rows; None where they were not cut."""
         self.called = dict(called or {})
         """What models are called for people, where that is not their name."""
         self._p: dict[tuple[str, str, str], float] = {}
+
+    def with_slices(self, told: Mapping[str, Any]) -> Comparison:
+        """The same comparison with `Slices.json()` beside it."""
+        found = copy(self)
+        found.slices = told
+        return found
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -226,7 +235,7 @@ class Comparison:
                     ours.stats, theirs.stats, combine, exchanges=self.resamples, seed=self.seed
                 )
             else:
-                self._p[key] = intervals.bootstrap_p(ours.resampled - theirs.resampled)
+                self._p[key] = intervals.bootstrap_p(ours.resampled - theirs.resampled, self.rows)
         return self._p[key]
 
     @cached_property
@@ -272,6 +281,7 @@ class Comparison:
             "subject": self.subject,
             "metrics": [self._metric_json(name) for name in self.metrics],
             "flips": None if self.flips is None else self.flips.json(),
+            "slices": None if self.slices is None else dict(self.slices),
             "details": [dict(table) for table in self.details],
         }
 
@@ -322,7 +332,7 @@ def compare(
     aligned = _aligned(outcomes)
     rows = len(aligned[models[0]])
     stats = {
-        metric.name: {model: metric.stats(aligned[model]) for model in models if _has(metric, aligned[model])}
+        metric.name: {model: metric.stats(aligned[model]) for model in models if measured_by(metric, aligned[model])}
         for metric in metrics
     }
     resampled: dict[str, dict[str, list[np.ndarray]]] = {
@@ -370,7 +380,7 @@ def details(
             continue
         shown = set(found)
         for model, rows in outcomes.items():
-            for table in metric.details(rows, confidence) if _has(metric, rows) else ():
+            for table in metric.details(rows, confidence) if measured_by(metric, rows) else ():
                 if table.title in shown:
                     continue
                 head = {"metric": metric.name, "title": table.title, "columns": list(table.columns), "models": {}}
@@ -386,7 +396,7 @@ def detectable(outcomes: Sequence[Outcome], metrics: Sequence[Metric], *, confid
     """
     found = {}
     for metric in metrics:
-        if _has(metric, outcomes):
+        if measured_by(metric, outcomes):
             one = _measure(metric, metric.stats(outcomes), np.empty(0))
             found[metric.name] = intervals.detectable(one.error(), confidence)
     return {name: value for name, value in found.items() if math.isfinite(value)}
@@ -396,7 +406,8 @@ def _measure(metric: Metric, stats: np.ndarray, resampled: np.ndarray) -> _Measu
     total = stats.sum(axis=0)
     without = metric.combine(total - stats) if len(stats) > 1 else np.empty(0)
     value, each = float(metric.combine(total)), metric.combine(stats)
-    return _Measured(value, each, without, resampled, each == 1 if is_share(each, value) else None, stats)
+    share = not isinstance(metric, Scaled) and is_share(each, value)
+    return _Measured(value, each, without, resampled, each == 1 if share else None, stats)
 
 
 def is_share(each: np.ndarray, value: float) -> bool:
@@ -422,7 +433,8 @@ def _aligned(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, list[Outcom
     return aligned
 
 
-def _has(metric: Metric, outcomes: Sequence[Outcome]) -> bool:
+def measured_by(metric: Metric, outcomes: Sequence[Outcome]) -> bool:
+    """Whether these rows hold what a metric needs."""
     if metric.needs == "nll":
         return any(outcome.tokens for outcome in outcomes)
     if metric.needs in HELD and any(HELD[metric.needs](outcome) for outcome in outcomes):

@@ -92,11 +92,22 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(min(1.0, 2 * binom.cdf(fewer, changed, 0.5) - binom.pmf(fewer, changed, 0.5))) if changed else 1.0
 
 
-def bootstrap_p(resampled: np.ndarray) -> float:
-    """Two-sided p-value that a difference is zero: twice the smaller share of resamples on either side of it."""
+def bootstrap_p(resampled: np.ndarray, rows: int) -> float:
+    """Two-sided p-value that a difference is zero: twice the smaller share of resamples on either side of it.
+
+    Where not one of the resamples is on the other side, so that their number alone would be told, Student's t with rows - 1
+    degrees of freedom at the distance that they are from zero; never more than that share could be.
+    """
+    from scipy.stats import t
+
     finite = resampled[np.isfinite(resampled)]
-    sides = np.count_nonzero(finite <= 0), np.count_nonzero(finite >= 0)
-    return float(min(1.0, 2 * (min(sides) + 1) / (finite.size + 1)))
+    fewer = min(np.count_nonzero(finite <= 0), np.count_nonzero(finite >= 0))
+    share = float(min(1.0, 2 * (fewer + 1) / (finite.size + 1)))
+    spread = float(finite.std()) if finite.size else 0.0
+    if fewer or rows < 2 or not spread > 1e-12 * abs(float(finite.mean())):
+        return share
+    error = spread * np.sqrt(rows / (rows - 1))
+    return min(share, float(2 * t.sf(abs(float(finite.mean())) / error, rows - 1)))
 
 
 def standard_error(jackknife: np.ndarray) -> float:

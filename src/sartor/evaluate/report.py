@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from functools import partial
 from importlib import resources
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from sartor.evaluate.advice import next_steps
 from sartor.evaluate.corrections import TOLD
 from sartor.evaluate.facts import ReportFacts, Sample
 from sartor.evaluate.numbers import MISSING, difference_text, more_rows, range_text, score_text
+from sartor.evaluate.slices import sentences as slice_sentences
 from sartor.evaluate.wording import marked
 
 LONGEST = 1200
@@ -54,6 +56,8 @@ METRICS: Mapping[str, str] = {
     "json_exact": "share of answers equal to the reference as JSON",
     "json_schema": "share of answers that are JSON and valid by the schema",
     "json_valid": "share of answers that are JSON and nothing else",
+    "judge_*_calibrated": "the mean score that people would give, from theirs and the judge's",
+    "judge_*": "mean score by the judge",
     "length": "characters too many or too few, relative",
     "mae": "mean size of the difference to the right number",
     "mcc": "correlation of given and right labels",
@@ -89,6 +93,9 @@ METRICS: Mapping[str, str] = {
     "truthful_mc1": "share of questions whose best answer is likeliest",
     "truthful_mc2": "share of probability on true answers",
     "verbatim_run": "tokens of a training row recited before the first other one",
+    "win_rate*_calibrated": "wins and half the ties by people, from their verdicts and the judge's",
+    "win_rate*_length_controlled": "the same as if all answers were of equal length",
+    "win_rate*": "wins and half the ties of its answers, by the judge",
 }
 
 
@@ -112,6 +119,7 @@ def report(facts: ReportFacts) -> str:
         "model": partial(model_name, called=facts.comparison.get("called", {})),
         "more_rows": more_rows,
         "chance": chance,
+        "worst": lambda told: list(slice_sentences(told, score_text)),
         "correction": TOLD.get,
         "marked": marked,
         "meaning": meaning,
@@ -196,7 +204,8 @@ def meaning(metric: str) -> str:
     """What a metric is, in words."""
     if metric.startswith("human_"):
         return "what people said; of pairs the share won, a tie is half a win"
-    return METRICS.get(metric.removeprefix("rows_"), "your own function")
+    found = (told for pattern, told in METRICS.items() if fnmatchcase(metric.removeprefix("rows_"), pattern))
+    return next(found, "your own function")
 
 
 def model_name(name: str, called: Mapping[str, str] = MappingProxyType({})) -> str:

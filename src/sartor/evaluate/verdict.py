@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sartor.errors import Problem
 from sartor.evaluate.compare import Comparison, Difference, Score
 from sartor.evaluate.intervals import wilson
 from sartor.evaluate.numbers import difference_text, score_text
+from sartor.evaluate.slices import Part, Slices
 from sartor.recipe.schema import Gate
 
 LARGEST_TEST = 100_000
@@ -85,14 +86,19 @@ def judge(
     base: str = "its base",
     suites: Sequence[Comparison] = (),
     besides: Sequence[Gate] = (),
+    slices: Slices | None = None,
 ) -> Verdict:
     """Decide every gate. Without gates, the one of `default_gates`. A gate on what was not measured fails.
 
     `base` is what the base is called for people, where something stands for it. A gate on a metric of one of `suites` is
     decided there, and its scores are among those of the verdict. `besides` are decided as well, whatever `gates` are.
+    A gate with a slice is decided on each of the `slices` it names.
     """
     chosen = (*(tuple(gates) or default_gates(comparison.metrics, comparison.models[:-1])), *besides)
-    decided = tuple(_decide(gate, _home(gate, comparison, suites)) for gate in chosen)
+    decided = tuple(
+        _decide(gate, _home(gate, comparison, suites)) if gate.slice is None else _decide_slices(gate, slices)
+        for gate in chosen
+    )
     scores: dict[str, dict[str, float]] = {}
     for measured in (comparison, *suites):
         for model in measured.models:
@@ -108,12 +114,17 @@ def _home(gate: Gate, comparison: Comparison, suites: Sequence[Comparison]) -> C
 
 
 def check(
-    gates: Sequence[Gate], *, against: Sequence[str], metrics: Sequence[str], rows: int | None = None
+    gates: Sequence[Gate],
+    *,
+    against: Sequence[str],
+    metrics: Sequence[str],
+    rows: int | None = None,
+    slices: Sequence[str] = (),
 ) -> list[Problem]:
     """What is wrong with gates before anything is trained; the codes are R145 (error) and R146 (warning).
 
     `metrics` are the names that will be measured. With the number of test `rows` known, a gate that even a perfect score
-    could not pass is told, with the rows it would need.
+    could not pass is told, with the rows it would need. `slices` are the fields by which rows are cut.
     """
     problems = []
     for gate in gates:
@@ -127,6 +138,10 @@ def check(
                     fix=f"add {other}",
                 )
             )
+        if gate.slice is not None and not (slices if gate.slice == "all" else gate.slice.partition("=")[0] in slices):
+            field = "FIELD" if gate.slice == "all" else gate.slice.partition("=")[0]
+            what = f"gate {gate.metric} {rule} needs slices that are not made"
+            problems.append(Problem("R145", what, fix=f"evaluate.slices: [{field}]"))
         if gate.metric not in metrics:
             problems.append(
                 Problem(
@@ -172,7 +187,8 @@ def _rule(gate: Gate) -> str:
     for name in ("at_least", "at_most", "better_than", "drop_at_most"):
         value = getattr(gate, name)
         if value is not None:
-            return f"{name} {value}"
+            where = "" if gate.slice is None else " in every slice" if gate.slice == "all" else f" where {gate.slice}"
+            return f"{name} {value}{where}"
     raise AssertionError("the schema gives every gate a rule")
 
 
@@ -196,6 +212,41 @@ def _decide(gate: Gate, comparison: Comparison) -> Decided:
         share=share,
         other=comparison.called.get(other, other),
     )
+
+
+def _decide_slices(gate: Gate, slices: Slices | None) -> Decided:
+    """A gate that must hold on every slice it names; the value is that of the slice nearest to failing.
+
+    All of them have to pass, each at the gate's own confidence, so the chance that it passes wrongly does not grow with their number
+    (an intersection-union test: Berger 1982).
+    """
+    parts = [] if slices is None else slices.named(gate.slice or "all")
+    if not parts:
+        return _missing(gate, f"no slice {gate.slice} was measured")
+    each = [(part, _decide(gate, part.comparison)) for part in parts]
+    failed = [(part, decided) for part, decided in each if not decided.passed]
+    part, told = min(failed or each, key=lambda one: _margin(gate, one))
+    note = f"{part.name}: {told.note}"
+    if len(parts) > 1:
+        note = (
+            f"{len(failed)} of {len(parts)} slices fail; {note}"
+            if failed
+            else f"all {len(parts)} slices; nearest {note}"
+        )
+    return replace(told, note=note)
+
+
+def _margin(gate: Gate, one: tuple[Part, Decided]) -> float:
+    """How far the bound that decides lies on the good side of the limit."""
+    part, decided = one
+    if decided.low is None or decided.high is None:
+        return -math.inf
+    if gate.at_least is not None:
+        return decided.low - gate.at_least
+    if gate.at_most is not None:
+        return gate.at_most - decided.high
+    worst = decided.low if part.comparison.higher_is_better(gate.metric) else -decided.high
+    return worst + (gate.drop_at_most or 0.0)
 
 
 def _decide_score(gate: Gate, score: Score, *, share: bool) -> Decided:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sartor.evaluate.compare import Comparison
+    from sartor.evaluate.slices import Slices
     from sartor.flow.continual import Course
     from sartor.flow.measure import Bench
     from sartor.flow.team import Team
@@ -343,10 +344,15 @@ class _Session:
             ready = self._data()
         outcomes = self._baseline_and_training(ready)
         from sartor.flow.answers import names_of
+        from sartor.flow.slices import slices_of
 
         with self._stage("verdict"):
-            comparison = self._compare(self._metrics(ready), outcomes, names_of(ready.prepared))
-            return self._conclude(ready, comparison, outcomes["tuned"])
+            metrics, called = self._metrics(ready), names_of(ready.prepared)
+            comparison = self._compare(metrics, outcomes, called)
+            slices = slices_of(self.loaded.recipe, metrics, outcomes, called)
+            if slices is not None:
+                comparison = comparison.with_slices(slices.json())
+            return self._conclude(ready, comparison, slices, outcomes["tuned"])
 
     def _data(self) -> _Ready:
         data = self.run.folder / "data"
@@ -511,7 +517,9 @@ class _Session:
             called=called,
         )
 
-    def _conclude(self, ready: _Ready, comparison: Comparison, tuned: Sequence[Outcome]) -> Ran:
+    def _conclude(
+        self, ready: _Ready, comparison: Comparison, slices: Slices | None, tuned: Sequence[Outcome]
+    ) -> Ran:
         from sartor.evaluate.report import report
         from sartor.evaluate.report_markdown import report_markdown
         from sartor.evaluate.verdict import judge
@@ -547,6 +555,7 @@ class _Session:
             base=base_called(prepared),
             suites=list(suites.values()),
             besides=self.loaded.recipe.further_gates,
+            slices=slices,
         )
         body = verdict.json(train=train, model=str((self.run.folder / "model").resolve()))
         foreseen = forecast(prepared, tools)

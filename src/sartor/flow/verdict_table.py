@@ -9,28 +9,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def render_verdict(console: Console, verdict: Mapping[str, Any], comparison: Mapping[str, Any]) -> None:
-    """One line per metric: every model's score, then the difference to the first with its interval."""
-    from sartor.console import printable, table
-    from sartor.evaluate.numbers import difference_text, score_text
+WIDE = 4
+"""Models up to which each has a column."""
 
-    models, subject, called = comparison["models"], comparison["subject"], comparison.get("called", {})
-    first = models[0]
-    percent = f"{100 * comparison['confidence']:g} %"
-    names = [called.get(model, model) for model in models]
-    header = [f"test, {comparison['rows']:,} rows never seen", *names, f"difference to {names[0]} ({percent})", ""]
-    rows = []
-    for metric in comparison["metrics"]:
-        share = metric["share"]
-        cells = [score_text(metric["scores"].get(model, {}).get("value"), share) for model in models]
-        difference = metric["differences"].get(first)
-        if difference is None:
-            rows.append([metric["name"], *cells, "", ""])
-            continue
-        low, high = (difference_text(difference[side], share) for side in ("low", "high"))
-        change = f"{difference_text(difference['value'], share)} [{low}, {high}]"
-        rows.append([metric["name"], *cells, change, word_text(difference)])
-    table(console, header, rows)
+
+def render_verdict(console: Console, verdict: Mapping[str, Any], comparison: Mapping[str, Any]) -> None:
+    """One line per metric: every model's score, then the difference to the first with its interval; of many models, one line each."""
+    from sartor.console import printable, table
+
+    models, subject = comparison["models"], comparison["subject"]
+    table(console, *(_wide(comparison) if len(models) <= WIDE else _long(comparison)))
     for line in remarks(comparison):
         console.print(printable(line), style="dim", soft_wrap=True)
     gates = verdict["gates"]
@@ -48,6 +36,53 @@ def render_verdict(console: Console, verdict: Mapping[str, Any], comparison: Map
     console.print(printable(verdict["sentence"]), soft_wrap=True)
 
 
+def _wide(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    from sartor.evaluate.numbers import difference_text, score_text
+
+    models, called = comparison["models"], comparison.get("called", {})
+    names = [called.get(model, model) for model in models]
+    percent = f"{100 * comparison['confidence']:g} %"
+    header = [f"test, {comparison['rows']:,} rows never seen", *names, f"difference to {names[0]} ({percent})", ""]
+    rows = []
+    for metric in comparison["metrics"]:
+        share = metric["share"]
+        cells = [score_text(metric["scores"].get(model, {}).get("value"), share) for model in models]
+        difference = metric["differences"].get(models[0])
+        if difference is None:
+            rows.append([metric["name"], *cells, "", ""])
+            continue
+        low, high = (difference_text(difference[side], share) for side in ("low", "high"))
+        change = f"{difference_text(difference['value'], share)} [{low}, {high}]"
+        rows.append([metric["name"], *cells, change, word_text(difference)])
+    return header, rows
+
+
+def _long(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    from sartor.evaluate.numbers import MISSING, difference_text, range_text, score_text
+
+    called, subject = comparison.get("called", {}), comparison["subject"]
+    percent = f"{100 * comparison['confidence']:g} %"
+    header = [f"test, {comparison['rows']:,} rows never seen", "score", percent, f"{subject} − it ({percent})", ""]
+    rows = []
+    for metric in comparison["metrics"]:
+        share = metric["share"]
+        rows.append([metric["name"], "", "", "", ""])
+        for model in comparison["models"]:
+            score, difference = metric["scores"].get(model), metric["differences"].get(model)
+            line = [f"  {called.get(model, model)}"]
+            line += (
+                [MISSING, ""]
+                if score is None
+                else [score_text(score["value"], share), range_text(score["low"], score["high"], share)]
+            )
+            if difference is None:
+                rows.append([*line, "", ""])
+                continue
+            value, low, high = (difference_text(difference[side], share) for side in ("value", "low", "high"))
+            rows.append([*line, f"{value} [{low}, {high}]", word_text(difference)])
+    return header, rows
+
+
 def word_text(difference: Mapping[str, Any]) -> str:
     """The word, with a star where it does not survive the correction for many comparisons."""
     return str(difference["word"]) + ("" if difference.get("survives", True) else " *")
@@ -56,7 +91,8 @@ def word_text(difference: Mapping[str, Any]) -> str:
 def remarks(comparison: Mapping[str, Any]) -> Iterator[str]:
     """What the stars mean, and how many more rows would decide what is not decided."""
     from sartor.evaluate.corrections import TOLD
-    from sartor.evaluate.numbers import more_rows
+    from sartor.evaluate.numbers import more_rows, score_text
+    from sartor.evaluate.slices import sentences
 
     called = comparison.get("called", {})
     told = [
@@ -69,6 +105,9 @@ def remarks(comparison: Mapping[str, Any]) -> Iterator[str]:
         listed = ", ".join(f"{metric} against {model}" for metric, model in weak)
         how = TOLD[comparison["correction"]]
         yield f" * not when corrected for {comparison['comparisons']} comparisons ({how}): {listed}"
+    if comparison.get("slices"):
+        for sentence in sentences(comparison["slices"], score_text):
+            yield f" {sentence}"
     short = [
         (metric, model, difference["rows_to_decide"])
         for metric, model, difference in told

@@ -229,6 +229,8 @@ class Gate(Options):
     """The paired difference to this model must lie on the better side of zero: base, few_shot, retrieval, or another name of evaluate.against."""
     drop_at_most: float | None = None
     """The score may be worse than the base model's by at most this."""
+    slice: Annotated[str, Field(pattern=r"^(all|[^=]+=.*\S.*)$", examples=["all", "queue=billing"])] | None = None
+    """Decide it on a slice of evaluate.slices, or on each of them: all, or FIELD=VALUE."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Level of the interval."""
 
@@ -546,6 +548,17 @@ class Train(Options):
         return self
 
 
+class Slice(Section):
+    """A way to cut the test rows into parts."""
+
+    main: ClassVar[str] = "field"
+
+    field: Annotated[str, Field(min_length=1, examples=["queue"])]
+    """A column of the rows, or length (of the prompt, in quarters), topic (words in common), label."""
+    least: Annotated[int, Field(ge=2)] = 20
+    """Rows below which a value is no slice of its own."""
+
+
 class Retrieval(Options):
     """Texts found for each question and shown before it, by the words they share (BM25)."""
 
@@ -687,17 +700,17 @@ class Evaluate(Options):
             )
         return self
 
-    @property
-    def rivals(self) -> dict[str, Rival]:
-        """What the tuned model is compared with beside base and few_shot, by name."""
-        found = [Rival(retrieval=Retrieval()) if each == "retrieval" else each for each in self.against]
-        return {each.called: each for each in found if isinstance(each, Rival)}
-
     @model_validator(mode="after")
     def _shown_to_people(self) -> Self:
         if self.human is not None and self.human.against not in self.names:
             raise Rule(f'human.against: "{self.human.against}" is not among evaluate.against', "human")
         return self
+
+    @property
+    def rivals(self) -> dict[str, Rival]:
+        """What the tuned model is compared with beside base and few_shot, by name."""
+        found = [Rival(retrieval=Retrieval()) if each == "retrieval" else each for each in self.against]
+        return {each.called: each for each in found if isinstance(each, Rival)}
 
     @property
     def names(self) -> tuple[str, ...]:

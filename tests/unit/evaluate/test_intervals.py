@@ -114,3 +114,16 @@ def test_detectable_is_seen_four_times_of_five() -> None:
         difference = tuned - base
         seen += difference.mean() - intervals.z(0.95) * difference.std(ddof=1) / 80**0.5 > 0
     assert seen / 500 == pytest.approx(intervals.POWER, abs=0.06)
+
+
+def test_a_chance_beyond_what_resamples_can_tell_is_that_of_student() -> None:
+    """The p-value of a paired t test, where all resamples are on one side; no more resamples are needed to see how small it is."""
+    from scipy.stats import ttest_1samp
+
+    apart = np.random.default_rng(3).normal(1.0, 1.0, 40)
+    (weights,) = intervals.weights(40, 2000, 0)
+    p = intervals.bootstrap_p(weights @ apart / 40, 40)
+    assert p < 2 / 2001
+    assert np.log10(p) == pytest.approx(np.log10(ttest_1samp(apart, 0).pvalue), abs=0.6)
+    assert intervals.bootstrap_p(np.full(2000, 0.3), 40) == pytest.approx(2 / 2001)
+    assert intervals.bootstrap_p(np.array([-1.0, 1.0, 2.0, 3.0]), 40) == pytest.approx(2 * 2 / 5)
