@@ -107,7 +107,8 @@ def watched(prepared: Material, probe: Probe | None, feed: Feed) -> Feed:
     wanted = recipe.train.stop.forgetting
     alarm: list[Watcher] = []
     if wanted != "ignore":
-        alarm = [forgetting.build(recipe.largest_drop, stop=wanted == "stop")]
+        bound = recipe.largest_drop
+        alarm = [forgetting.Forgetting(forgetting.BOUND if bound is None else bound, stop=wanted == "stop")]
     return Feed(feed.source, probe.beside(feed.validate), [*feed.watchers, *alarm], feed.hear)
 
 

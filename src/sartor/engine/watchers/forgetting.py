@@ -42,6 +42,6 @@ class Forgetting:
         return Verdict(stop=self.stop, note=note + hint, code="N416")
 
 
-def build(bound: float | None, *, stop: bool) -> Forgetting:
-    """The watcher; `bound` None is `BOUND`."""
-    return Forgetting(BOUND if bound is None else bound, stop=stop)
+def build(metric: str, *, sign: float, min_delta: float, patience: int) -> Forgetting:
+    """The watcher as it is where nothing is said; it always looks at general ability."""
+    return Forgetting(BOUND, stop=False)
