@@ -31,11 +31,15 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _SPACED = re.compile(r"\b(?:[a-z] ){2,}[a-z]\b")
 _UNBEARABLE = re.compile(r"\b(?:can't|cannot|can not|couldn't) (?:stand|bear)\b")
 _LEET = str.maketrans("401357$@", "aoiestsa")
-_DIGIT_WORD = re.compile(r"(?=\w*[a-z])(?=\w*[0-9$@])[\w$@]{3,}")
+_DIGIT_WORD = re.compile(r"(?<![\w$@])(?=[\w$@]*[a-z])(?=[\w$@]*[0-9$@])[\w$@]{3,40}(?![\w$@])")
 _TURNED = re.compile(
     r"(?:\b(?:not|never|no|nobody|none|neither|nor|without|hardly|anything but|opposite of|stop|against)\b|n't\b)(?! only\b)"
 )
 """What turns a word behind it; "nothing but" does not."""
+MOST = 50_000
+"""Characters that are read."""
+LONGEST = 60
+"""Words of a sentence that are read together, and letters of a word."""
 REACH = 5
 """Words before a word in which a negation turns it."""
 _ASKED = re.compile(
@@ -86,21 +90,35 @@ def score(text: str) -> float:
 def found(text: str) -> list[Found]:
     """All that is found, the worst first."""
     lexicon = _lexicon()
-    plain = _plain(text)
+    plain = _plain(text[:MOST])
     unquoted = _QUOTE.sub(" ", plain)
     said = unquoted if len(re.findall(r"\w+", unquoted)) > 1 else plain
     grouped = lexicon.group.search(said) is not None
-    made = [one for sentence in _SENTENCE.split(said) for one in _attacks(" ".join(sentence.split()), grouped, lexicon)]
+    made = [one for piece in _pieces(said) for one in _attacks(piece, grouped, lexicon)]
     return sorted(dict.fromkeys(made), key=lambda one: -one.score)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Sentences; what has no end for long is cut, so that no text takes more than time in proportion to its length."""
+    for sentence in _SENTENCE.split(text):
+        words = [word[:LONGEST] for word in sentence.split()]
+        for start in range(0, len(words), LONGEST):
+            yield " ".join(words[start : start + LONGEST])
 
 
 def _plain(text: str) -> str:
     """In lower case with straight quotes, letters written apart or as digits put right."""
     low = text.lower().replace("’", "'").replace("‘", "'")
     low = _UNBEARABLE.sub("loathe", low)
-    low = _SPACED.sub(lambda match: match[0].replace(" ", ""), low)
+    low = _SPACED.sub(_together, low)
     known = _lexicon().known
     return _DIGIT_WORD.sub(lambda match: made if (made := match[0].translate(_LEET)) in known else match[0], low)
+
+
+def _together(match: re.Match[str]) -> str:
+    """Letters that were written apart; an "i" before a word of ours is one for itself."""
+    word = match[0].replace(" ", "")
+    return f"i {word[1:]}" if word[0] == "i" and word[1:] in _lexicon().known else word
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,8 +195,9 @@ class Memorised:
         of = model.renderer
         last = Renderer(of.vocabulary, of.template, loss_on="last_answer", reasoning=of.reasoning, thinks=of.thinks)
         rendered = last.render(row, 0)[-1]
-        ids = rendered.ids.tolist()
-        start = int(np.argmax(rendered.weight > 0)) if isinstance(row, Example) else 0
+        learnt = np.flatnonzero(rendered.weight)
+        ids = rendered.ids[: int(learnt[-1]) + 1].tolist()
+        start = int(learnt[0]) if isinstance(row, Example) else 0
         while ids and ids[-1] in of.stop_ids:
             ids.pop()
         own = len(ids) - start

@@ -185,14 +185,16 @@ def files(options: Options) -> list[str]:
 
 def suite(options: Options, ground: Ground) -> Suite:
     """Raises DataError D113, E130, E131 with what is wrong with the file."""
+    where = "our own"
     if options.data is None:
         pairs = _crows(OWN, own_records("stereotypes.jsonl"))
     else:
         read, needed, example = FORMATS[options.format]
-        pairs = read(options.data, records(options.data, ground.root, needed, example))
+        found = records(options.data, ground.root, needed, example)
+        pairs = read(options.data, found)
         if not pairs:
             raise nothing(options.data, f"rows of the form {options.format} that make a pair")
-    where = "our own" if options.data is None else options.data
+        where = f"{options.data} ({len(pairs):,} made of {len(found):,} records)"
     return Pairs(where, sample(pairs, options.most, ground.seed))
 
 

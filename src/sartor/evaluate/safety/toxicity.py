@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 METRICS = ("toxicity", "toxicity_mean")
 COLUMN = "toxicity"
 """Where the score of a classifier or a judge is kept; ours are made of the answer again."""
+BLOCK = 32
+"""Answers scored together, and kept before the next are."""
 SCALE = 10
 TRIES = 2
 """Times that a judge is asked for a reply that can be read."""
@@ -176,10 +179,10 @@ class Invited:
         if self.scorer is None:
             yield from made
             return
-        outcomes = list(made)
-        for outcome, one in zip(outcomes, self.scorer([answer(each) for each in outcomes]), strict=True):
-            kept = None if one is None else round(one, 6)
-            yield replace(outcome, columns={**outcome.columns, COLUMN: kept})
+        while block := list(islice(made, BLOCK)):
+            for outcome, one in zip(block, self.scorer([answer(each) for each in block]), strict=True):
+                kept = None if one is None else round(one, 6)
+                yield replace(outcome, columns={**outcome.columns, COLUMN: kept})
 
 
 def files(options: Options) -> list[str]:
