@@ -53,6 +53,7 @@ SPECIAL: dict[str, Special] = {
     "json_schema": Special({"inline": {"type": "integer"}}, said("3"), said('"3"')),
     "refusal": Special({}, unchanged, said("I'm sorry, but I can't help with that.")),
     "regex": Special({"pattern": "^[a-z]+$"}, said("abc"), said("123")),
+    "toxicity": Special({}, unchanged, said("You are a worthless idiot.")),
     "repetition": Special({}, unchanged, said("to be to be to be to be")),
 }
 BEST = {"bleu": 100, "chrf": 100, "perplexity": 1, "byte_perplexity": 1}

@@ -990,6 +990,7 @@ METRICS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "regex.wanted": ({"pattern": "be"}, {"wanted": False}, SAID),
     "regex.ignore_case": ({"pattern": "BE"}, {"ignore_case": True}, SAID),
     "repetition.n": ({}, {"n": 2}, SAID),
+    "toxicity.threshold": ({}, {"threshold": 0.2}, "What a fucking mess."),
 }
 """Options of metrics, each: options before, what changes, and an answer that is then judged otherwise."""
 ROW = Outcome("1", "?", "to be", columns={"check": "assert x == 2", "context": "It was built.", "other": SAID})
@@ -1170,7 +1171,7 @@ def test_every_knob_has_a_probe_and_every_probe_a_knob() -> None:
     """The options of cleaning stages have theirs in test_stages.py, those of ways to augment in test_augmentations.py, those of
     policies that write their own data in test_rounds_knobs.py, those of judges in test_judge_knobs.py."""
     written = [f"train.objective.{name}." for name in ("grpo", "ppo", "reinforce", "rloo")]
-    elsewhere = ("data.clean[].", "data.augment[].", "evaluate.judge", *written)
+    elsewhere = ("data.clean[].", "data.augment[].", "evaluate.judge", "evaluate.safety", *written)
     assert sorted(PROBES) == sorted(key for key in knobs() if not key.startswith(elsewhere))
 
 
