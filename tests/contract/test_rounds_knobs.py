@@ -20,6 +20,7 @@ from contract.test_knobs import Workbench
 from sartor import registry
 from sartor.data.rows import Message
 from sartor.errors import RecipeError
+from sartor.flow.handover import settings_from_json, settings_json
 from sartor.flow.rollouts import reward_of
 from sartor.flow.stages import with_judges
 from sartor.models.heads import HeadSpec
@@ -78,8 +79,9 @@ def keys() -> list[str]:
 
 
 def test_every_option_has_a_probe() -> None:
+    """Those of metrics have theirs in test_knobs.py; that a reward takes them is tested below."""
     probed = {f"rewards[].{name}" for name in REWARDS} | set(CHANGED)
-    assert {key.split(".", 3)[3] for key in keys()} == probed
+    assert {key.split(".", 3)[3] for key in keys() if ".metric." not in key} == probed
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +199,16 @@ def test_rewards_act(name: str, at: Workbench, judge: Any) -> None:
     assert len(set(by_model)) == 3
 
 
+def test_a_metric_takes_its_options(at: Workbench) -> None:
+    """As in evaluate.metrics, also after the settings went through JSON."""
+    found = [scores(at, "grpo", {"metric": {"regex": {"pattern": pattern}}}) for pattern in ("^e+$", "abc")]
+    assert found == [[1, 0, 0], [0, 1, 0]]
+    settings = at.prepared().settings
+    again = settings_from_json(json.loads(json.dumps(settings_json(settings))))
+    assert again.objective == settings.objective
+    assert again.objective.options.rewards[0].metric.options.pattern == "abc"  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stage_before_judges(name: str, at: Workbench) -> None:
     usual(at, name, rewards=[{"stage": "reward"}])
@@ -224,7 +236,8 @@ def reward_model(at: Workbench) -> Path:
         ({"rewards": []}, "R106.*nothing says what a good answer is"),
         ({"rewards": [{"model": "nowhere"}]}, "R106.*no reward model at nowhere"),
         ({"rewards": [{"metric": "perplexity"}]}, "N420.*judges probabilities"),
-        ({"rewards": [{"metric": "exact_mach"}]}, "R140.*exact_mach"),
+        ({"rewards": [{"metric": "exact_mach"}]}, 'R105: unknown metric "exact_mach"; did you mean "exact_match"'),
+        ({"rewards": [{"metric": {"regex": {"patern": "x"}}}]}, 'R102.*patern.*did you mean "pattern"'),
         ({"rewards": [{"metric": "bleu", "model": "x"}]}, "exactly one"),
     ],
 )

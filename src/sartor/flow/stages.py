@@ -144,23 +144,22 @@ def _judge(stage: Loaded) -> str | None:
 
 
 def asked_files(stage: Loaded) -> dict[str, Path]:
-    """What an objective asks beside the rows and the base, as written -> file: a teacher, reward models, functions."""
-    objective = stage.recipe.train.objective
-    if objective == "auto":
-        return {}
-    options = objective.options
+    """What a stage asks beside the rows and the base, as written -> file: a teacher, reward models, functions of the user's."""
+    recipe = stage.recipe
+    objective = recipe.train.objective
+    options = None if objective == "auto" else objective.options
     rewards = options.rewards if isinstance(options, Rounds) else ()
     teacher: str | None = getattr(options, "teacher", None)
-    files: dict[str, Path] = {}
+    chosen = () if recipe.evaluate.metrics == "auto" else recipe.evaluate.metrics
+    metrics = [*chosen, recipe.train.stop.on, *(reward.metric for reward in rewards if reward.metric is not None)]
+    names = [metric.name for metric in metrics] + [gate.metric for gate in recipe.goal.success]
+    functions = [reward.function for reward in rewards if reward.function is not None]
+    files = {file: stage.root / file for name in (*names, *functions) if (file := name.rpartition(":")[0]).endswith(".py")}
     for reference in (teacher, *(reward.model for reward in rewards)):
         if reference is not None:
             folder = find(reference, stage.root)
             parts = {folder.path, folder.root.path}
             files |= {f"{reference}/{path.name}": path for part in sorted(parts) for path in weights(part)}
-    for reward in rewards:
-        if reward.function is not None:
-            name = reward.function.rpartition(":")[0]
-            files[name] = stage.root / name
     return {name: path for name, path in files.items() if path.exists()}
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from sartor.options import Options
 from sartor.protocols import Credit
+from sartor.recipe.schema import Component, Of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,8 +40,8 @@ class Judge(Options):
 class Reward(Options):
     """One source of rewards; exactly one of metric, function, model and judge. A name alone is a metric, file.py:name a function."""
 
-    metric: Annotated[str, Field(min_length=1, examples=["exact_match"])] | None = None
-    """A metric of answers, or file.py:function of (prediction, reference) as a metric; one answer at a time."""
+    metric: Annotated[Component, Of("metric", or_function=True)] | None = None
+    """A metric of answers, with options where it has some, or file.py:function of (prediction, reference); one answer at a time."""
     function: Annotated[str, Field(pattern=r"\.py:\w+$", examples=["reward.py:score"])] | None = None
     """file.py:function of (answers, rows) that returns a list of numbers; a row has prompt, reference and every column."""
     model: Annotated[str, Field(min_length=1, examples=["runs/reward/model"])] | None = None

@@ -24,6 +24,8 @@ from sartor.generate.replies import graded
 from sartor.models.catalog import resolve
 from sartor.models.heads import HeadSpec
 from sartor.objectives._rounds import Reward
+from sartor.options import NoOptions
+from sartor.recipe.schema import Component
 from sartor.rollouts.prompts import Answer, Asked
 from sartor.rollouts.rewards import ByFunction, ByJudge, ByMetric, ByModel, Weighted
 from sartor.tokens.batch import collate
@@ -173,7 +175,7 @@ def test_only_one_readable_score_in_range_counts(reply: str, score: float | None
 
 
 def test_a_reward_is_exactly_one_thing() -> None:
-    assert Reward.model_validate("exact_match").metric == "exact_match"
+    assert Reward.model_validate("exact_match").metric == Component(name="exact_match", options=NoOptions())
     assert Reward.model_validate("reward.py:score").function == "reward.py:score"
     for wrong in ({}, {"metric": "bleu", "model": "a"}, {"function": "no"}):
         with pytest.raises(ValueError, match=r"."):
