@@ -76,6 +76,12 @@ class Message:
         plain = self.reasoning is None and not self.tool_calls and self.tool_call_id is None and self.name is None
         return plain and not self.images
 
+    def _parts(self) -> list[dict[str, str]]:
+        """Images and texts in order, as messages name them."""
+        texts = [[{"type": "text", "text": text}] if text.strip() else [] for text in MARK.split(self.content)]
+        images = [[{"type": "image", "path": image.file}] for image in self.images]
+        return [part for both in zip(texts, [*images, []], strict=True) for parts in both for part in parts]
+
     def changed(self, change: Callable[[str], str]) -> str:
         """The content with its text changed; the marks of images stay where they are."""
         if not self.images:
@@ -84,8 +90,8 @@ class Message:
         return "".join(chain(*zip(pieces, (*MARK.findall(self.content), ""), strict=True)))
 
     def template(self) -> dict[str, Any]:
-        """The dict a Hugging Face chat template expects."""
-        turn: dict[str, Any] = {"role": self.role, "content": self.content}
+        """The dict a Hugging Face chat template expects; of a message with images, its content is a list of parts."""
+        turn: dict[str, Any] = {"role": self.role, "content": self._parts() if self.images else self.content}
         if self.reasoning is not None:
             turn["reasoning_content"] = self.reasoning
         if self.tool_calls:

@@ -17,7 +17,21 @@ from typing import Any
 from sartor.data.formats._fields import BadRow
 from sartor.data.ledger import difference
 from sartor.data.recognition import Shape
-from sartor.data.rows import Example, Judged, Labelled, Message, Preference, Prompt, Ranking, Row, Scored, Tagged, Text
+from sartor.data.rows import (
+    IMAGE,
+    MARK,
+    Example,
+    Judged,
+    Labelled,
+    Message,
+    Preference,
+    Prompt,
+    Ranking,
+    Row,
+    Scored,
+    Tagged,
+    Text,
+)
 
 PAIR = ("sentence1", "sentence2")
 """Columns of two texts that are scored together."""
@@ -30,7 +44,8 @@ def as_read(record: Mapping[str, Any], before: Row, after: Row, shape: Shape) ->
     if _same(before, after) and before.columns == after.columns:
         return dict(record)
     olds, news = difference(before, after)
-    changes = {old: news[path] for path, old in olds.items() if isinstance(old, str) and isinstance(news[path], str)}
+    texts = [(old, news[path]) for path, old in olds.items() if isinstance(old, str) and isinstance(news[path], str)]
+    changes = {MARK.sub("", old): MARK.sub("", new) for old, new in texts}
     others = {name: after.columns.get(name, value) for name, value in record.items() if name not in shape.taken}
     own = {name: value for name, value in record.items() if name in shape.taken}
     for candidate in _candidates(own, changes):
@@ -79,9 +94,19 @@ def _turn(turn: Message) -> dict[str, Any]:
 
 
 def _same(one: Row, other: Row) -> bool:
-    """Whether the rows are equal in what a format reads."""
-    bare = [replace(row, id=None, group=None, columns={}) for row in (one, other)]
+    """Whether the rows are equal in what a format reads, which of images is where they stand."""
+    bare = [replace(_unseen(row), id=None, group=None, columns={}) for row in (one, other)]
     return bare[0] == bare[1]
+
+
+def _unseen(row: Row) -> Row:
+    """The row without what its images are."""
+    for name in ("messages", "prompt"):
+        turns = getattr(row, name, None)
+        if isinstance(turns, tuple) and any(turn.images for turn in turns):
+            bare = tuple([replace(turn, content=MARK.sub(IMAGE, turn.content), images=()) for turn in turns])
+            row = replace(row, **{name: bare})
+    return row
 
 
 def _reads_as(record: Mapping[str, Any], row: Row, shape: Shape) -> bool:

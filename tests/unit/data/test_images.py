@@ -20,7 +20,10 @@ from sartor.data.images import opened
 from sartor.data.making import with_prompts
 from sartor.data.questions import Question, questions
 from sartor.data.reading import read
+from sartor.data.recognition import shape
 from sartor.data.rows import Example, Message, Preference, Row, row_from_json
+from sartor.data.sources._record import Record
+from sartor.data.writing import as_ours, as_read
 from sartor.errors import DataError
 from sartor.flow.data_check import data_check
 
@@ -213,6 +216,18 @@ def test_stages_and_augmentation_leave_images_where_they_are(tmp_path: Path) -> 
     assert turns(cleaned)[0].images == (image,)
     made = with_prompts(rows[0], str.upper)
     assert turns(made)[0].content == f"{image.mark}<B>WHICH</B> COLOUR &AMP; FORM?"
+
+
+def test_changed_rows_are_written_with_their_images(tmp_path: Path) -> None:
+    png(tmp_path / "1.png")
+    record = {"image": "1.png", "question": "Which colour?", "answer": "red"}
+    rows, _ = rows_of(tmp_path, record)
+    made = with_prompts(rows[0], str.upper)
+    form = shape("auto", {}, [Record(record, 1)], table=False)
+    assert as_read(record, rows[0], made, form) == {**record, "question": "WHICH COLOUR?"}
+    again, findings = rows_of(tmp_path, as_ours(made))
+    assert not findings.problems
+    assert turns(again[0]) == turns(made)
 
 
 def test_questions_without_answers_show_them(tmp_path: Path) -> None:
