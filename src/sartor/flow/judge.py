@@ -196,6 +196,9 @@ def judge(
         paired = pairwise.suite(compared, Ground(root, models=opener(root)))
         assert isinstance(paired, pairwise.Pairs)
         people = paired.gold or people
+        if paired.gold is not None and len(models) > 2 and paired.gold.unnamed:
+            what = f"{paired.gold.unnamed:,} records do not say which of the {len(models)} models they compare"
+            raise DataError(Problem("E172", what, file=options.gold, fix="name model_a and model_b in each"))
     with tempfile.TemporaryDirectory(prefix="sartor-judge-") as scratch, _kept(keep) as folder:
         dataset = Dataset.write(_rows_of(data, root), Path(scratch))
         whole = Ground(root, rows=dataset, test=range(len(dataset)), seed=seed)

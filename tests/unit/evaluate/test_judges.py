@@ -17,7 +17,7 @@ from sklearn.metrics import cohen_kappa_score
 from sartor.data.rows import Example, Message, Origin, Text
 from sartor.errors import InputError, ModelError, RecipeError
 from sartor.evaluate.compare import Comparison, compare
-from sartor.evaluate.judges import pairwise, rubric
+from sartor.evaluate.judges import _gold, pairwise, rubric
 from sartor.evaluate.judges._asking import family, favours
 from sartor.evaluate.judges._rubrics import OWN, load
 from sartor.evaluate.prediction_powered import interval
@@ -341,6 +341,20 @@ class TestPeople:
         assert told["equal verdicts"][3] == 3
         judge, people = np.array([1, 1, 0, 1, 1, 0.0]), np.array([1, 0.5, 1, np.nan, np.nan, np.nan])
         assert value(found, "win_rate_calibrated") == pytest.approx(interval(judge, people, 0.95).value)
+
+    def test_a_record_that_names_no_models_is_of_the_main_pair_alone(self, tmp_path: Path) -> None:
+        file = gold(
+            tmp_path,
+            {"id": "sums.jsonl:1", "winner": "tuned"},
+            {"id": "sums.jsonl:2", "model_a": "few_shot", "model_b": "tuned", "winner": "few_shot"},
+        )
+        found = _gold.preferences(file, tmp_path)
+        one, two = said(["0", "2"])
+        assert found.of(one, "tuned", "base", main=True) == 1
+        assert found.of(one, "tuned", "few_shot", main=False) is None
+        assert found.of(two, "tuned", "few_shot", main=False) == 0
+        assert found.of(two, "tuned", "base", main=True) is None
+        assert found.unnamed == 1
 
     @pytest.mark.parametrize(
         ("record", "wanted"),

@@ -147,6 +147,9 @@ def test_what_cannot_be_judged_is_refused(byte_model: Path, data: str, tmp_path:
             call([model], data, server, pairs=True)
         with pytest.raises(InputError, match="scores or comparisons"):
             call([model, model], data, server, pairs=True, rubrics=["tone"], gold="people.jsonl")
+        people = write(tmp_path / "people.jsonl", [{"id": "r1", "winner": "tie"}])
+        with pytest.raises(DataError, match="which of the 3 models"):
+            call([model, model, model], data, server, pairs=True, gold=people)
         with pytest.raises(InputError, match="no rubric"):
             call([model], data, server, rubrics=["nice"])
         with pytest.raises(DataError, match="E120"):

@@ -78,12 +78,20 @@ class Preferences:
         """Records."""
         return sum(map(len, self.found.values()))
 
-    def of(self, outcome: Outcome, model: str, other: str) -> float | None:
-        """1 where most people prefer `model`, 0 for the other, 1/2 for a tie; None where nobody compared them."""
+    @property
+    def unnamed(self) -> int:
+        """Records that do not say which models they compare."""
+        return sum(first is None for records in self.found.values() for first, *_ in records)
+
+    def of(self, outcome: Outcome, model: str, other: str, *, main: bool) -> float | None:
+        """1 where most people prefer `model`, 0 for the other, 1/2 for a tie; None where nobody compared them.
+
+        Records that name no models are of the `main` pair alone.
+        """
         votes: Counter[float] = Counter()
         for key in _keys(outcome):
             for first, second, winner in self.found.get(key, ()):
-                if first is not None and {first, second} != {model, other}:
+                if not main if first is None else {first, second} != {model, other}:
                     continue
                 named = {FIRST: first, SECOND: second}.get(winner, winner)
                 if named in (model, other, TIE):

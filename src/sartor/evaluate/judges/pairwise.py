@@ -107,7 +107,9 @@ class WinRate:
     def people(self, outcomes: Sequence[Outcome]) -> NDArray[np.float64]:
         """[n] the same by people."""
         found = [
-            None if self.gold is None else self.gold.of(outcome, outcome.columns["model"], self.rival)
+            None
+            if self.gold is None
+            else self.gold.of(outcome, outcome.columns["model"], self.rival, main=not self.suffix)
             for outcome in outcomes
         ]
         return np.array([np.nan if value is None else value for value in found], np.float64)
