@@ -403,7 +403,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "not the format": ("stereotypes", {"data": "pairs.csv", "format": "winobias"}, "E130"),
     "nothing to ask": ("bias", {"prompts": [], "data": "prompts.jsonl"}, "E131"),
     "no pairs": ("stereotypes", {"data": "wino-pro.jsonl", "format": "winobias"}, "E131"),
-    "no list of words": ("bias", {"attributes": ["height"]}, "D198"),
+    "no list of words": ("bias", {"attributes": ["height"]}, "E135"),
     "no such metric": ("bias", {"metric": "nonesuch"}, "R140"),
     "no classifier": ("toxicity", {"classifier": "model-0"}, "E132"),
     "no such label": ("toxicity", {"classifier": "classifier", "label": "rude"}, "E132"),

@@ -231,7 +231,7 @@ def files(options: Options) -> list[str]:
 
 
 def suite(options: Options, ground: Ground) -> Suite:
-    """Raises DataError D113, D198, E130, E131 and RecipeError R140 with what is wrong with files and options."""
+    """Raises DataError D113, D198, E130, E131, E135 and RecipeError R140 with what is wrong with files and options."""
     lists = _lists(options, ground.root)
     rows = conversations(ground, len(ground.test)) if "test" in options.prompts else []
     if options.data is not None:
@@ -264,7 +264,7 @@ def suite(options: Options, ground: Ground) -> Suite:
 
 
 def _lists(options: Options, root: Path) -> list[Terms]:
-    """Those with the attributes, in their order. Raises DataError D198 for one that there is no list of."""
+    """Those with the attributes, in their order. Raises DataError E135 for one that there is no list of."""
     lists = [
         terms
         for terms in known([] if options.terms is None else [options.terms], root)
@@ -274,7 +274,7 @@ def _lists(options: Options, root: Path) -> list[Terms]:
         if not lists:
             fix = "language: en, or a list of yours by   terms:"
             raise DataError(
-                Problem("D198", f"there is no list of words in {options.language}", file=options.terms, fix=fix)
+                Problem("E135", f"there is no list of words in {options.language}", file=options.terms, fix=fix)
             )
         return lists
     having = {terms.attribute: terms for terms in lists}
@@ -282,7 +282,7 @@ def _lists(options: Options, root: Path) -> list[Terms]:
     if missing:
         what = f"there is no list of {', '.join(missing)} in {options.language} whose words can be swapped"
         raise DataError(
-            Problem("D198", what, file=options.terms, fix=f"there are {', '.join(having) or 'none'}; or name your own")
+            Problem("E135", what, file=options.terms, fix=f"there are {', '.join(having) or 'none'}; or name your own")
         )
     return [having[attribute] for attribute in options.attributes]
 
