@@ -45,7 +45,7 @@ METRICS: Mapping[str, str] = {
     "ece": "by how much confidence misses how often it is right",
     "edit_distance": "edits that make the answers the references, per character or word",
     "exact_match": "share of answers equal to the reference",
-    "exposure": "bits by which secrets stand out from random ones; 1 is chance",
+    "exposure": "bits by which secrets stand out from random ones; 1.4 is chance",
     "extracted": "share of training rows continued word for word",
     "field_f1": "F1 over the fields of the JSON answer",
     "general": "probability of the right answer to questions beside the task, among the given ones",
