@@ -86,6 +86,24 @@ class Rows:
         return cls(float((short**2).sum()) / total, float((long**2).sum()) / total, float(long.sum()) / total)
 
 
+ROUND_BYTES = 24
+"""Of a token of a round that is learnt from: its number, and what policy, reference, advantages and values say of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Answers that the model writes itself while it trains."""
+
+    rows: int
+    """Answers written at once."""
+    prompt: int
+    """Tokens of the longest prompt."""
+    answer: int
+    """Tokens of the longest answer."""
+    kept: int = 0
+    """Tokens of answers and prompts that are held from one writing to the next."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What training does, as far as it decides memory."""
@@ -117,6 +135,8 @@ class Job:
     """Processes that each hold a part of the weights and of all that belongs to them; one layer is whole while it computes."""
     asked: float = 0.0
     """Bytes of models that are only asked: a reference that no adapter spares, a teacher. Every process has all of them."""
+    writing: Writing | None = None
+    """Answers that the model writes itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +204,10 @@ def widest(form: Shape) -> int:
 
 
 def largest(form: Shape, job: Job, fitted: Fitted = FITTED) -> Peak:
-    """The peak of reading the base, of an optimiser step, or of reading the best checkpoint, whichever is highest."""
+    """The peak of reading the base, of an optimiser step, of writing answers, or of reading the best checkpoint, whichever is highest."""
     peaks = [loading(form, job.dtype, job.device, fitted), training(form, job, fitted), restoring(form, job, fitted)]
+    if job.writing is not None:
+        peaks.append(writing(form, job, job.writing, fitted))
     return max(peaks, key=lambda peak: peak.total)
 
 
@@ -214,7 +236,26 @@ def held(form: Shape, job: Job) -> dict[str, float]:
     }
     if job.shards > 1:
         parts = {name: size / job.shards + size / (form.layers + 2) for name, size in parts.items()}
+    if job.writing is not None and job.writing.kept:
+        parts["round"] = float(ROUND_BYTES * job.writing.kept)
     return parts | ({"models asked": job.asked} if job.asked else {})
+
+
+def writing(form: Shape, job: Job, plan: Writing, fitted: Fitted = FITTED) -> Peak:
+    """The peak of answering prompts between two steps: all that is held but gradients, the cache of keys and values, a pass."""
+    asked = measuring(
+        form,
+        job.dtype,
+        want=frozenset({"prediction"}),
+        rows=plan.rows,
+        prompt=plan.prompt,
+        answer=plan.answer,
+        device=job.device,
+        linear=job.weight_bytes,
+        fitted=fitted,
+    )
+    kept = {name: int(size) for name, size in held(form, job).items() if name != "gradients"}
+    return Peak({**asked.parts, **kept})
 
 
 def training(form: Shape, job: Job, fitted: Fitted = FITTED) -> Peak:

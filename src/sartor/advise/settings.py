@@ -162,11 +162,12 @@ def decide(
     teacher: ModelFolder | None = None,
     written: int = 0,
     most_tokens: int = 0,
+    writing: memory.Writing | None = None,
 ) -> Settings:
     """Fill in every further `auto`, given the lengths in tokens of the training rows (or units of them) and the share of them that is learnt.
 
     `teacher` is a further model that the objective asks. Answers of up to `written` tokens may come in the place of the rows' own,
-    up to `most_tokens` with their prompts. Raises ModelError M131 when it cannot fit.
+    up to `most_tokens` with their prompts; `writing` says how the model writes such. Raises ModelError M131 when it cannot fit.
     """
     form = shape.read(base.root.config, base.root.weight_files)
     train = recipe.train
@@ -232,6 +233,8 @@ def decide(
 
     hardware = hardware.share(processes.here)
     held = 0.0 if train.anchor == "none" else float(registry.component("anchor", train.anchor.name).BYTES)
+    if written and writing is not None and size.examples is not None:
+        writing = replace(writing, rows=min(writing.rows, size.examples))
     if written:
         lengths = np.maximum(lengths, np.minimum(lengths + written, most_tokens))
     job = memory.Job(
@@ -247,6 +250,7 @@ def decide(
         tiles=hardware.tiles,
         device=hardware.device,
         weight_bytes=moves.weight_bytes(method.options) if hasattr(moves, "weight_bytes") else None,
+        writing=writing,
         asked=_asked(form, objective, moves.SAVES == "model", teacher, dtype),
     )
     parallel = sharing.choose(

@@ -13,6 +13,9 @@ from sartor.errors import Problem, RecipeError, RunError
 from sartor.objectives import distill
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from sartor.advise.memory import Writing
     from sartor.engine.parallel.world import World
     from sartor.engine.precision import Masters, Objective
     from sartor.flow.handover import Material
@@ -36,6 +39,14 @@ def written(objective: Component) -> int:
     """Tokens of the longest answer that the student writes; 0 where it writes none."""
     own = of(objective)
     return 0 if own is None else own.max_new_tokens
+
+
+def writing(objective: Component, lengths: np.ndarray, max_tokens: int) -> Writing | None:
+    """How the student's answers are written, given the tokens of every row; None where it writes none."""
+    from sartor.advise.memory import Writing
+
+    own = of(objective)
+    return None if own is None else Writing(AT_ONCE, int(lengths.max()), min(own.max_new_tokens, max_tokens))
 
 
 def require(loaded: Loaded, objective: Component, kind: str) -> None:

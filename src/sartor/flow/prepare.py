@@ -225,7 +225,9 @@ def prepare(
     course.write(path_in(folder))
     lengths = units.lengths if course.mixture is None else course.mixture.lengths[course.mixture.rows(0)]
     scored = tokens["train"].supervised / max(1, tokens["train"].tokens)
+    writing = on_policy.writing(objective, lengths, max_tokens)
     if traits.reads == "prompt":
+        writing = rounds.writing(objective, lengths, max_tokens)
         lengths, scored = rounds.lengths(objective, lengths, max_tokens), 1.0
     settings = decide(
         recipe,
@@ -242,6 +244,7 @@ def prepare(
         teacher=teacher,
         written=on_policy.written(objective),
         most_tokens=max_tokens,
+        writing=writing,
     )
     on_policy.require_whole(objective, settings.parallel)
     _require_rows_move(loaded, settings)

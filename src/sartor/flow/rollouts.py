@@ -17,6 +17,7 @@ from sartor.evaluate.metrics import load as load_metrics
 from sartor.flow.feed import Feed
 from sartor.flow.model import find
 from sartor.flow.prepare import Prepared, renderer_for
+from sartor.flow.rounds import ANSWERED
 from sartor.generate.local import LocalGenerator
 from sartor.generate.remote import RemoteWriter
 from sartor.models.load import load
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from sartor.flow.prepare import Emit
     from sartor.models.base import ModelPolicy
     from sartor.protocols import Policy
-
-ANSWERED = 64
-"""Answers written together."""
 
 
 def ready(policy: ModelPolicy, settings: StageSettings) -> None:

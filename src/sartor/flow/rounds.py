@@ -15,10 +15,15 @@ from sartor.objectives._rounds import Reward, Rounds
 from sartor.rollouts.prompts import Answer, Prompts
 
 if TYPE_CHECKING:
+    from sartor.advise.memory import Writing
     from sartor.flow.prepare import Prepared
     from sartor.protocols import Outcome
     from sartor.recipe.load import Loaded
     from sartor.recipe.schema import Component
+
+
+ANSWERED = 64
+"""Answers written together."""
 
 
 def require(loaded: Loaded, objective: Component, kind: str, processes: int) -> None:
@@ -74,6 +79,18 @@ def lengths(objective: Component, prompts: np.ndarray, max_tokens: int) -> np.nd
     options = objective.options
     assert isinstance(options, Rounds)
     return options.lengths(prompts, max_tokens)
+
+
+def writing(objective: Component, prompts: np.ndarray, max_tokens: int) -> Writing:
+    """How answers of a round are written, given the tokens of every prompt, at most."""
+    from sartor.advise.memory import Writing
+
+    options = objective.options
+    assert isinstance(options, Rounds)
+    longest = int(prompts.max())
+    answers = options.prompts * options.samples
+    answer = min(options.max_new_tokens, max_tokens)
+    return Writing(min(ANSWERED, answers), longest, answer, kept=answers * min(longest + answer, max_tokens))
 
 
 class RewardMetric:

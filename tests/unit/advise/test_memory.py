@@ -128,6 +128,20 @@ def test_pages_of_files_are_reported_but_need_not_be_free() -> None:
     assert memory.loading(FORM, "float32", "cuda").parts["files"] == 0
 
 
+def test_answers_that_the_model_writes_need_their_cache_and_their_round() -> None:
+    plan = memory.Writing(rows=16, prompt=200, answer=56, kept=5000)
+    peak = memory.writing(FORM, replace(JOB, writing=plan), plan)
+    assert peak.parts["cache"] == 16 * 256 * 2 * FORM.layers * FORM.key * 2
+    assert peak.parts["round"] == memory.ROUND_BYTES * 5000
+    assert "gradients" not in peak.parts
+    assert peak.parts["optimiser"] == JOB.state
+    assert memory.held(FORM, replace(JOB, writing=plan))["round"] == memory.ROUND_BYTES * 5000
+    assert "round" not in memory.held(FORM, JOB)
+    long = memory.Writing(rows=64, prompt=400, answer=112)
+    small = replace(JOB, tokens=8, rank=4, trainable=100, state=800.0)
+    assert memory.largest(FORM, small).total < memory.largest(FORM, replace(small, writing=long)).total
+
+
 def test_rows_are_divided_at_the_length_up_to_which_they_are_multiplied_together() -> None:
     rows = Rows.of(np.array([100, 100, 800]))
     assert rows == Rows(short=20.0, long=640.0, long_share=0.8)
