@@ -35,18 +35,21 @@ class Given:
         """All records of a file. Raises DataError E120 with those that answer nothing, or the same twice and differently."""
         ids: dict[str, Any] = {}
         prompts: dict[str, Any] = {}
+        beside: dict[str, Any] = {}
         problems: list[Problem] = []
         for item in reading.records(path):
             if isinstance(item, Problem):
                 problems.append(item)
                 continue
             what = _taken(item.value, ids, prompts)
-            if what is not None:
+            if what is None:
+                _beside(item.value, beside)
+            else:
                 problems.append(
                     Problem("E120", what, label, item.line, fix='{"id": ..., "prediction": ...} on each line')
                 )
         raise_errors(DataError, problems[:SHOWN])
-        return cls(label, ids, prompts)
+        return cls(label, ids, {prompt: answer for prompt, answer in beside.items() if answer is not None} | prompts)
 
     def of(self, row: Row) -> Any:
         """The answer to a row; None where there is none."""
@@ -89,6 +92,14 @@ def _taken(record: Any, ids: dict[str, Any], prompts: dict[str, Any]) -> str | N
         if found.setdefault(str(key), answer) != answer:
             return f"the {name} {str(key)[:60]!r} has two different predictions"
     return None if known else "a record without id and without prompt"
+
+
+def _beside(record: Mapping[str, Any], prompts: dict[str, Any]) -> None:
+    """The prompt of a record with an id finds it too, where all records of that prompt answer alike; None where they differ."""
+    if record.get("id") is None or record.get("prompt") is None:
+        return
+    prompt, answer = str(record["prompt"]), record.get("labels", record.get("prediction"))
+    prompts[prompt] = answer if prompts.get(prompt, answer) == answer else None
 
 
 def _outcome(row: Row, answer: Any) -> Outcome:

@@ -31,7 +31,7 @@ from sartor.evaluate.judges._tables import trust
 from sartor.evaluate.numbers import MISSING, difference_text, range_text, score_text
 from sartor.evaluate.ranking import Rating, ratings
 from sartor.evaluate.suites import Ground
-from sartor.events import Event, Stage
+from sartor.events import Event, Noted, Stage
 from sartor.flow.eval import against_first, longest_answer, measured, named
 from sartor.flow.model import find
 from sartor.flow.prepare import renderer_for
@@ -62,7 +62,7 @@ class Judged:
     judge: str
     rows: int
     of: int
-    """Rows of the file."""
+    """Rows of the file that all models answer."""
     models: tuple[str, ...]
     """The first is the baseline."""
     metrics: tuple[Mapping[str, Any], ...]
@@ -201,10 +201,18 @@ def judge(
             raise DataError(Problem("E172", what, file=options.gold, fix="name model_a and model_b in each"))
     with tempfile.TemporaryDirectory(prefix="sartor-judge-") as scratch, _kept(keep) as folder:
         dataset = Dataset.write(_rows_of(data, root), Path(scratch))
-        whole = Ground(root, rows=dataset, test=range(len(dataset)), seed=seed)
-        places = drawn(whole, options.rows, _gold.named_rows(people))
+        files = {
+            name: Given.read(path, model)
+            for model, name in zip(models, names, strict=True)
+            if (path := root / Path(model).expanduser()).is_file()
+        }
+        there = _there(dataset, files, emit)
+        whole = Ground(root, rows=dataset, test=there, seed=seed)
+        places = [there[place] for place in drawn(whole, options.rows, _gold.named_rows(people))]
         rows = [dataset[place] for place in places]
-        known = dict(_answered(models, names, dataset, places, root, max_new_tokens, batch, emit))
+        known = {name: given.outcomes(rows) for name, given in files.items()}
+        folders = {name: find(model, root) for model, name in zip(models, names, strict=True) if name not in files}
+        known |= _answered(folders, dataset, places, max_new_tokens, batch, emit)
         ground = Ground(root, rows=rows, test=range(len(rows)), seed=seed, models=opener(root))
         metrics: tuple[Mapping[str, Any], ...] = ()
         found: list[Mapping[str, Any]] = []
@@ -232,7 +240,7 @@ def judge(
         data=data,
         judge=options.model,
         rows=len(rows),
-        of=len(dataset),
+        of=len(there),
         models=names,
         metrics=metrics,
         pairs=tuple(found),
@@ -316,27 +324,33 @@ def _called(row: Row) -> Row:
     return replace(row, id=str(given)) if row.id is None and isinstance(given, str | int) else row
 
 
+def _there(dataset: Dataset, files: Mapping[str, Given], emit: Emit) -> list[int]:
+    """Places of the rows that every file of predictions answers; how many it does not is said.
+
+    Raises DataError E120 where there are none.
+    """
+    there = list(range(len(dataset)))
+    for name, given in files.items():
+        left = [place for place in there if given.of(dataset[place]) is not None]
+        if not left:
+            given.require([dataset[place] for place in there])
+        if len(left) < len(there):
+            what = f"{len(there) - len(left):,} of {len(there):,} rows have no prediction in {name}; they are left out for all"
+            emit(Noted("warning", "E120", what))
+        there = left
+    return there
+
+
 def _answered(
-    models: Sequence[str],
-    names: Sequence[str],
+    folders: Mapping[str, ModelFolder],
     dataset: Dataset,
     places: Sequence[int],
-    root: Path,
     max_new_tokens: int | None,
     batch: int,
     emit: Emit,
 ) -> Iterator[tuple[str, list[Outcome]]]:
-    """Every model's answers, those of files first; a model is gone from memory before the next one is opened."""
-    folders: dict[str, ModelFolder] = {}
+    """The answers of every model; one is gone from memory before the next one is opened."""
     rows = [dataset[place] for place in places]
-    for model, name in zip(models, names, strict=True):
-        path = root / Path(model).expanduser()
-        if path.is_file():
-            given = Given.read(path, model)
-            given.require(rows)
-            yield name, given.outcomes(rows)
-        else:
-            folders[name] = find(model, root)
     if max_new_tokens is None and folders:
         references = [text for row in rows if (text := row.answer_text())]
         renderers = {name: renderer_for(folder) for name, folder in folders.items()}

@@ -33,6 +33,13 @@ def test_answers_are_found_by_id_then_by_prompt(tmp_path: Path) -> None:
     assert by_line.of(Example(origin=AT, messages=TURNS)) == "x"
 
 
+def test_a_record_with_an_id_is_found_by_its_prompt_too_where_that_says_one_thing(tmp_path: Path) -> None:
+    row = Example(origin=AT, id="elsewhere", messages=TURNS)
+    one = {"id": "a", "prompt": "Where?", "prediction": "Here"}
+    assert read(tmp_path, [one, {**one, "id": "b"}]).of(row) == "Here"
+    assert read(tmp_path, [one, {**one, "id": "b", "prediction": "There"}, {**one, "id": "c"}]).of(row) is None
+
+
 @pytest.mark.parametrize(
     ("row", "answer", "field", "told"),
     [

@@ -140,6 +140,17 @@ def test_people_judge_too(data: str, tmp_path: Path) -> None:
     assert "12 judgements" in found.notes[0]
 
 
+def test_rows_without_a_prediction_are_left_out_and_told(data: str, tmp_path: Path) -> None:
+    events: list[Any] = []
+    few = write(tmp_path / "few.jsonl", [{"id": f"r{place}", "prediction": "x"} for place in (1, 4, 7)])
+    with serving(judging.fair) as server:
+        found = call([answers(tmp_path, "a", 12), few], data, server, events, rubrics=["accuracy"])
+    assert (found.rows, found.of) == (3, 3)
+    assert found.metrics[0]["scores"][few]["value"] == 1
+    (note,) = [event for event in events if isinstance(event, Noted)]
+    assert "9 of 12 rows have no prediction" in note.message
+
+
 def test_what_cannot_be_judged_is_refused(byte_model: Path, data: str, tmp_path: Path) -> None:
     model = answers(tmp_path, "a", 6)
     with serving(judging.fair) as server:
@@ -153,7 +164,7 @@ def test_what_cannot_be_judged_is_refused(byte_model: Path, data: str, tmp_path:
         with pytest.raises(InputError, match="no rubric"):
             call([model], data, server, rubrics=["nice"])
         with pytest.raises(DataError, match="E120"):
-            call([write(tmp_path / "few.jsonl", [{"id": "r1", "prediction": "x"}])], data, server)
+            call([write(tmp_path / "few.jsonl", [{"id": "else", "prediction": "x"}])], data, server)
         with pytest.raises(DataError, match="E173"):
             call([model], write(tmp_path / "text.jsonl", [{"text": "once upon a time"}]), server)
         with pytest.raises(DataError, match="D114"):
