@@ -278,6 +278,7 @@ class Comparison:
             "comparisons": len(self._corrected),
             "models": list(self.models),
             "called": self.called,
+            "baseline": self.baseline,
             "subject": self.subject,
             "metrics": [self._metric_json(name) for name in self.metrics],
             "flips": None if self.flips is None else self.flips.json(),

@@ -27,6 +27,7 @@ from sartor.tokens.render import Renderer
 
 if TYPE_CHECKING:
     from sartor.data.dataset import Dataset
+    from sartor.evaluate.answer_cache import AnswerCache
     from sartor.models.base import ModelPolicy
 
 BLOCK_BATCHES = 4
@@ -65,6 +66,7 @@ def predict(
     batch: int,
     want: frozenset[str],
     emit: Callable[[Event], None],
+    cache: AnswerCache | None = None,
 ) -> Iterator[Outcome]:
     """The outcome of every row of `indices`, in that order.
 
@@ -74,12 +76,13 @@ def predict(
         shots: examples to show before each row.
         max_new_tokens: longest generated answer.
         batch: rows generated together.
+        cache: answers that are known, and where new ones are kept.
         want: which of nll, prediction, label and answers (those that were compared) to measure. Raw text has only nll.
 
     Raises:
         TokenError: rows that the chat template refuses, with file and line of each.
     """
-    measurer = Measurer(policy, renderer, labels, shots, max_new_tokens, batch, want)
+    measurer = Measurer(policy, renderer, labels, shots, max_new_tokens, batch, want, cache)
     size = max(SMALLEST_BLOCK, BLOCK_BATCHES * batch)
     for start in range(0, len(indices), size):
         rows = [_answerable(dataset[int(index)]) for index in indices[start : start + size]]
@@ -106,11 +109,13 @@ class Measurer:
         max_new_tokens: int,
         batch: int,
         want: frozenset[str],
+        cache: AnswerCache | None = None,
     ) -> None:
         unknown = want - {"nll", "prediction", "label", "answers"}
         if unknown:
             raise ValueError(f"cannot measure {', '.join(sorted(unknown))}")
         self.policy, self.renderer, self.labels, self.shots = policy, renderer, labels, shots
+        self.cache = cache
         self.max_new_tokens, self.want, self.cuts = max_new_tokens, want, _Cuts()
         pad = renderer.vocabulary.pad_id or 0
         self.generator = LocalGenerator(policy, renderer.stop_ids, pad, renderer.text, batch)
@@ -154,13 +159,33 @@ class Measurer:
                 best = self.labels[int(scores.argmax())]
                 outcomes[place] = replace(outcomes[place], label=best, label_scores=table)
         if "prediction" in self.want:
-            prompts = [one.ids.tolist() for one in asked]
-            shown = [one.images for one in asked]
-            for index, text, stopped in self.generator.generate(
-                prompts, max_new_tokens=self.max_new_tokens, images=shown
-            ):
-                outcomes[places[index]] = replace(outcomes[places[index]], prediction=text, stopped=stopped)
+            for place, (text, stopped) in zip(places, self._answers(asked), strict=True):
+                outcomes[place] = replace(outcomes[place], prediction=text, stopped=stopped)
         return outcomes
+
+    def _answers(self, asked: Sequence[_Asked]) -> list[tuple[str, bool]]:
+        """(text, ended by itself) of each; those that the cache knows are not generated."""
+        prompts = [one.ids.tolist() for one in asked]
+        found: list[tuple[str, bool] | None] = [None] * len(asked)
+        if self.cache is not None:
+            found = [
+                None if one.images else self.cache.get(prompt, self.max_new_tokens)
+                for one, prompt in zip(asked, prompts, strict=True)
+            ]
+        open_ = [place for place, answer in enumerate(found) if answer is None]
+        made: dict[tuple[int, ...], tuple[str, bool]] = {}
+        for index, text, stopped in self.generator.generate(
+            [prompts[place] for place in open_],
+            max_new_tokens=self.max_new_tokens,
+            images=[asked[place].images for place in open_],
+        ):
+            place = open_[index]
+            found[place] = (text, stopped)
+            if not asked[place].images:
+                made[tuple(prompts[place])] = (text, stopped)
+        if self.cache is not None:
+            self.cache.put(made, self.max_new_tokens)
+        return [answer for answer in found if answer is not None]
 
     def notes(self) -> Iterator[Noted]:
         """What the user should know about the rows measured."""

@@ -22,6 +22,7 @@ from sartor.recipe.schema import GENERAL, Component
 if TYPE_CHECKING:
     from sartor.data.dataset import Dataset
     from sartor.data.rows import Row
+    from sartor.evaluate.answer_cache import AnswerCache
     from sartor.models.base import ModelPolicy
     from sartor.recipe.schema import Evaluate
     from sartor.tokens.render import Renderer
@@ -50,6 +51,8 @@ class Subject:
     emit: Emit
     folder: Path | None = None
     """Where a suite keeps what is costly to make again, such as the answers of a judge; None: nowhere."""
+    cache: AnswerCache | None = None
+    """Answers that are known, and where new ones are kept."""
 
     def answer(
         self, rows: Sequence[Row], *, want: frozenset[str], labels: Sequence[str] = (), max_new_tokens: int = 64
@@ -68,6 +71,7 @@ class Subject:
             batch=self.batch,
             want=want,
             emit=self.emit,
+            cache=self.cache,
         )
 
 
@@ -171,14 +175,20 @@ def told(
         correction=evaluate.correction,
         test=evaluate.test,
     )
-    body = {
+    return comparison, body_of(name, suite, outcomes, comparison)
+
+
+def body_of(
+    name: str, suite: Suite, outcomes: Mapping[str, Sequence[Outcome]], comparison: Comparison
+) -> dict[str, Any]:
+    """Everything a report shows of a suite."""
+    return {
         "name": name,
         "title": suite.title,
         "why": suite.why,
         "comparison": comparison.json(),
         "charts": [chart.json() for chart in _charts(suite, outcomes)],
     }
-    return comparison, body
 
 
 def _charts(suite: Suite, outcomes: Mapping[str, Sequence[Outcome]]) -> Iterator[Chart]:

@@ -140,3 +140,81 @@ def test_command(byte_model: Path, chat: Path, capsys: pytest.CaptureFixture[str
     assert [entry["name"] for entry in found["metrics"]] == ["exact_match", "perplexity"]
     assert run([*arguments, "--max-new-tokens", "3"]) == 0
     assert "no difference seen" in capsys.readouterr().out
+
+
+def test_all_differences_are_corrected_together(byte_model: Path, other_model: Path, chat: Path) -> None:
+    from sartor.evaluate.corrections import adjusted
+
+    result = call([byte_model, other_model, byte_model], chat, metrics=["perplexity", "bits_per_byte"])
+    found = [one for each in result.metrics for one in each["differences"].values()]
+    assert [one["adjusted"] for one in found] == pytest.approx(adjusted([one["p"] for one in found], "holm"))
+    body = result.json()
+    assert (body["correction"], body["comparisons"]) == ("holm", 4)
+    free = call([byte_model, other_model], chat, metrics=["perplexity"], correction="none", test="permutation")
+    (one,) = free.metrics[0]["differences"].values()
+    assert (one["test"], one["adjusted"]) == ("permutation", one["p"])
+
+
+def test_a_further_metric_costs_no_generation(
+    byte_model: Path, other_model: Path, chat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sartor.generate.local import LocalGenerator
+
+    models = [byte_model, other_model]
+    first = call(models, chat, metrics=["exact_match"], cache=tmp_path)
+    assert first.known == 0
+    made: list[int] = []
+    plain = LocalGenerator.generate
+
+    def counted(self, prompts, **how):
+        made.append(len(prompts))
+        return plain(self, prompts, **how)
+
+    monkeypatch.setattr(LocalGenerator, "generate", counted)
+    more = call(models, chat, metrics=["exact_match", "rougeL", "length"], cache=tmp_path)
+    assert more.known == 28
+    assert sum(made) == 0
+    assert metric(more, "length") == metric(call(models, chat, metrics=["length"]), "length")
+    call(models, chat, metrics=["exact_match"], max_new_tokens=5, cache=tmp_path)
+    assert sum(made) == 28 + 28
+
+
+def test_a_damaged_cache_is_said_and_made_again(byte_model: Path, chat: Path, tmp_path: Path) -> None:
+    first = call([byte_model], chat, metrics=["length"], cache=tmp_path)
+    (file,) = tmp_path.rglob("*.jsonl")
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([lines[0].replace('"stopped": ', '"stopped":  !'), *lines[1:]]))
+    events: list[Event] = []
+    again = call([byte_model], chat, events, metrics=["length"], cache=tmp_path)
+    assert again.known == 13
+    assert again.metrics == first.metrics
+    assert [event.message for event in events if isinstance(event, Noted) and event.code == "E122"] == [
+        f"1 answers of {byte_model} in the cache were damaged, and are made again"
+    ]
+
+
+def test_slices_suites_and_a_page(byte_model: Path, other_model: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"ask {n}", "completion": f"say {n}", "queue": ("a", "b")[n % 2]} for n in range(40)]
+    data = write(tmp_path / "rows.jsonl", rows)
+    page = tmp_path / "pages" / "compared.html"
+    result = call(
+        [byte_model, other_model], data, metrics=["perplexity"], slices=["queue"], suites=["general"], report=page
+    )
+    told = result.json()
+    assert [(one["value"], one["rows"]) for one in told["slices"]["fields"][0]["slices"]] == [("a", 20), ("b", 20)]
+    (suite,) = told["suites"]
+    assert suite["name"] == "benchmark-general"
+    assert set(suite["comparison"]["metrics"][0]["differences"]) == {str(other_model)}
+    text = page.read_text()
+    assert "it − " in text
+    assert "by queue" in text
+    assert suite["title"] in text
+
+
+def test_suites_that_cannot_be_asked_are_told(byte_model: Path, chat: Path) -> None:
+    with pytest.raises(RecipeError, match='unknown suite "nonsense"'):
+        call([byte_model], chat, suites=["nonsense"])
+    with pytest.raises(RecipeError, match=r"rows needs options \(data\)"):
+        call([byte_model], chat, suites=["rows"])
+    with pytest.raises(RecipeError, match="no test row has the column colour"):
+        call([byte_model], chat, slices=["colour"])
