@@ -223,7 +223,11 @@ def _fingerprint(loaded: Loaded) -> Fingerprint:
     for stage in loaded.stages:
         files |= asked_files(stage)
     files |= {f"rival {name}": file for name, file in rival_files(loaded).items()}
-    files |= {f"suite {path}": loaded.root / path for path in suite_files(recipe.evaluate)}
+    files |= {
+        f"suite {file.relative_to(loaded.root) if file.is_relative_to(loaded.root) else file}": file
+        for path in suite_files(recipe.evaluate)
+        for file in expand(path, loaded.root)
+    }
     template = loaded.root / recipe.base.template if recipe.base.template else None
     home = base.path if (base.path / "tokenizer.json").exists() else base.root.path
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
