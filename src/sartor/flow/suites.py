@@ -16,7 +16,7 @@ from sartor.evaluate import suites
 from sartor.evaluate.benchmarks.general import MOST, General, Options
 from sartor.evaluate.outcomes import collect, read_outcomes
 from sartor.evaluate.suites import Ground, Subject, Suite
-from sartor.events import Noted
+from sartor.events import Noted, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,6 +123,8 @@ def measure(
             subject = Subject(name, policy, prepared.renderer, outcomes, tools.batch, emit, answers / title)
             return suite.measure(subject, units)
 
+        if not path.exists() and policy is not None:
+            emit(Stage("suite", f"{suite.title} of {name}: {len(suite):,}"))
         if path.exists() or policy is not None:
             collect(path, range(len(suite)), measured)
     if held.opened is not None:
