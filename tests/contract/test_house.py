@@ -147,8 +147,8 @@ def test_rooms_import_without_torch(room: str) -> None:
     assert json.loads(done.stdout) == []
 
 
-PARTS = {"pydantic-core": "pydantic"}
-"""Distributions that another one pins exactly and that are used through it."""
+PARTS = {"pydantic-core": "pydantic", "llama-cpp": "llama-cpp-python"}
+"""Distributions that another one pins exactly and that are used through it, and names by which one is imported."""
 
 
 def _imports(path: Path) -> set[str]:
