@@ -120,7 +120,7 @@ class Engine:
     def run(self, share: Share) -> Iterator[list[Row]]:
         """Finish all rows; yields bunches of finished rows, at most as many as there are slots in each."""
         slots = Slots(share.count, share.places, share.trunk, self.policy.device, native=self.policy.native)
-        desk = _Desk(share.rows, slots)
+        desk = Desk(share.rows, slots)
         if share.trunk:
             with attending(self.policy) as model:
                 ids, position, last = desk.plan_trunk()
@@ -135,16 +135,18 @@ class Engine:
             finished: list[Row] = []
             with attending(self.policy) as model:
                 while not desk.idle and len(finished) < share.count:
-                    ids, position, last = desk.plan()
-                    words = self._words(ids, slots)
-                    out = model(
-                        input_ids=words, position_ids=position, use_cache=False, logits_to_keep=last, slots=slots
-                    )
-                    chosen = self.choose(out.logits[0], desk.rows)
-                    add_all(desk.rows, chosen, self.stop_ids, self.heard)
-                    finished += desk.settle(chosen)
+                    finished += self.step(model, desk, slots)
             yield finished
         self.windows = slots.windows
+
+    def step(self, model: PreTrainedModel, desk: Desk, slots: Slots) -> list[Row]:
+        """One pass of the model: a token for every row at the desk. Returns the rows that are over."""
+        ids, position, last = desk.plan()
+        words = self._words(ids, slots)
+        out = model(input_ids=words, position_ids=position, use_cache=False, logits_to_keep=last, slots=slots)
+        chosen = self.choose(out.logits[0], desk.rows)
+        add_all(desk.rows, chosen, self.stop_ids, self.heard)
+        return desk.settle(chosen)
 
     def _words(self, ids: torch.Tensor, slots: Slots) -> torch.Tensor:
         """[1, T] the pass's ids; where virtual places have keys and values of their own, any word, and `slots` is told."""
@@ -157,7 +159,44 @@ class Engine:
         return ids.clamp_max(self.policy.vocabulary - 1)
 
 
-class _Desk:
+class Online:
+    """Rows come at any moment and join those that are on their way.
+
+    Args:
+        engine: what runs them.
+        count: slots.
+        places: of one slot; a row that needs more cannot come in.
+    """
+
+    def __init__(self, engine: Engine, count: int, places: int) -> None:
+        self._engine = engine
+        self._slots = Slots(count, places, 0, engine.policy.device, native=engine.policy.native)
+        self._desk = Desk((), self._slots)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no row is here."""
+        return self._desk.idle
+
+    @property
+    def busy(self) -> int:
+        """Rows that hold a slot or wait for one."""
+        return len(self._desk.waiting) + len(self._desk.rows) - self._desk.vacant
+
+    def add(self, row: Row) -> None:
+        """Let a row in; it joins the next pass that has a slot for it. Raises ValueError where it needs more places."""
+        if row.need > self._slots.places:
+            raise ValueError(f"a row of {row.need} places, and a slot has {self._slots.places}")
+        self._desk.waiting.append(row)
+
+    def run(self, between: Callable[[], bool]) -> Iterator[list[Row]]:
+        """Pass after pass while there are rows and `between`, which is asked before each, says so; yields rows that are over."""
+        with attending(self._engine.policy) as model:
+            while between() and not self._desk.idle:
+                yield self._engine.step(model, self._desk, self._slots)
+
+
+class Desk:
     """Which row sits in which slot, and what the next pass must compute. Slots in use are always the first ones."""
 
     def __init__(self, waiting: Sequence[Row], slots: Slots) -> None:
@@ -174,6 +213,11 @@ class _Desk:
     @property
     def idle(self) -> bool:
         return not self.waiting and len(self.rows) == len(self._empty)
+
+    @property
+    def vacant(self) -> int:
+        """Rows at the desk that are over and whose slots nobody has taken yet."""
+        return len(self._empty)
 
     def plan_trunk(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Announce the pass of the trunk; returns its ids and positions, [1, T] each, and its last token, [1]."""
