@@ -11,6 +11,7 @@ import pytest
 import seeing
 from job import Done
 
+import sartor
 from sartor.cli.main import run as command
 from sartor.errors import DataError, RecipeError
 from sartor.flow.check import check
@@ -70,6 +71,27 @@ def test_its_answers_by_the_commands(seen: Done, tmp_path: Path, monkeypatch: py
     shown = evaluate(["model", "out"], "orders.jsonl", rows=12, emit=quiet, metrics=["exact_match"])
     (metric,) = shown.metrics
     assert metric["scores"]["out"]["value"] > metric["scores"]["model"]["value"]
+
+
+def test_it_is_asked_from_python(seen: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(seen.recipe.parent)
+    model = sartor.load("out", device="cpu")
+    rows = [json.loads(line) for line in Path("orders.jsonl").read_text().splitlines()[:4]]
+    prompts = [
+        [
+            {
+                "role": "user",
+                "content": [{"type": "image", "path": row["image"]}, {"type": "text", "text": row["question"]}],
+            }
+        ]
+        for row in rows
+    ]
+    assert model.predict(prompts, max_new_tokens=6) == [row["answer"] for row in rows]
+    right, wrong = (model.logprobs(prompts[0], answer).sum() for answer in (rows[0]["answer"], rows[1]["answer"]))
+    assert right > wrong
+    prompts[0][0]["content"][0] = {"type": "image", "path": "gone.png"}
+    with pytest.raises(DataError, match="D133"):
+        model.predict(prompts[:1])
 
 
 def test_the_saved_model_opens_in_plain_transformers(seen: Done) -> None:

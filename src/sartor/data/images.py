@@ -44,13 +44,18 @@ def resolved(row: Row, folder: Path) -> Row:
     for name in _SHOWS:
         turns = getattr(row, name, None)
         if isinstance(turns, tuple) and any(turn.images for turn in turns):
-            changed[name] = tuple([_shown(turn, folder) if turn.images else turn for turn in turns])
+            changed[name] = located(turns, folder)
     if any(turn.images for name in _SAYS for turn in getattr(row, name, ())):
         raise BadRow("D138", "an image stands behind what the answers share", "put it into the prompt")
     if not changed:
         return row
     first = next(image for turns in changed.values() for turn in turns for image in turn.images)
     return replace(row, group=row.group or first.mark, **changed)
+
+
+def located(turns: Sequence[Message], folder: Path) -> tuple[Message, ...]:
+    """The turns with their images found and looked at, as `resolved` does. Raises as it does."""
+    return tuple([_shown(turn, folder) if turn.images else turn for turn in turns])
 
 
 def _shown(turn: Message, folder: Path) -> Message:

@@ -13,21 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sartor.data.rows import Example, Message, Origin, Row, Scored, Tagged
-from sartor.errors import ModelError, Problem
+from sartor.data.formats._fields import BadRow
+from sartor.data.formats._turns import messages
+from sartor.data.images import every, located
+from sartor.data.rows import Example, Image, Message, Origin, Row, Scored, Tagged
+from sartor.errors import DataError, ModelError, Problem
 from sartor.models.catalog import ModelFolder, resolve
 from sartor.models.quantization import Quantization
 
 if TYPE_CHECKING:
     from sartor.evaluate.heads import HeadMeasurer
+    from sartor.generate.local import LocalGenerator
     from sartor.models.base import ModelPolicy
-    from sartor.protocols import Outcome, TextGenerator
+    from sartor.protocols import Outcome
     from sartor.tokens.batch import Batch
     from sartor.tokens.inputs import Inputs
     from sartor.tokens.render import Renderer
 
 Prompt = str | Sequence[Mapping[str, Any]] | Sequence[str]
-"""Text that a user says, or a conversation as `[{"role": ..., "content": ...}, ...]`; for a head also two texts, or words."""
+"""Text that a user says, or a conversation as `[{"role": ..., "content": ...}, ...]`, whose content may hold
+`{"type": "image", "path": ...}` parts for a model that sees; for a head also two texts, or words."""
 TOLD = {"classes": "labels", "labels": "labels", "number": "numbers", "tags": "tags of words", "reward": "rewards"}
 """What a head tells, for people."""
 
@@ -39,7 +44,7 @@ class Model:
         self.folder, self.policy, self.renderer, self._batched = folder, policy, renderer, batch
 
     @cached_property
-    def generator(self) -> TextGenerator:
+    def generator(self) -> LocalGenerator:
         """What writes its answers. Raises ModelError M174 for a model with a head, which has no words."""
         from sartor.generate.local import LocalGenerator
 
@@ -84,8 +89,12 @@ class Model:
         """
         if self.policy.head is not None:
             return [said(outcome) for outcome in self.outcomes(prompts)]
-        ids = [self.renderer.prompt(_messages(prompt)).tolist() for prompt in prompts]
-        made = self.generator.generate(ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        asked = [_messages(prompt) for prompt in prompts]
+        ids = [self.renderer.prompt(turns).tolist() for turns in asked]
+        shown = [every(turns) for turns in asked]
+        made = self.generator.generate(
+            ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, images=shown
+        )
         answers = {index: text for index, text, _ in made}
         return [answers[index] for index in range(len(prompts))]
 
@@ -111,10 +120,11 @@ class Model:
         import torch
 
         self._needs_words()
-        before = self.renderer.prompt(_messages(prompt))
+        turns = _messages(prompt)
+        before = self.renderer.prompt(turns)
         after = np.asarray(self.renderer.completion(answer), dtype=np.int32)
         weight = np.concatenate([np.zeros(len(before), np.float32), np.ones(len(after), np.float32)])
-        batch = self._batch(np.concatenate([before, after]), weight)
+        batch = self._batch(np.concatenate([before, after]), weight, every(turns))
         with torch.inference_mode():
             logp: np.ndarray = self.policy.logp(batch).float().cpu().numpy()
         return logp
@@ -131,10 +141,10 @@ class Model:
             vectors.append(hidden.float().mean(dim=0).cpu().numpy())
         return np.stack(vectors)
 
-    def _batch(self, ids: np.ndarray, weight: np.ndarray) -> Batch:
+    def _batch(self, ids: np.ndarray, weight: np.ndarray, images: tuple[Image, ...] = ()) -> Batch:
         from sartor.tokens.batch import Rendered, collate
 
-        return collate([Rendered(ids, weight, 0)]).to(self.policy.device)
+        return collate([Rendered(ids, weight, 0, images=images)]).to(self.policy.device)
 
 
 def load(reference: str | Path, *, dtype: str = "auto", device: str = "auto", root: Path | None = None) -> Model:
@@ -198,4 +208,14 @@ def _messages(prompt: Prompt) -> list[Message]:
     if isinstance(prompt, str):
         return [Message("user", prompt)]
     turns = [turn for turn in prompt if isinstance(turn, Mapping)]
+    if any(isinstance(turn.get("content"), list) for turn in turns):
+        return _shown(turns)
     return [Message(**{**turn, "tool_calls": tuple(turn.get("tool_calls", ()))}) for turn in turns]
+
+
+def _shown(turns: list[Mapping[str, Any]]) -> list[Message]:
+    """A conversation with images, whose paths are relative to where the program runs. Raises DataError."""
+    try:
+        return list(located(messages([dict(turn) for turn in turns], "prompt"), Path.cwd()))
+    except BadRow as bad:
+        raise DataError(Problem(bad.code, bad.what, fix=bad.fix)) from bad
