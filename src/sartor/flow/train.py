@@ -48,12 +48,12 @@ from sartor.models.kinds import TOLD, kind_of
 from sartor.models.load import load
 from sartor.models.neftune import shake
 from sartor.models.save import save_model
+from sartor.models.vision import VisionPolicy
 from sartor.store import atomic
 from sartor.store.checkpoint import Checkpoints
 from sartor.tokens.batch import Batch
 from sartor.tokens.course import Course
 from sartor.tokens.source import Seat, TokenSource, seated
-from sartor.models.vision import VisionPolicy
 from sartor.tokens.symbols import Symbols
 from sartor.tokens.units import Units
 
@@ -127,6 +127,8 @@ def attach(prepared: Material, policy: ModelPolicy) -> None:
     """Put the recipe's method on the base model: where training begins."""
     recipe, settings = prepared.loaded.recipe, prepared.settings
     method = registry.component("method", settings.method.name)
+    if isinstance(policy, VisionPolicy):
+        policy.moves_tower = recipe.train.vision == "trained"
     method.attach(policy, settings.method.options, seed=recipe.seed)
     train_rows(policy)
     if recipe.train.neftune:
@@ -134,8 +136,6 @@ def attach(prepared: Material, policy: ModelPolicy) -> None:
     if settings.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if settings.compile:
-    if isinstance(policy, VisionPolicy):
-        policy.moves_tower = recipe.train.vision == "trained"
         compile_layers(policy)
 
 
