@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
+from sartor import registry
 from sartor.options import Options
 from sartor.protocols import Credit
-from sartor.recipe.schema import Component, Of
+from sartor.recipe.schema import FUNCTION, Component, Of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,10 +39,19 @@ class Judge(Options):
     """The judge gives 0 to this; the reward is its share of it."""
 
 
+class Measure(Of):
+    """A metric with its options. Editors are told the names alone; what options each has stands at evaluate.metrics."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        names = registry.names(self.kind)
+        one = {"type": "object", "propertyNames": {"enum": names}, "minProperties": 1, "maxProperties": 1}
+        return {"anyOf": [{"enum": names}, one, FUNCTION]}
+
+
 class Reward(Options):
     """One source of rewards; exactly one of metric, function, model and judge. A name alone is a metric, file.py:name a function."""
 
-    metric: Annotated[Component, Of("metric", or_function=True)] | None = None
+    metric: Annotated[Component, Measure("metric", or_function=True)] | None = None
     """A metric of answers, with options where it has some, or file.py:function of (prediction, reference); one answer at a time."""
     function: Annotated[str, Field(pattern=r"\.py:\w+$", examples=["reward.py:score"])] | None = None
     """file.py:function of (answers, rows) that returns a list of numbers; a row has prompt, reference and every column."""
