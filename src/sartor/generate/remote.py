@@ -78,10 +78,10 @@ class RemoteWriter:
                         asked[pool.submit(self._answer, client, {**fixed, "messages": turns})] = place
                         if len(asked) >= TOGETHER:
                             break
-                    if not asked and fault is None:
-                        return
-                    if not asked:
+                    if not asked and fault is not None:
                         raise fault
+                    if not asked:
+                        return
                     for future in wait(asked, return_when=FIRST_COMPLETED).done:
                         place = asked.pop(future)
                         try:

@@ -128,3 +128,12 @@ def test_a_form_is_asked_for_until_the_server_says_that_it_knows_none(server: Se
 def test_a_server_need_not_tell_what_an_answer_cost(server: Server) -> None:
     (reply,) = RemoteWriter(server.url, "m").replies(["a"], max_new_tokens=7, temperature=0, seed=0)
     assert reply.tokens is None
+
+
+def test_what_is_on_its_way_when_one_fails_still_comes(server: Server) -> None:
+    server.plan = [(401, "who are you")]
+    found: list[object] = []
+    replies = RemoteWriter(server.url, "m").replies("abcdefgh", max_new_tokens=7, temperature=0, seed=0)
+    with pytest.raises(ModelError, match="M171"):
+        found.extend(replies)
+    assert len(found) == len(server.seen) - 1
