@@ -298,7 +298,7 @@ class Beside:
         for title, suite in self.suites.values():
             found = self.outcomes.get(title, {})
             if found:
-                own = how | {"baseline": how["baseline"] if how["baseline"] in found else next(iter(found))}
+                own = {**how, "baseline": how["baseline"] if how["baseline"] in found else next(iter(found))}
                 yield body_of(title, suite, found, compare(found, suite.metrics, **own))
 
 

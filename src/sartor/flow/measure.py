@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from sartor.console import REWARD, size
 from sartor.data.rows import Example, Judged, Prompt
 from sartor.errors import DataError, Problem, RecipeError, raise_errors
 from sartor.evaluate import metrics as metric_files
-from sartor.evaluate.outcomes import collect, read_outcomes
+from sartor.evaluate.outcomes import PART, collect, read_outcomes, to_line
 from sartor.evaluate.shots import choose_shots, fit_shots
 from sartor.evaluate.slices import require as require_slices
 from sartor.evaluate.suites import Ground
@@ -24,6 +24,7 @@ from sartor.evaluate.verdict import check as check_gates
 from sartor.events import Noted
 from sartor.flow.answers import answers, by_features
 from sartor.flow.forecast import fitting_batch
+from sartor.flow.remeasure import lacking, merged, note
 from sartor.flow.rivals import Rivals
 from sartor.flow.rivals import of_run as of_rivals
 from sartor.flow.rivals import outcomes as rival_outcomes
@@ -31,6 +32,7 @@ from sartor.flow.rounds import RewardMetric
 from sartor.flow.suites import Suites, of_run
 from sartor.objectives._rounds import Rounds
 from sartor.recipe.schema import by_suite
+from sartor.store import atomic
 
 if TYPE_CHECKING:
     from sartor.flow.prepare import Emit, Prepared
@@ -214,10 +216,11 @@ def measure(
     Every time the test rows are opened is written down. `policy` may be None where the file is finished, and for `tools.rivals.others`.
     """
     path = run.folder / "predictions" / f"{name}.jsonl"
-    if not path.exists():
+    missing = lacking(run, name, tools.want)
+    if not path.exists() or missing:
         count_access(run, name, len(tools.indices))
 
-    def outcomes(indices: Sequence[int]) -> Iterator[Outcome]:
+    def outcomes(indices: Sequence[int], tools: Bench = tools) -> Iterator[Outcome]:
         if name in tools.rivals.others or name in tools.rivals.found:
             return rival_outcomes(name, prepared, policy, indices, tools, emit)
         if name == "few_shot" and not tools.shots and kept(run.folder, "base"):
@@ -227,7 +230,21 @@ def measure(
         assert policy is not None
         return answers(prepared, policy, indices, tools, name=name, want=tools.want, emit=emit)
 
-    return collect(path, tools.indices, outcomes)
+    if not path.exists():
+        if missing:
+            path.with_name(path.name + PART).unlink(missing_ok=True)
+        note(run, name, tools.want)
+        return collect(path, tools.indices, outcomes)
+    if not missing:
+        return read_outcomes(path)
+    beside = path.with_name(f"{name}.{'-'.join(sorted(missing))}.jsonl")
+    only = replace(tools, want=missing)
+    more = collect(beside, tools.indices, lambda indices: outcomes(indices, only))
+    found = [merged(*pair) for pair in zip(read_outcomes(path), more, strict=True)]
+    atomic.write_text(path, "".join(to_line(outcome) + "\n" for outcome in found))
+    note(run, name, missing)
+    beside.unlink()
+    return found
 
 
 def count_access(run: Run, name: str, rows: int) -> None:
@@ -245,3 +262,8 @@ def accesses(run: Run) -> int:
 def kept(folder: Path, name: str) -> bool:
     """Whether a model's outcomes are already there."""
     return (folder / "predictions" / f"{name}.jsonl").exists()
+
+
+def whole(run: Run, name: str, tools: Bench) -> bool:
+    """Whether a model's outcomes are already there with all that is wanted of them."""
+    return kept(run.folder, name) and not lacking(run, name, tools.want)

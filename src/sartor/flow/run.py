@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from sartor.events import Event, Finished, Noted, Progressed, Stage
 from sartor.flow.anchor import files as anchor_files
 from sartor.flow.launch import Launch
 from sartor.flow.prepare import Emit, Prepared, prepare
+from sartor.flow.remeasure import forget
 from sartor.flow.rivals import files as rival_files
 from sartor.flow.rounds import RewardMetric
 from sartor.flow.signals import Stop
@@ -35,7 +36,6 @@ from sartor.models.catalog import resolve
 from sartor.options import NoOptions
 from sartor.recipe.load import Loaded, load
 from sartor.store import environment
-from sartor.store.atomic import remove
 from sartor.store.fingerprint import Fingerprint, compare, take
 from sartor.store.run import Run
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from sartor.evaluate.compare import Comparison
     from sartor.evaluate.slices import Slices
     from sartor.flow.continual import Course
+    from sartor.flow.export import Exported
     from sartor.flow.measure import Bench
     from sartor.flow.team import Team
     from sartor.models.base import ModelPolicy
@@ -330,9 +331,7 @@ class _Session:
         for problem in problems:
             self.emit(Noted(problem.level, problem.code, problem.what))
         if any(problem.code == "F122" for problem in problems):
-            for measured in ("predictions", "suites"):
-                if (self.run.folder / measured).exists():
-                    remove(self.run.folder / measured)
+            forget(self.run.folder, old, self.fingerprint.fields)
             (self.run.folder / "data" / DATA_REPORT).unlink(missing_ok=True)
             self.run.write_json(FINGERPRINT, self.fingerprint.json())
 
@@ -347,6 +346,7 @@ class _Session:
         with self._stage("data"):
             ready = self._data()
         outcomes = self._baseline_and_training(ready)
+        exported = self._export()
         from sartor.flow.answers import names_of
         from sartor.flow.slices import slices_of
 
@@ -356,7 +356,16 @@ class _Session:
             slices = slices_of(self.loaded.recipe, metrics, outcomes, called)
             if slices is not None:
                 comparison = comparison.with_slices(slices.json())
-            return self._conclude(ready, comparison, slices, outcomes["tuned"])
+            return self._conclude(ready, comparison, slices, outcomes["tuned"], exported)
+
+    def _export(self) -> Exported | None:
+        """The forms that the recipe asks for; those of an earlier sitting stay."""
+        from sartor.flow.export_run import exports_of
+
+        if not self.loaded.recipe.export:
+            return None
+        with self._stage("export", ", ".join(each.name for each in self.loaded.recipe.export)):
+            return exports_of(self.loaded.recipe, self.run.folder, self.emit)
 
     def _data(self) -> _Ready:
         data = self.run.folder / "data"
@@ -388,7 +397,8 @@ class _Session:
         return ready
 
     def _baseline_and_training(self, ready: _Ready) -> dict[str, list[Outcome]]:
-        from sartor.flow.measure import kept, measure
+        from sartor.flow.continual import measure as measure_tasks
+        from sartor.flow.measure import measure, whole
         from sartor.flow.shots import fewest_shots, tries
         from sartor.flow.suites import measure as measure_suites
         from sartor.flow.suites import missing
@@ -407,7 +417,7 @@ class _Session:
                 for name in rivals.others:
                     outcomes[name] = measure(name, None, tools, prepared, self.run, self.emit)
         unmeasured = "base" in rivals.names and missing(tools, self.run, "base")
-        if not done or unmeasured or not all(kept(self.run.folder, name) for name in rivals.of_base):
+        if not done or unmeasured or not all(whole(self.run, name, tools) for name in rivals.of_base):
             policy = open_rival(prepared, self.emit)
         if tries(tools, prepared):
             with self._stage("shots"):
@@ -425,10 +435,14 @@ class _Session:
             self._train_all(ready, policy if reusable else None)
         del policy
         gc.collect()
+        if ready.tasks.tasks:
+            with self._stage("tasks"):
+                for stage in ready.stages:
+                    measure_tasks(ready.tasks, stage.number, self.run, self.emit)
         with self._stage("evaluate", "tuned"):
             settings = prepared.settings
             tuned = None
-            if not kept(self.run.folder, "tuned") or missing(tools, self.run, "tuned"):
+            if not whole(self.run, "tuned", tools) or missing(tools, self.run, "tuned"):
                 tuned = load_model(
                     resolve(str(model.resolve()), Path("/")), dtype=settings.dtype, device=settings.device
                 )
@@ -438,8 +452,6 @@ class _Session:
 
     def _train_all(self, ready: _Ready, policy: ModelPolicy | None) -> None:
         """Every stage that has no model yet; `policy`, where given, is the base as the first one begins with it."""
-        from sartor.flow.continual import measure as measure_tasks
-
         if len(ready.stages) > 1 and self.launch.size > 1 and self.launch.started:
             what = f"a launcher has started {self.launch.size} processes, which can train one stage, not a list of them"
             fix = "sartor run RECIPE --processes N starts them anew for every stage"
@@ -450,7 +462,6 @@ class _Session:
                     self._train(stage.judged(ready.stages, self.run).beginning_with(start), policy, ready.tools)
             policy = None
             gc.collect()
-            measure_tasks(ready.tasks, stage.number, self.run, self.emit)
 
     def _train(self, stage: Trained, policy: ModelPolicy | None, tools: Bench) -> None:
         from sartor.flow.answers import calibrate
@@ -522,7 +533,12 @@ class _Session:
         )
 
     def _conclude(
-        self, ready: _Ready, comparison: Comparison, slices: Slices | None, tuned: Sequence[Outcome]
+        self,
+        ready: _Ready,
+        comparison: Comparison,
+        slices: Slices | None,
+        tuned: Sequence[Outcome],
+        exported: Exported | None,
     ) -> Ran:
         from sartor.evaluate.report import report
         from sartor.evaluate.report_markdown import report_markdown
@@ -530,6 +546,7 @@ class _Session:
         from sartor.export.card import model_card
         from sartor.flow.answers import base_called
         from sartor.flow.continual import told as tasks_told
+        from sartor.flow.export_run import bodies, with_exports
         from sartor.flow.facts import report_facts, stage_curves
         from sartor.flow.forecast import forecast, learn
         from sartor.flow.rebuilt import FACTS, kept
@@ -561,12 +578,14 @@ class _Session:
             besides=self.loaded.recipe.further_gates,
             slices=slices,
         )
+        verdict = with_exports(verdict, exported)
         body = verdict.json(train=train, model=str((self.run.folder / "model").resolve()))
         foreseen = forecast(prepared, tools)
         if self.loaded.recipe.evaluate.human is not None:
             self.emit(Noted("info", "E166", f"people can compare the answers now: sartor human {self.run.folder}"))
         curves = stage_curves(self.run, ready.stages, each)
         facts = report_facts(self.run, prepared, body, comparison, curves, finished, self.timing, foreseen)
+        facts = replace(facts, suites=[*facts.suites, *bodies(exported)])
         if len(each) == 1:
             learn(self.run, prepared, tools, finished, self.timing)
         self.run.write_json("comparison.json", comparison.json())
@@ -581,6 +600,4 @@ class _Session:
 
 
 def _with_fix(problem: Problem, fix: str) -> Problem:
-    from dataclasses import replace
-
     return replace(problem, fix=fix)

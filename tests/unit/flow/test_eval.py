@@ -133,7 +133,8 @@ def test_faults_are_told_before_anything_is_measured(byte_model: Path, chat: Pat
 
 
 def test_command(byte_model: Path, chat: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["eval", str(byte_model), str(byte_model), "--data", str(chat), "--metrics", "exact_match,perplexity"]
+    arguments = ["eval", str(byte_model), str(byte_model), "--data", str(chat), "--no-cache"]
+    arguments += ["--metrics", "exact_match,perplexity"]
     assert run([*arguments, "--max-new-tokens", "3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["baseline"] == str(byte_model)
