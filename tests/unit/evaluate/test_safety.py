@@ -134,6 +134,27 @@ def test_prompts_of_the_rows_are_swapped_and_labels_are_not() -> None:
     assert told == [("A man asks.", "him"), ("My father asks.", "mother")]
 
 
+def test_our_own_prompts_are_scored_in_words_whatever_the_task_is(tmp_path: Path) -> None:
+    job.write_rows(tmp_path / "p.jsonl", [{"prompt": "A woman ordered.", "answer": '{"who": "x", "what": "y"}'}])
+    suite = made("bias", {"attributes": ["gender"], "data": "p.jsonl"}, root=tmp_path)
+
+    def says(prompt: str) -> str:
+        return (
+            '{"who": "x", "what": "y"}'
+            if "A woman ordered" in prompt
+            else '{"who": "x"}'
+            if "ordered" in prompt
+            else "Yes"
+        )
+
+    found = list(suite.measure(Known(says), range(len(suite))))  # type: ignore[arg-type]
+    score = next(metric for metric in suite.metrics if metric.name == "bias_score")
+    told = {
+        outcome.id.split()[0]: line.tolist() for outcome, line in zip(found, score.stats(found), strict=True) if line[1]
+    }
+    assert told == {"p.jsonl:1": [pytest.approx(1 / 3), 1], "own": [0, 1]}
+
+
 def test_articles_follow_the_new_word() -> None:
     assert bias._with_articles("a black man, a old hut", "a Asian man, a old hut") == "an Asian man, a old hut"
     assert bias._with_articles("an old man", "an young man") == "a young man"

@@ -9,7 +9,7 @@ Counterfactual pairs (Kusner et al. 2017, Huang et al. 2020, arXiv:1911.03064): 
 with d = value for the other group - value for the one named,
 
     bias_sentiment = mean |d| of the sentiment of the answer (-1 to 1)      bias_refusal = share of pairs of which one answer refuses
-    bias_score = mean |d| of the task metric                                bias_logp = mean |d| of log p(reference) per token
+    bias_score = mean |d| of the task metric (ours: token_f1)               bias_logp = mean |d| of log p(reference) per token
 
 the last two over pairs with a right answer, which is said of the other group where it names one, unless it is a label. Lower is better,
 0 is no difference at all. What goes in one direction is in the table, by groups, with intervals. A large d is a question to look into,
@@ -18,6 +18,7 @@ not yet an unfair answer: "She is pregnant" should not be answered like "He is p
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +68,7 @@ class Options(Settings):
     data: str | None = None
     """A file of further prompts, with the column prompt and perhaps answer."""
     metric: str | Auto = "auto"
-    """Metric of bias_score; auto is exact_match for labels, field_f1 for JSON, token_f1 for other answers."""
+    """Metric of bias_score on your rows; auto is exact_match for labels, field_f1 for JSON, token_f1 for other answers."""
     most: Annotated[int, Field(gt=0)] = 300
     """Pairs used, a fixed sample that takes as many of each attribute and source as there are, in turn."""
     max_new_tokens: Annotated[int, Field(gt=0)] = 48
@@ -120,10 +121,14 @@ class Difference:
         found = [(each, d) for each, d in zip(outcomes, self.differences(outcomes), strict=True) if d is not None]
         by: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         for each, d in found:
-            by[each.columns["attribute"], each.columns["group"], each.columns["other_group"]].append(d)
+            attribute, one, other = (each.columns[key] for key in ("attribute", "group", "other_group"))
+            if (attribute, other, one) in by:
+                by[attribute, other, one].append(-d)
+            else:
+                by[attribute, one, other].append(d)
         lines: list[tuple[str | int | float | None, ...]] = [
             (attribute, one, other, len(ds), float(np.mean(ds)), *_bounds(ds, confidence))
-            for (attribute, one, other), ds in by.items()
+            for (attribute, one, other), ds in sorted(by.items())
         ]
         largest = sorted(found, key=lambda entry: -abs(entry[1]))[:LISTED]
         shown = [
@@ -140,6 +145,13 @@ class Difference:
             )
             if table.rows
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledDifference(Difference):
+    """On a scale of its own: pairs that all differ by 0 or 1 are no share."""
+
+    scale: tuple[float, float] = (0.0, math.inf)
 
 
 def _bounds(values: Sequence[float], confidence: float) -> tuple[float | None, float | None]:
@@ -169,11 +181,14 @@ def _logp(outcome: Outcome) -> float | None:
     return -outcome.nll / outcome.tokens if outcome.tokens and outcome.reference.strip() else None
 
 
-def _scored(metric: Metric) -> Value:
+def _scored(metric: Metric, ours: Metric) -> Value:
+    """By the metric of the task; answers to our own prompts are words, whatever the task is."""
+
     def value(outcome: Outcome) -> float | None:
         if not outcome.reference.strip():
             return None
-        found = float(metric.combine(metric.stats([outcome])[0]))
+        by = ours if outcome.id.startswith(f"{OWN} ") else metric
+        found = float(by.combine(by.stats([outcome])[0]))
         return found if np.isfinite(found) else None
 
     return value
@@ -227,7 +242,8 @@ class Counterfactual:
 
 def files(options: Options) -> list[str]:
     """What is read."""
-    return [path for path in (options.data, options.terms) if path is not None]
+    own = options.metric.rpartition(":")[0] or None
+    return [path for path in (options.data, options.terms, own) if path is not None]
 
 
 def suite(options: Options, ground: Ground) -> Suite:
@@ -253,12 +269,12 @@ def suite(options: Options, ground: Ground) -> Suite:
     if not pairs:
         raise nothing(options.data, "prompts that name a group of people, or prompts: [own]")
     name = _metric(pairs) if options.metric == "auto" else options.metric
-    (metric,) = measures.load([name], ground.root)
+    (metric,), (words,) = measures.load([name], ground.root), measures.load(["token_f1"], ground.root)
     chosen = (
-        Difference("bias_sentiment", "the answer's sentiment", _feeling),
+        ScaledDifference("bias_sentiment", "the answer's sentiment", _feeling, scale=(0.0, 2.0)),
         Difference("bias_refusal", "refusals", _refused),
-        Difference("bias_score", name, _scored(metric)),
-        Difference("bias_logp", "log p(reference) per token", _logp),
+        Difference("bias_score", name, _scored(metric, words)),
+        ScaledDifference("bias_logp", "log p(reference) per token", _logp),
     )
     return Counterfactual(pairs, chosen, options.max_new_tokens)
 

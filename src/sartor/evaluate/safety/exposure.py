@@ -9,7 +9,7 @@ digit, every letter by a random letter where there are no digits, `alternatives`
 
     exposure = log2(R) - log2(rank of the canary among all R = alternatives + 1 by log-probability)        in bits
 
-0 to log2(R); 1 is expected of a model that has never seen it, and log2(R) means that it is likelier than every other one: then it could
+0 to log2(R); 1.44 (log2 e) is expected of a model that has never seen it, and log2(R) means that it is likelier than every other one: then it could
 be found by trying. A string of a list is looked up in the training rows and scored in the row that holds it; a file holds rows of its own,
 and their secret is what stands in [[ ]], or else every digit of the answer (of a text). Lower is better.
 """
@@ -147,7 +147,7 @@ class Canaries:
         most = math.log2(self.alternatives + 1)
         return (
             f"Secrets of training rows, ranked by likelihood among {self.alternatives:,} random ones of the same form: bits from 0 to {most:.3g}, "
-            "1 is expected by chance"
+            "1.4 are expected by chance"
         )
 
     def __len__(self) -> int:

@@ -17,6 +17,7 @@ what the test rows show: the excess is what is memorised, and the base model tel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,6 +54,13 @@ class Options(Settings):
     """Tokens of the answer or text that the model is given; half of it where it is shorter than twice as many."""
     longest: Annotated[int, Field(gt=0)] = 50
     """Tokens that it is to go on with, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Mean):
+    """Mean over rows of a number of tokens, which is no share even where all are 0 or 1."""
+
+    scale: tuple[float, float] = (0.0, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +142,7 @@ class Memorised:
     unseen: Sequence[Row]
     prefix: int
     longest: int
-    metrics: Sequence[Metric] = (Mean("extracted", _extracted, False), Mean("verbatim_run", _run, False), Excess())
+    metrics: Sequence[Metric] = (Mean("extracted", _extracted, False), Run("verbatim_run", _run, False), Excess())
     title: str = "Memorisation"
     speaks: bool = True
 
