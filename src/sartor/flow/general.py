@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from sartor.protocols import Watcher
     from sartor.tokens.batch import Batch
 
-FEWEST = 32
+FEWEST = 24
 """Questions asked at each validation, always the same, at least; where that is short beside the validation rows, more."""
-SHARE = 0.25
+SHARE = 0.125
 """Of the tokens of the validation rows, so many may be those of the questions."""
 
 
@@ -94,7 +94,7 @@ def probe_of(prepared: Material, policy: ModelPolicy, weights: Masters, tools: B
 
 def _often(prepared: Material, asked: list[list[Rendered]]) -> int:
     rows = prepared.tokens["validation"]
-    validated = prepared.settings.validation_rows * rows.tokens / max(1, len(rows))
+    validated = prepared.settings.validation_rows * float(rows.lengths.mean()) if len(rows) else 0.0
     each = sum(len(rows[0]) + sum(int(row.weight.sum()) for row in rows[1:]) for rows in asked) / len(asked)
     return min(len(asked), max(FEWEST, int(SHARE * validated / each)))
 
@@ -115,7 +115,7 @@ def watched(prepared: Material, probe: Probe | None, feed: Feed) -> Feed:
 def _shares(policy: ModelPolicy, asked: list[list[Rendered]]) -> np.ndarray:
     nll, _ = likelihood(policy, [row for rows in asked for row in rows])
     ends = np.cumsum([len(rows) for rows in asked], dtype=np.int64)
-    return np.array([share(-some) for some in np.split(nll, ends[:-1])]) if asked else np.empty(0)
+    return np.array([share((-some).tolist()) for some in np.split(nll, ends[:-1])]) if asked else np.empty(0)
 
 
 class _Sharded:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sartor.evaluate.compare import Comparison
+    from sartor.flow.handover import Material
     from sartor.flow.measure import Bench
     from sartor.flow.prepare import Emit, Prepared
     from sartor.flow.writers import Opener
@@ -83,7 +84,7 @@ def of_run(prepared: Prepared, train: Sequence[int], test: Sequence[int], max_ne
     return Suites(ground, built, opened)
 
 
-def writes(prepared: Prepared) -> bool:
+def writes(prepared: Material) -> bool:
     """Whether what is trained continues text, so that it can be asked for answers."""
     traits: Traits = registry.component("objective", prepared.settings.objective.name).TRAITS
     return prepared.settings.head is None and not traits.symbols
