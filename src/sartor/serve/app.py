@@ -93,7 +93,7 @@ class Api:
         counts = [len(one.renderer.vocabulary.encode(text, special=True)) for text in texts]
         if not all(0 < count <= self._places for count in counts):
             raise Refused(400, f"a text has 1 to {self._places:,} tokens", "input")
-        vectors = await self._on_model(lambda: one.embed(texts))  # type: ignore[misc]
+        vectors = await self._on_model(one, one.embed, texts)
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         coded = asked.encoding_format == "base64"
         data = [
@@ -110,7 +110,7 @@ class Api:
         if one.labels is None:
             raise Refused(400, f"{asked.model} writes words and tells no labels; ask /v1/chat/completions", "model")
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
-        told = await self._on_model(lambda: one.labels(texts))  # type: ignore[misc]
+        told = await self._on_model(one, one.labels, texts)
         data = [{"index": place, **line} for place, line in enumerate(told)]
         return JSONResponse({"object": "list", "data": data, "model": asked.model})
 
@@ -162,9 +162,13 @@ class Api:
             seconds=self._seconds,
         )
 
-    async def _on_model(self, work: Callable[[], Any]) -> Any:
+    async def _on_model(self, one: Served, work: Callable[[Any], Any], texts: Any) -> Any:
+        def done() -> Any:
+            with one.on():
+                return work(texts)
+
         try:
-            future = self.scheduler.call(work)
+            future = self.scheduler.call(done)
         except Full as full:
             raise Refused(429, "too many requests wait; ask again in a second") from full
         except Closing as closing:

@@ -100,6 +100,15 @@ class Turn(BaseModel):
     name: str | None = None
     refusal: None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _text_alone(cls, value: Any) -> Any:
+        parts = value.get("content") if isinstance(value, dict) else None
+        for part in parts if isinstance(parts, list) else ():
+            if isinstance(part, dict) and part.get("type") != "text":
+                raise ValueError(f"a part of type {part.get('type')} cannot be read, only text")
+        return value
+
     @property
     def text(self) -> str:
         """All of its text."""

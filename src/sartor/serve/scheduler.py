@@ -9,9 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -232,7 +231,7 @@ class Station:
 
         if not between() and self._online.idle:
             return
-        with self._as_served():
+        with self._served.on():
             for over in self._online.run(between):
                 for row in over:
                     self._end(row)
@@ -246,13 +245,6 @@ class Station:
         """Tell everybody that nothing more comes."""
         for number, sample in list(self._rows):
             self._talks[number].tell(Piece(sample, "", ended="fault"))
-
-    @contextmanager
-    def _as_served(self) -> Iterator[None]:
-        served = self._served
-        named = served.plain or served.adapter is not None
-        with self._policy.using(None if served.plain else served.adapter) if named else nullcontext():
-            yield
 
     def _prompt(self, wanted: Wanted) -> np.ndarray:
         virtual = self._policy.virtual

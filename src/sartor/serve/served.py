@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,15 @@ class Served:
     """What a head says of texts; None for a model that writes words."""
     embed: Callable[[Sequence[str]], np.ndarray] | None = None
     """[n, H] vectors of texts."""
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """The policy as this model: with its adapter, or with none. For the model thread alone."""
+        if self.plain or self.adapter is not None:
+            with self.policy.using(None if self.plain else self.adapter):
+                yield
+        else:
+            yield
 
 
 @dataclass(frozen=True, slots=True)
