@@ -1,9 +1,9 @@
 """Does RLHF help? sft -> reward model -> reinforcement on the embedded tickets, judged by a metric that no stage has seen.
 
-    python benchmarks/rlhf.py [--objective ppo|grpo|rloo|reinforce] [--steps 80] [--threads 1] [--out DIR] [--json]
+    python benchmarks/rlhf.py [--objective ppo|grpo|rloo|reinforce|dpo] [--steps 80] [--threads 1] [--out DIR] [--json]
 
 Of the answers learnt from first, three in five begin with filler, as answers of people do; so does then the model. The pairs prefer the
-plain JSON to the same with filler, cut off, or with fields of another ticket; the last part of the tickets are prompts alone. Prints the
+plain JSON to the same with filler, cut off, or with fields of another ticket; the last part of the tickets are prompts alone. With dpo the pairs are learnt from directly. Prints the
 reward model's accuracy on pairs it never saw, the reward and the distance to the reference over the rounds, and json_valid, chatty_prefix
 and field_f1 after sft and after reinforcement on the same test rows.
 """
@@ -68,21 +68,22 @@ def write(folder: Path, seed: int) -> None:
 
 
 def recipe(options: argparse.Namespace) -> dict[str, Any]:
-    """Three stages; everything that is not said is by default."""
+    """The stages; everything that is not said is by default."""
     parts = {"split": {"train": 0.9, "validation": 0.1, "test": 0.0}, "on_leak": "drop"}
     reinforce = {"rewards": [{"stage": "reward"}], "prompts": 16, "samples": 4, "max_new_tokens": 64}
+    threads = {"threads": options.threads}
+    stages: list[dict[str, Any]] = [{"objective": "sft", "steps": options.sft_steps, **threads}]
+    if options.objective == "dpo":
+        stages.append({"objective": "dpo", "data": "pairs.jsonl", "steps": options.steps, **threads})
+    else:
+        stages.append({"objective": "reward", "data": "pairs.jsonl", "steps": options.reward_steps, **threads})
+        learnt = {"objective": {options.objective: reinforce}, "prompts": "prompts.jsonl", "steps": options.steps}
+        stages.append({**learnt, **threads})
     return {
         "base": "sartor/nano",
         "data": {"sources": [{"path": "sft.jsonl"}, {"path": "test.jsonl", "role": "test"}], **parts},
         "goal": "Turn a support ticket into our triage JSON",
-        "train": [
-            {"objective": "sft", "steps": options.sft_steps, "threads": options.threads},
-            {"objective": "reward", "data": "pairs.jsonl", "steps": options.reward_steps, "threads": options.threads},
-            {
-                "objective": {options.objective: reinforce}, "prompts": "prompts.jsonl", "steps": options.steps,
-                "threads": options.threads,
-            },
-        ],
+        "train": stages,
         "evaluate": {"metrics": METRICS, "against": ["base"]},
     }  # fmt: skip
 
@@ -114,7 +115,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     )
     return {
         "objective": options.objective,
-        "reward_model": judged[-1],
+        "reward_model": judged[-1] if judged else None,
         "validations": last,
         "compared": compared["metrics"],
         "notes": [event["message"] for event in events if event["event"] == "note" and event["level"] == "warning"],
@@ -124,7 +125,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Run it and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--objective", default="ppo", choices=("ppo", "grpo", "rloo", "reinforce"))
+    parser.add_argument("--objective", default="ppo", choices=("ppo", "grpo", "rloo", "reinforce", "dpo"))
     parser.add_argument("--sft-steps", type=int, default=120)
     parser.add_argument("--reward-steps", type=int, default=60)
     parser.add_argument("--steps", type=int, default=80)
@@ -143,7 +144,8 @@ def main() -> None:
         print(json.dumps(found, indent=1))
         return
     console = Console()
-    console.print(f"reward model on held-out pairs: {found['reward_model']}")
+    if found["reward_model"]:
+        console.print(f"reward model on held-out pairs: {found['reward_model']}")
     rounds = Table("validation", *sorted(found["validations"][0]))
     for number, metrics in enumerate(found["validations"]):
         rounds.add_row(str(number), *(f"{metrics[name]:.3g}" for name in sorted(metrics)))
