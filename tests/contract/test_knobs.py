@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import exported
 import job
 import pytest
 import rated
@@ -195,6 +196,21 @@ def tells(override: str, file: str, wanted: str) -> Probe:
         plain, changed = ((at.ran(*more).folder / file).read_text() for more in ((), (override,)))
         assert wanted in changed
         assert wanted not in plain
+
+    return probe
+
+
+def an_export_is_written(at: Workbench) -> None:
+    assert (at.ran("export=[merged]").folder / "exports" / "merged" / "certificate.json").exists()
+
+
+def exports(name: str, file: str, **options: Any) -> Probe:
+    """What an exporter writes is another file with the option."""
+
+    def probe(at: Workbench) -> None:
+        given = exported.subject(at.model)
+        told = [exported.made(name, given, at._new(), **more) / file for more in ({}, options)]
+        assert told[0].read_bytes() != told[1].read_bytes()
 
     return probe
 
@@ -1058,6 +1074,9 @@ PROBES: dict[str, Probe] = {
     "data.on_leak": leaks_are_refused_or_left_out,
     "data.max_line_mb": says("data.max_line_mb=0.00005", "orders.jsonl"),
     "goal.task": tasks_are_held_against_the_rows,
+    "export": an_export_is_written,
+    "export[].merged.dtype": exports("merged", "model.safetensors", dtype="bfloat16"),
+    "export[].gguf.quantize": exports("gguf", "model.gguf", quantize="q8_0"),
     "goal.statement": tells("goal.statement=Words become tidy records", "report.html", "Words become tidy records"),
     "goal.success[].metric": gates("metric: perplexity, at_most: 300", "metric: bits_per_byte, at_least: 300"),
     "goal.success[].at_least": gates("metric: perplexity, at_least: 0", "metric: perplexity, at_least: 9999"),

@@ -320,7 +320,9 @@ def _certify(
             replayed = replay_apart(wanted.name, made, kept, answers)
             runtime = replayed.runtime
             found += certificates.checks(probes, replayed, precision)
-            found += certificates.score(scores(source, probes, replayed, questions), BOUNDS[precision])
+            comparison = scores(source, probes, replayed, questions)
+            found += certificates.score(comparison, BOUNDS[precision])
+            facts = {**facts, "comparison": comparison}
         except Unopened as fault:
             found += certificates.unopened(str(fault))
     else:

@@ -27,6 +27,7 @@ from sartor.events import Event
 from sartor.flow import on_policy, rounds
 from sartor.flow.anchor import require as require_anchor
 from sartor.flow.course import path_in, plan, told
+from sartor.flow.export_check import require_exports
 from sartor.flow.heads import head_of, inputs_for, require_model, targets_of
 from sartor.flow.model import find
 from sartor.models.catalog import ModelFolder, resolve
@@ -247,6 +248,7 @@ def prepare(
         writing=writing,
     )
     on_policy.require_whole(objective, settings.parallel)
+    require_exports(loaded, base, settings)
     _require_rows_move(loaded, settings)
     for warning in (*settings.warnings, *told(course, loaded, settings.steps / settings.steps_per_epoch)):
         rows.findings.add(warning)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 KEYS = frozenset(
     {
-        *("export", "serve", "watch", "tune", "track"),
+        *("serve", "watch", "tune", "track"),
         *("checks", "quantize"),
     }
 )

@@ -739,6 +739,8 @@ class Recipe(Options):
     """Training."""
     evaluate: Evaluate = Evaluate()
     """The verdict."""
+    export: tuple[Annotated[Component, Of("exporter")], ...] = ()
+    """Forms that the model is written in at the end, each with a certificate that is a gate: adapter, merged, int8, int4, gguf, onnx ..."""
 
     @property
     def largest_drop(self) -> float | None:

@@ -112,7 +112,7 @@ def test_a_problem_names_the_override() -> None:
         ("method.full.rank=3", "R102"),
         ("method.lroa.rank=3", "R102"),
         ("train[0].epochs=3", "R103: train is no list"),
-        ("export=gguf", "R107"),
+        ("watch=gguf", "R107"),
         ("method=lroa", 'R105: unknown method "lroa"; did you mean "lora"'),
         ("train.steps=0", "R103"),
         ("data.sources=[]", "R103"),
