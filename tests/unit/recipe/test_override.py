@@ -29,7 +29,7 @@ def test_values_are_put_in_and_later_ones_win() -> None:
 )
 def test_a_shorthand_of_a_section_can_be_reached_into(written: str) -> None:
     assert changed("base.dtype=float32", text=f"{written}\ndata: a\n").base.model_dump() == {
-        "model": "sartor/nano", "revision": None, "dtype": "float32", "template": None,
+        "model": "sartor/nano", "revision": None, "dtype": "float32", "template": None, "add_tokens": (),
     }  # fmt: skip
 
 
