@@ -1188,9 +1188,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_knob_has_a_probe_and_every_probe_a_knob() -> None:
     """The options of cleaning stages have theirs in test_stages.py, those of ways to augment in test_augmentations.py, those of
-    policies that write their own data in test_rounds_knobs.py, those of judges in test_judge_knobs.py."""
+    policies that write their own data in test_rounds_knobs.py, those of judges in test_judge_knobs.py, of
+    other suites in test_suites.py."""
     written = [f"train.objective.{name}." for name in ("grpo", "ppo", "reinforce", "rloo")]
-    elsewhere = ("data.clean[].", "data.augment[].", "evaluate.judge", "evaluate.safety", *written)
+    elsewhere = ("data.clean[].", "data.augment[].", "evaluate.judge", "evaluate.safety", "evaluate.benchmarks", *written)
     assert sorted(PROBES) == sorted(key for key in knobs() if not key.startswith(elsewhere))
 
 
