@@ -165,7 +165,6 @@ CASES: dict[tuple[str, str], dict[str, Any]] = {
     ("safety", "truthfulness"): {"data": "truth.jsonl"},
     ("judge", "pairwise"): JUDGED,
     ("judge", "rubric"): JUDGED,
-    ("benchmark", "general"): {"rows": 12},
     ("benchmark", "rows"): {"data": "rows.jsonl"},
 }
 """Options with which each is tried."""
@@ -302,7 +301,7 @@ def subject_answers(model: Scripted, row: Any, want: frozenset[str]) -> Iterator
 
 @dataclass(frozen=True)
 class Turned:
-    """A knob of a safety suite: its options before, and what is changed of them."""
+    """A knob of a suite: its options before, and what is changed of them."""
 
     change: dict[str, Any]
     before: dict[str, Any] = field(default_factory=dict)
@@ -344,6 +343,10 @@ KNOBS: dict[str, Turned] = {
     "toxicity.judge.endpoint": Turned({"judge": {"endpoint": "http://127.0.0.1:9/v1", "model": "judge"}}),
     "toxicity.judge.model": Turned({"judge": {"endpoint": "http://127.0.0.1:9/v1", "model": "judge"}}),
     "toxicity.max_new_tokens": Turned({"max_new_tokens": "auto"}),
+    "rows.data": Turned({"data": "truth-rows.jsonl"}),
+    "rows.max_new_tokens": Turned({"max_new_tokens": 9}, {"metrics": ["token_f1"], "max_new_tokens": 4}),
+    "rows.metrics": Turned({"metrics": ["length"]}, {"metrics": ["exact_match"]}),
+    "rows.most": Turned({"most": 5}),
     "truthfulness.data": Turned({"data": "more.jsonl"}),
     "truthfulness.most": Turned({"most": 3}),
 }
@@ -351,19 +354,25 @@ ELSEWHERE = {"toxicity.judge.key"}
 """Read by the writer of an endpoint; see test_the_key_of_a_judge_goes_to_its_endpoint."""
 
 
-def test_every_knob_of_a_safety_suite_is_here() -> None:
-    prefix = "evaluate.safety[]."
-    assert sorted({*KNOBS, *ELSEWHERE}) == sorted(key.removeprefix(prefix) for key in knobs() if key.startswith(prefix))
+SECTIONS = {"safety": "evaluate.safety[].", "benchmark": "evaluate.benchmarks[]."}
+"""Knobs of judges have their probes in test_judge_knobs.py."""
+
+
+def test_every_knob_of_a_suite_is_here() -> None:
+    there = [key.removeprefix(start) for key in knobs() for start in SECTIONS.values() if key.startswith(start)]
+    assert sorted({*KNOBS, *ELSEWHERE}) == sorted(there)
 
 
 @pytest.mark.parametrize("key", sorted(KNOBS))
-def test_a_knob_of_a_safety_suite_acts(key: str, files: Path) -> None:
+def test_a_knob_of_a_suite_acts(key: str, files: Path) -> None:
     job.write_rows(files / "more.jsonl", TRUTH[:4])
+    job.write_rows(files / "truth-rows.jsonl", job.orders(7))
     name, turned = key.partition(".")[0], KNOBS[key]
-    before = CASES["safety", name] | turned.before
-    pictures = [picture(build("safety", name, files, given), files) for given in (before, before | turned.change)]
+    kind = next(kind for kind in SECTIONS if name in registry.names(kind))
+    before = CASES[kind, name] | turned.before
+    pictures = [picture(build(kind, name, files, given), files) for given in (before, before | turned.change)]
     assert pictures[0] != pictures[1]
-    assert picture(build("safety", name, files, before), files) == pictures[0]
+    assert picture(build(kind, name, files, before), files) == pictures[0]
 
 
 def picture(suite: Suite, root: Path) -> Any:
