@@ -208,6 +208,7 @@ def exports(name: str, file: str, **options: Any) -> Probe:
     """What an exporter writes is another file with the option."""
 
     def probe(at: Workbench) -> None:
+        exported.needs(name)
         given = exported.subject(at.model)
         told = [exported.made(name, given, at._new(), **more) / file for more in ({}, options)]
         assert told[0].read_bytes() != told[1].read_bytes()
@@ -719,6 +720,83 @@ def rivals_are_read(key: str) -> Probe:
     return probe
 
 
+def _questions(at: Workbench, count: int = 48) -> str:
+    """Of general ability: what the orders teach to say is wrong."""
+    taught = ("item", "colour", "count", "red")
+    rows = [{"prompt": f"say {n} of {n * 7 % 11}", "completion": "qzxvkwyj"[n % 8], "wrong": [taught[n % 4]]}
+            for n in range(count)]  # fmt: skip
+    job.write_rows(at.root / "asked.jsonl", rows)
+    return "data: asked.jsonl"
+
+
+def general_ability_is_asked(key: str) -> Probe:
+    def probe(at: Workbench) -> None:
+        own = _questions(at)
+        more = {"data": "data: 'builtin:general-probe', rows: 30", "rows": f"{own}, rows: 12"}[key]
+        suites = [at.bench(f"evaluate.general={{{given}}}").suites.all["general"] for given in (f"{own}, rows: 30", more)]
+        told = [[question.id for question in suite.questions] for suite in suites]
+        assert told[0] != told[1]
+
+    return probe
+
+
+def a_drop_is_bounded(at: Workbench) -> None:
+    own = _questions(at)
+    told = [
+        [gate["metric"] for gate in at.ran(f"evaluate.general={{{own}, steer: false{bound}}}").verdict["gates"]]
+        for bound in ("", ", drop_at_most: 0.9")
+    ]
+    assert told[1] == [*told[0], "general"]
+
+
+def the_bound_steers(at: Workbench) -> None:
+    own = _questions(at)
+    found = [
+        (at.ran(f"evaluate.general={{{own}, drop_at_most: 0.9, steer: {steer}}}").folder / "stages/0-sft/steering.json").exists()
+        for steer in ("true", "false")
+    ]
+    assert found == [True, False]
+
+
+def forgetting_is_heard(at: Workbench) -> None:
+    own = _questions(at)
+    more = (
+        f"evaluate.general={{{own}, drop_at_most: 0.1, steer: false}}",
+        "method=full",
+        "train.steps=8",
+        "train.validation.every=2",
+        "train.optimizer.adamw.learning_rate=0.05",
+    )
+    told = {}
+    for way in ("note", "stop", "ignore"):
+        done = at.trained(*more, f"train.stop.forgetting={way}")
+        alarms = sum(event.code == "N416" for event in done.of("note"))
+        told[way] = (alarms, done.of("finished")[0].step < 8)
+    assert told == {"note": (1, False), "stop": (1, True), "ignore": (0, False)}
+
+
+def _tasks(at: Workbench, **second: Any) -> None:
+    rows = [{"prompt": f"repeat {n} and {n * 7 % 31}", "completion": f"{n}, {n * 7 % 31}: done"} for n in range(60)]
+    job.write_rows(at.root / "later.jsonl", rows)
+    stages = [{"steps": 2, "objective": "sft"}, {"steps": 2, "objective": "sft", "data": "later.jsonl", **second}]
+    body = job.recipe(at.model, evaluate={"against": ["base"], "metrics": ["perplexity"]})
+    at.path = job.write(at.root, body | {"train": stages})
+
+
+def tasks_are_measured(at: Workbench) -> None:
+    _tasks(at)
+    assert [at.ran(f"evaluate.continual={value}").continual is not None for value in ("true", "false")] == [True, False]
+
+
+def a_stage_begins_anew(at: Workbench) -> None:
+    begun = []
+    for start in ("previous", "base"):
+        _tasks(at, start=start)
+        facts = json.loads((at.ran("evaluate.continual=false").folder / "model/sartor.json").read_text())
+        begun.append(facts["base_path"] == str(at.model.resolve()))
+    assert begun == [False, True]
+
+
 def intervals_are_as_wide_as_asked(at: Workbench) -> None:
     told = [at.ran(f"evaluate.confidence={level}").comparison["metrics"][0]["scores"]["base"] for level in (0.6, 0.99)]
     assert told[0]["high"] - told[0]["low"] < told[1]["high"] - told[1]["low"]
@@ -1076,6 +1154,7 @@ PROBES: dict[str, Probe] = {
     "goal.task": tasks_are_held_against_the_rows,
     "export": an_export_is_written,
     "export[].merged.dtype": exports("merged", "model.safetensors", dtype="bfloat16"),
+    "export[].int4.group": exports("int4", "model.safetensors", group=64),
     "export[].gguf.quantize": exports("gguf", "model.gguf", quantize="q8_0"),
     "goal.statement": tells("goal.statement=Words become tidy records", "report.html", "Words become tidy records"),
     "goal.success[].metric": gates("metric: perplexity, at_most: 300", "metric: bits_per_byte, at_least: 300"),
@@ -1160,6 +1239,12 @@ PROBES: dict[str, Probe] = {
     "evaluate.max_new_tokens": measures("evaluate.max_new_tokens=5", "max_new_tokens"),
     "evaluate.rows": measures("evaluate.rows=3", "indices"),
     "evaluate.batch": measures("evaluate.batch=3", "batch"),
+    **{f"evaluate.general.{key}": general_ability_is_asked(key) for key in ("data", "rows")},
+    "evaluate.general.drop_at_most": a_drop_is_bounded,
+    "evaluate.general.steer": the_bound_steers,
+    "evaluate.continual": tasks_are_measured,
+    "train.stop.forgetting": forgetting_is_heard,
+    "train.start": a_stage_begins_anew,
     "evaluate.confidence": intervals_are_as_wide_as_asked,
     "evaluate.resamples": resamples_are_drawn,
     "evaluate.human.kind": people_read_what_was_written,

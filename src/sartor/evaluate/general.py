@@ -41,9 +41,8 @@ if TYPE_CHECKING:
     from sartor.tokens.batch import Rendered
     from sartor.tokens.render import Renderer
 
-__all__ = ["METRICS", "Options", "files", "suite"]
+__all__ = ["Options", "files", "suite"]
 
-METRICS = (GENERAL, "general_accuracy", "general_bits_per_byte")
 MOST = 600
 """Questions that are used by default."""
 KEPT = 1 / 3

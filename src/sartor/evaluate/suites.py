@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sartor import registry
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 KINDS = ("safety", "judge", "benchmark")
 """Registries that hold suites."""
-PROBE = f"benchmark-{GENERAL}"
+PROBE = GENERAL
 """The suite of general ability."""
 
 Emit = Callable[[Event], None]
@@ -149,16 +150,23 @@ def chosen(evaluate: Evaluate) -> dict[str, Component]:
 
 def build(name: str, component: Component, ground: Ground) -> Suite:
     """The suite that `chosen` calls by this name. Raises RecipeError or DataError with what is wrong with its options."""
-    kind = name.partition("-")[0]
-    suite: Suite = registry.component(kind, component.name).suite(component.options, ground)
+    suite: Suite = _module(name, component).suite(component.options, ground)
     return suite
+
+
+def _module(name: str, component: Component) -> ModuleType:
+    if name == PROBE:
+        from sartor.evaluate import general
+
+        return general
+    return registry.component(name.partition("-")[0], component.name)
 
 
 def files(evaluate: Evaluate) -> list[str]:
     """Paths that the suites of a recipe read, as written."""
     found: list[str] = []
     for name, one in chosen(evaluate).items():
-        found += registry.component(name.partition("-")[0], one.name).files(one.options)
+        found += _module(name, one).files(one.options)
     return found
 
 

@@ -1,6 +1,6 @@
 """General ability in training: questions that have nothing to do with the task, asked of the model at every validation.
 
-They are those that `evaluate/benchmarks/general.py` keeps apart from the verdict's. Every rank asks its share of them; ranks that
+They are those that `evaluate/general.py` keeps apart from the verdict's. Every rank asks its share of them; ranks that
 hold shards of the model ask all of them together.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sartor.engine.watchers import forgetting
-from sartor.evaluate.benchmarks.general import General, share
+from sartor.evaluate.general import General, share
 from sartor.evaluate.likelihood import likelihood
 from sartor.evaluate.suites import PROBE
 from sartor.flow.feed import Feed

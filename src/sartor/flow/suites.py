@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sartor import registry
 from sartor.evaluate import suites
-from sartor.evaluate.benchmarks.general import MOST, General, Options
+from sartor.evaluate.general import MOST, General, Options
 from sartor.evaluate.outcomes import collect, read_outcomes
 from sartor.evaluate.suites import Ground, Subject, Suite
 from sartor.events import Noted, Stage

@@ -244,6 +244,8 @@ class Gate(Options):
 
 GENERAL = "general"
 """The metric of general ability."""
+OF_GENERAL = (GENERAL, "general_accuracy", "general_bits_per_byte")
+"""All metrics of general ability."""
 SUITES = ("safety", "judge", "benchmark")
 """Kinds of components whose metrics a gate may name."""
 
@@ -264,8 +266,8 @@ def _known_metric(gate: Gate) -> Gate:
 
 
 def by_suite(metric: str) -> bool:
-    """Whether a metric is one of a safety measure, a judge or a benchmark."""
-    return any(
+    """Whether a metric is one of a safety measure, a judge, a benchmark or general ability."""
+    return metric in OF_GENERAL or any(
         fnmatchcase(metric, pattern)
         for kind in SUITES
         for name in registry.names(kind)
@@ -674,12 +676,6 @@ class Evaluate(Options):
     """What gives the p-value of a difference where rows are not simply right or wrong; those are told by McNemar's test."""
     correction: Literal["holm", "benjamini_hochberg", "none"] = "holm"
     """How p-values allow for looking at several metrics and models: none is wrongly called better or worse (holm), or few of those that are (benjamini_hochberg)."""
-
-    @model_validator(mode="after")
-    def _general_apart(self) -> Self:
-        if any(each.name == "general" for each in self.benchmarks):
-            raise Rule("general ability has a key of its own: evaluate.general", "benchmarks")
-        return self
 
     @property
     def probe(self) -> General | None:

@@ -14,8 +14,8 @@ import torch
 
 from sartor import embedded
 from sartor.errors import DataError
-from sartor.evaluate.benchmarks import general
-from sartor.evaluate.benchmarks.general import General, Options, share
+from sartor.evaluate import general
+from sartor.evaluate.general import General, Options, share
 from sartor.evaluate.suites import Ground, Subject
 from sartor.flow.model import load
 from sartor.protocols import Outcome
