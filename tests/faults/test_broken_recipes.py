@@ -142,7 +142,7 @@ BROKEN: dict[str, tuple[str, list[tuple[str, int, int, str]]]] = {
     ),
     "gate without a rule": (GOOD + "goal: {success: [{metric: bleu}]}\n", [("R106", 3, 19, "exactly one of")]),
     "vague goal": (GOOD + "goal: do better\n", [("R106", 3, 7, "too vague")]),
-    "planned section": (GOOD + "export: [merged]\n", [("R107", 3, 1, "not available in this version")]),
+    "planned section": (GOOD + "tune: {}\n", [("R107", 3, 1, "not available in this version")]),
     "planned key": (GOOD[:18] + "data: {sources: [a], checks: []}\n", [("R107", 2, 22, '"checks" in data')]),
     "a judge is no metric": (GOOD + "evaluate: {metrics: [judge]}\n", [("R105", 3, 22, 'unknown metric "judge"')]),
     "unknown judge": (GOOD + "evaluate: {judge: [jury]}\n", [("R105", 3, 20, 'unknown judge "jury"')]),

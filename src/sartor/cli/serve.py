@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from sartor.cli._output import json_option
+
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="[NAME=]MODEL...")
@@ -39,6 +41,7 @@ import click
     "--allow-host", "hosts", metavar="NAME", multiple=True, help="A further name of this server, with its port."
 )
 @click.option("--allow-origin", "origins", metavar="ORIGIN", multiple=True, help="A web page that may ask.")
+@json_option
 def command(
     models: tuple[str, ...],
     port: int,
@@ -52,11 +55,12 @@ def command(
     max_body: int,
     hosts: tuple[str, ...],
     origins: tuple[str, ...],
+    as_json: bool,
 ) -> int:
     """Serve models by OpenAI's API: chat, completions, embeddings, and labels of models with a head.
 
     MODEL is a run folder, a Hugging Face model folder, an adapter folder, or sartor/nano; several adapters share their base. The server
-    listens on this machine alone and wants a token. Answers are the same as in evaluation; requests join each other pass by pass.
+    listens on this machine alone and wants a token; with --json the address and the token are one JSON document. Answers are the same as in evaluation; requests join each other pass by pass.
 
     \b
     Example:
@@ -73,5 +77,5 @@ def command(
     token = None if no_token else token_from(token_env) if token_env else ""
     settings = Settings(host, port, token, slots, context, queue, timeout, max_body, hosts, origins)
     with display() as screen:
-        serve(models, settings, screen.see)
+        serve(models, settings, screen.see, as_json=as_json)
     return 0

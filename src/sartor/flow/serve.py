@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import secrets
@@ -51,7 +52,7 @@ class Settings:
     origins: tuple[str, ...] = ()
 
 
-def serve(models: Sequence[str], settings: Settings, emit: Emit) -> None:
+def serve(models: Sequence[str], settings: Settings, emit: Emit, *, as_json: bool = False) -> None:
     """Serve models, each `MODEL` or `NAME=MODEL`, until SIGTERM or Ctrl-C.
 
     Adapters of one base share it. Raises InputError V101 to V106 before anything listens.
@@ -83,7 +84,7 @@ def serve(models: Sequence[str], settings: Settings, emit: Emit) -> None:
         emit(
             Stage("serve", f"{', '.join(one.name for one in served)}: {slots} answers at once, {places:,} tokens each")
         )
-        _tell(settings, port, token)
+        _tell(settings, port, token, [one.name for one in served], as_json=as_json)
         try:
             server.run(sockets=[listener])
         finally:
@@ -98,11 +99,18 @@ def _check(settings: Settings) -> None:
         raise InputError(Problem("V101", what, fix="leave --no-token out, or serve on 127.0.0.1"))
 
 
-def _tell(settings: Settings, port: int, token: str | None) -> None:
-    """The address for people; a token is told once, and only where nobody has given it."""
+def _tell(settings: Settings, port: int, token: str | None, names: Sequence[str], *, as_json: bool) -> None:
+    """The address; a token is told once, and only where nobody has given it."""
+    made = token if settings.token == "" else None
+    if as_json:
+        sys.stdout.write(
+            json.dumps({"address": f"http://{settings.host}:{port}/v1", "token": made, "models": list(names)}) + "\n"
+        )
+        sys.stdout.flush()
+        return
     sys.stderr.write(f" http://{settings.host}:{port}/v1\n")
-    if token is not None and settings.token == "":
-        sys.stderr.write(f" token: {token}\n")
+    if made is not None:
+        sys.stderr.write(f" token: {made}\n")
     sys.stderr.write(" Ctrl-C ends it; answers on their way are finished\n")
     sys.stderr.flush()
 

@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from sartor.generate.sampling import Sampling
+from sartor.options import Options
 
-Stop = str | Annotated[list[str], Field(max_length=4)] | None
+Text = str | Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+Stop = str | Annotated[tuple[str, ...], Field(max_length=4)] | None
 INERT: Mapping[str, tuple[Any, ...]] = {
     "presence_penalty": (None, 0, 0.0),
     "frequency_penalty": (None, 0, 0.0),
@@ -32,22 +34,31 @@ INERT: Mapping[str, tuple[Any, ...]] = {
 """Fields of the API with the values that change nothing; another value is refused, because it would not act."""
 
 
-class Asked(BaseModel):
+class Asked(Options):
     """What both kinds of requests have in common."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     model: str
+    """The name it is served by."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Of each answer, at most."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """0 always takes the likeliest token."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Only the likeliest tokens that together reach this probability."""
     top_k: Annotated[int, Field(ge=0)] | None = None
+    """Only this many likeliest tokens; 0: all."""
     n: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Answers to the same prompt."""
     stop: Stop = None
+    """Texts that end an answer and are no part of it."""
     seed: Annotated[int, Field(ge=0)] | None = None
+    """Of the drawing; the same seed gives the same answer."""
     stream: bool | None = None
+    """Send pieces as they come."""
     stream_options: StreamOptions | None = None
+    """What else a stream holds."""
     user: Annotated[str, Field(max_length=512)] | None = None
+    """Who asks, as the caller names them."""
 
     @model_validator(mode="before")
     @classmethod
@@ -68,37 +79,39 @@ class Asked(BaseModel):
     @property
     def stops(self) -> tuple[str, ...]:
         """Texts that end an answer."""
-        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        given = (self.stop,) if isinstance(self.stop, str) else self.stop or ()
         return tuple(text for text in given if text)
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Options):
     """What a stream holds beside its pieces."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     include_usage: bool = False
+    """A last piece with counts of tokens."""
     include_obfuscation: Literal[False] = False
+    """There is none."""
 
 
-class TextPart(BaseModel):
+class TextPart(Options):
     """A part of a message; only text is read."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     type: Literal["text"]
+    """Of the part."""
     text: str
+    """What is said."""
 
 
-class Turn(BaseModel):
+class Turn(Options):
     """One message of a conversation."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None
+    """Who speaks."""
+    content: str | tuple[TextPart, ...] | None
+    """A text, or parts of one."""
     name: str | None = None
+    """Of the speaker; it is not shown to the model."""
     refusal: None = None
+    """As answers hold it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -117,24 +130,26 @@ class Turn(BaseModel):
         return "".join(part.text for part in self.content or ())
 
 
-class Schema(BaseModel):
+class Schema(Options):
     """The form an answer must have."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
-
     name: str = "answer"
+    """Of the schema."""
     description: str | None = None
+    """For people."""
     body: dict[str, Any] = Field(alias="schema")
+    """JSON schema."""
     strict: bool | None = None
+    """An answer is always valid, whatever this says."""
 
 
-class Form(BaseModel):
+class Form(Options):
     """Plain text, any JSON object, or JSON by a schema."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     type: Literal["text", "json_object", "json_schema"]
+    """Which form."""
     json_schema: Schema | None = None
+    """With type json_schema."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -153,11 +168,17 @@ class Form(BaseModel):
 class ChatAsked(Asked):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[Turn], Field(min_length=1, max_length=1000)]
+    messages: Annotated[tuple[Turn, ...], Field(min_length=1, max_length=1000)]
+    """The conversation."""
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    """As max_tokens."""
     logprobs: bool | None = None
+    """Tell the log-probability of each token."""
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    """How many likely tokens are told beside each."""
+    """How many likely tokens are told beside each."""
     response_format: Form | None = None
+    """Text, or JSON by a schema."""
 
     @model_validator(mode="after")
     def _told(self) -> Self:
@@ -169,35 +190,34 @@ class ChatAsked(Asked):
 class TextAsked(Asked):
     """POST /v1/completions: goes on with a text."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=64)]
+    prompt: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
+    """One text, or several."""
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    """How many likely tokens are told beside each."""
 
     @property
     def prompts(self) -> Sequence[str]:
         """One or several."""
-        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        return (self.prompt,) if isinstance(self.prompt, str) else self.prompt
 
 
-class VectorsAsked(BaseModel):
+class VectorsAsked(Options):
     """POST /v1/embeddings."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     model: str
-    input: str | Annotated[list[str], Field(min_length=1, max_length=256)]
+    """The name it is served by."""
+    input: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=256)]
+    """One text, or several."""
     encoding_format: Literal["float", "base64"] = "float"
+    """Of the vectors."""
     user: str | None = None
+    """Who asks."""
 
 
-class LabelsAsked(BaseModel):
+class LabelsAsked(Options):
     """POST /v1/classify: what a head says of texts, or of pairs of texts."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     model: str
-    input: (
-        str
-        | Annotated[
-            list[str | Annotated[list[str], Field(min_length=1, max_length=2)]], Field(min_length=1, max_length=256)
-        ]
-    )
+    """The name it is served by."""
+    input: str | Annotated[tuple[Text, ...], Field(min_length=1, max_length=256)]
+    """One text or several; a pair of texts where numbers of pairs were learnt."""
