@@ -14,7 +14,7 @@ from sartor.export.certificate import BOUNDS
 
 ARCHITECTURES = ("llama", "qwen3", "gemma3", "gpt2", "mistral", "phi3")
 
-REFUSED: frozenset[tuple[str, str]] = frozenset()
+REFUSED = frozenset({("int8", "gpt2"), ("int4", "gpt2")})
 """What an exporter says no to, by name. An adapter is always refused here, where every model is whole."""
 
 
