@@ -145,3 +145,28 @@ def test_a_method_without_a_way_back_says_what_to_try(model: Path, tmp_path: Pat
     assert found["chosen"] is None
     notes = [event.message for event in done.events if event.kind == "note"]  # type: ignore[attr-defined]
     assert any("role: replay" in note for note in notes)
+
+
+@pytest.mark.slow
+def test_the_embedded_model_overtrained_fails_and_steered_passes(tmp_path: Path) -> None:
+    recipe = {
+        "base": "sartor/nano",
+        "data": {
+            "sources": [{"path": "builtin:demo", "id": "id"}],
+            "split": {"train": 0.3, "validation": 0.1, "test": 0.6},
+        },
+        "goal": {"task": "generate", "success": [{"metric": "perplexity", "better_than": "base"}]},
+        "method": "full",
+        "train": {
+            "epochs": 4,
+            "batch": {"examples": 16},
+            "threads": 1,
+            "optimizer": {"adamw": {"learning_rate": 0.003}},
+        },
+        "evaluate": {"metrics": ["perplexity"], "against": ["base"], "rows": 80},
+    }
+    passed = {}
+    for steer in (False, True):
+        recipe["evaluate"]["general"] = {"drop_at_most": 0.03, "steer": steer}  # type: ignore[index]
+        passed[steer] = finish(tmp_path / str(steer), recipe, rows=[]).ran.verdict["pass"]
+    assert passed == {False: False, True: True}
