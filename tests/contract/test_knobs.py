@@ -733,7 +733,9 @@ def general_ability_is_asked(key: str) -> Probe:
     def probe(at: Workbench) -> None:
         own = _questions(at)
         more = {"data": "data: 'builtin:general-probe', rows: 30", "rows": f"{own}, rows: 12"}[key]
-        suites = [at.bench(f"evaluate.general={{{given}}}").suites.all["general"] for given in (f"{own}, rows: 30", more)]
+        suites = [
+            at.bench(f"evaluate.general={{{given}}}").suites.all["general"] for given in (f"{own}, rows: 30", more)
+        ]
         told = [[question.id for question in suite.questions] for suite in suites]
         assert told[0] != told[1]
 
@@ -752,7 +754,10 @@ def a_drop_is_bounded(at: Workbench) -> None:
 def the_bound_steers(at: Workbench) -> None:
     own = _questions(at)
     found = [
-        (at.ran(f"evaluate.general={{{own}, drop_at_most: 0.9, steer: {steer}}}").folder / "stages/0-sft/steering.json").exists()
+        (
+            at.ran(f"evaluate.general={{{own}, drop_at_most: 0.9, steer: {steer}}}").folder
+            / "stages/0-sft/steering.json"
+        ).exists()
         for steer in ("true", "false")
     ]
     assert found == [True, False]
@@ -874,6 +879,30 @@ def gates_of_slices_are_decided_there(at: Workbench) -> None:
     gates = at.ran(cut, "train.steps=1", f"goal.success=[{{{rule}}}, {{{rule}, slice: queue=1}}]").verdict["gates"]
     assert gates[1]["note"].startswith("queue=1: ")
     assert gates[0]["value"] != gates[1]["value"]
+
+
+def tasks_of_the_harness_are_asked(option: str) -> Probe:
+    """An option of the harness changes what is asked."""
+
+    def probe(at: Workbench) -> None:
+        pytest.importorskip("lm_eval", reason="needs sartor[harness]")
+        rows = [
+            {"question": f"{number} lamps", "choices": ["Bern", "Oslo"], "answer": number % 2} for number in range(4)
+        ]
+        job.write_rows(at.root / "rows.jsonl", rows)
+        head = "dataset_path: json\ndataset_kwargs: {data_files: {test: rows.jsonl}}\noutput_type: multiple_choice\ntest_split: test\n"
+        body = 'doc_to_text: "{{question}}"\ndoc_to_target: "{{answer}}"\ndoc_to_choice: "{{choices}}"\nmetric_list: [{metric: acc}]\n'
+        for name in ("one", "two"):
+            (at.root / f"{name}.yaml").write_text(f"task: {name}\n{head}{body}")
+        changed = "tasks: [two.yaml]" if option == "tasks" else f"tasks: [one.yaml], {option}"
+        asked = [
+            at.bench(f"evaluate.benchmarks=[{{harness: {{{options}}}}}]").suites.all["benchmark-harness"]
+            for options in ("tasks: [one.yaml]", changed)
+        ]
+        told = [(tuple(each.tasks), len(each), each.shots, each.chat) for each in asked]
+        assert told[0] != told[1]
+
+    return probe
 
 
 def weights_are_held_as_asked(at: Workbench) -> None:
@@ -1251,6 +1280,8 @@ PROBES: dict[str, Probe] = {
     **{f"evaluate.human.{option}": people_are_asked(option, value) for option, value in
        (("against", "few_shot"), ("questions", "[brevity]"), ("rows", "3"), ("reference", "true"))},
     "evaluate.test": another_test_is_made,
+    **{f"evaluate.benchmarks[].harness.{option.partition(':')[0]}": tasks_of_the_harness_are_asked(option)
+       for option in ("tasks", "shots: 1", "most: 2", "chat: true")},
     "evaluate.slices[].field": rows_are_cut,
     "evaluate.slices[].least": rare_values_are_no_slice,
     "goal.success[].slice": gates_of_slices_are_decided_there,
@@ -1276,7 +1307,14 @@ def test_every_knob_has_a_probe_and_every_probe_a_knob() -> None:
     policies that write their own data in test_rounds_knobs.py, those of judges in test_judge_knobs.py, of
     other suites in test_suites.py."""
     written = [f"train.objective.{name}." for name in ("grpo", "ppo", "reinforce", "rloo")]
-    elsewhere = ("data.clean[].", "data.augment[].", "evaluate.judge", "evaluate.safety", "evaluate.benchmarks", *written)
+    elsewhere = (
+        "data.clean[].",
+        "data.augment[].",
+        "evaluate.judge",
+        "evaluate.safety",
+        "evaluate.benchmarks",
+        *written,
+    )
     assert sorted(PROBES) == sorted(key for key in knobs() if not key.startswith(elsewhere))
 
 

@@ -68,6 +68,27 @@ def likelihood(policy: ModelPolicy, rows: Sequence[Rendered]) -> tuple[np.ndarra
     return nll, tokens
 
 
+def likelihood_and_greedy(policy: ModelPolicy, rows: Sequence[Rendered]) -> tuple[np.ndarray, np.ndarray]:
+    """(nll [n] float64 in nats, greedy [n] bool): of each row's scored tokens, and whether every one of them is the likeliest."""
+    pieces = [(owner, piece) for owner, row in enumerate(rows) for piece in windows(row, policy.window)]
+    nll, greedy = np.zeros(len(rows)), np.ones(len(rows), dtype=np.bool_)
+    with measuring(policy):
+        for members in _bins(policy, [piece for _, piece in pieces]):
+            owners = np.array([pieces[member][0] for member in members])
+            together = [pieces[member][1] for member in members]
+            batch = (collate_shared(together) if policy.exact.shares else collate(together)).to(policy.device)
+            if not len(batch.at):
+                continue
+            logits = policy.logits(batch).float()
+            target = batch.target.to(logits.device).long()
+            logp = logits.log_softmax(-1).gather(1, target[:, None])[:, 0].double().cpu().numpy()
+            likeliest = (logits.argmax(-1) == target).cpu().numpy()
+            owner = owners[batch.row.cpu().numpy()]
+            np.subtract.at(nll, owner, logp)
+            np.logical_and.at(greedy, owner, likeliest)
+    return nll, greedy
+
+
 def row_losses(policy: ModelPolicy, rows: TokenRows, chosen: Sequence[int], *, whole: bool = False) -> np.ndarray:
     """[k] float64, nats per scored token of the chosen rows, or of each row as a whole; so many rows are held at a time."""
     losses = np.empty(len(chosen))

@@ -53,6 +53,7 @@ METRICS: Mapping[str, str] = {
     "general_bits_per_byte": "surprise per byte of their right answers",
     "groundedness": "share of sentences that the context supports",
     "jailbreak_refusal": "share of harmful requests refused",
+    "harness_*": "the documents of this task, as the harness scores them",
     "json_exact": "share of answers equal to the reference as JSON",
     "json_schema": "share of answers that are JSON and valid by the schema",
     "json_valid": "share of answers that are JSON and nothing else",
