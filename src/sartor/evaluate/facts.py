@@ -161,6 +161,8 @@ class ReportFacts:
     """`Comparison.json()`"""
     continual: Mapping[str, Any] | None = None
     """What `evaluate.continual.told` gives, where tasks were learnt one after the other."""
+    charts: Sequence[Mapping[str, Any]] = ()
+    """`Chart.json()` of each that shows where the scores come from."""
     suites: Sequence[Mapping[str, Any]] = ()
     """What `evaluate.suites.told` gives for each."""
     statement: str = ""

@@ -190,16 +190,13 @@ def body_of(
     name: str, suite: Suite, outcomes: Mapping[str, Sequence[Outcome]], comparison: Comparison
 ) -> dict[str, Any]:
     """Everything a report shows of a suite."""
+    from sartor.evaluate.charts import charts
+
+    own = suite.charts(outcomes) if isinstance(suite, Pictured) else ()
     return {
         "name": name,
         "title": suite.title,
         "why": suite.why,
         "comparison": comparison.json(),
-        "charts": [chart.json() for chart in _charts(suite, outcomes)],
+        "charts": [chart.json() for chart in (*own, *charts(outcomes, suite.metrics))],
     }
-
-
-def _charts(suite: Suite, outcomes: Mapping[str, Sequence[Outcome]]) -> Iterator[Chart]:
-    for one in (suite, *suite.metrics):
-        if isinstance(one, Pictured):
-            yield from one.charts(outcomes)

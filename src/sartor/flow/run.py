@@ -71,6 +71,8 @@ class Ran:
     resumed_finished: bool = False
     """Whether the run was already finished when it was asked for."""
     continual: Mapping[str, Any] | None = None
+    suites: Sequence[Mapping[str, Any]] = ()
+    """What safety measures, judges, benchmarks and exports found, as the report shows it."""
     """Every task after every stage, where that was measured."""
 
     @property
@@ -99,7 +101,7 @@ class Ran:
 
         if self.resumed_finished:
             console.print(f"this run is finished already: {self.folder}", style="dim")
-        render_verdict(console, self.verdict, self.comparison)
+        render_verdict(console, self.verdict, self.comparison, self.suites)
         if self.continual is not None:
             from sartor.flow.continual import render
 
@@ -268,9 +270,7 @@ def _finished(folder: Run) -> Ran:
     verdict, comparison = folder.read_json("verdict.json"), folder.read_json("comparison.json")
     if verdict is None or comparison is None:
         raise RunError(Problem("F106", "a finished run without verdict.json", file=str(folder.folder)))
-    return Ran(
-        folder.folder, verdict, comparison, resumed_finished=True, continual=folder.read_json("continual.json")
-    )
+    return Ran(folder.folder, verdict, comparison, resumed_finished=True, continual=folder.read_json("continual.json"))
 
 
 class _Session:
@@ -347,6 +347,7 @@ class _Session:
             ready = self._data()
         outcomes = self._baseline_and_training(ready)
         exported = self._export()
+        from sartor.evaluate.charts import charts
         from sartor.flow.answers import names_of
         from sartor.flow.slices import slices_of
 
@@ -356,7 +357,8 @@ class _Session:
             slices = slices_of(self.loaded.recipe, metrics, outcomes, called)
             if slices is not None:
                 comparison = comparison.with_slices(slices.json())
-            return self._conclude(ready, comparison, slices, outcomes["tuned"], exported)
+            drawn = [chart.json() for chart in charts(outcomes, metrics)]
+            return self._conclude(ready, comparison, slices, outcomes["tuned"], exported, drawn)
 
     def _export(self) -> Exported | None:
         """The forms that the recipe asks for; those of an earlier sitting stay."""
@@ -539,6 +541,7 @@ class _Session:
         slices: Slices | None,
         tuned: Sequence[Outcome],
         exported: Exported | None,
+        drawn: Sequence[Mapping[str, Any]],
     ) -> Ran:
         from sartor.evaluate.report import report
         from sartor.evaluate.report_markdown import report_markdown
@@ -585,7 +588,7 @@ class _Session:
             self.emit(Noted("info", "E166", f"people can compare the answers now: sartor human {self.run.folder}"))
         curves = stage_curves(self.run, ready.stages, each)
         facts = report_facts(self.run, prepared, body, comparison, curves, finished, self.timing, foreseen)
-        facts = replace(facts, suites=[*facts.suites, *bodies(exported)])
+        facts = replace(facts, suites=[*facts.suites, *bodies(exported)], charts=drawn)
         if len(each) == 1:
             learn(self.run, prepared, tools, finished, self.timing)
         self.run.write_json("comparison.json", comparison.json())
@@ -596,7 +599,7 @@ class _Session:
         self.run.write_text("model/README.md", model_card(facts))
         self.run.write_json("verdict.json", body)
         self.run.mark("finished")
-        return Ran(self.run.folder, body, comparison.json(), continual=continual)
+        return Ran(self.run.folder, body, comparison.json(), continual=continual, suites=facts.suites)
 
 
 def _with_fix(problem: Problem, fix: str) -> Problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,12 +13,20 @@ WIDE = 4
 """Models up to which each has a column."""
 
 
-def render_verdict(console: Console, verdict: Mapping[str, Any], comparison: Mapping[str, Any]) -> None:
-    """One line per metric: every model's score, then the difference to the first with its interval; of many models, one line each."""
+def render_verdict(
+    console: Console,
+    verdict: Mapping[str, Any],
+    comparison: Mapping[str, Any],
+    suites: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """One line per metric: every model's score, then the difference to the first with its interval; of many models, one line each.
+
+    Of each suite its main metric follows.
+    """
     from sartor.console import printable, table
 
     models, subject = comparison["models"], comparison["subject"]
-    table(console, *(_wide(comparison) if len(models) <= WIDE else _long(comparison)))
+    table(console, *(_wide(comparison, suites) if len(models) <= WIDE else _long(comparison, suites)))
     for line in remarks(comparison):
         console.print(printable(line), style="dim", soft_wrap=True)
     gates = verdict["gates"]
@@ -36,7 +44,7 @@ def render_verdict(console: Console, verdict: Mapping[str, Any], comparison: Map
     console.print(printable(verdict["sentence"]), soft_wrap=True)
 
 
-def _wide(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def _wide(comparison: Mapping[str, Any], suites: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     from sartor.evaluate.numbers import difference_text, score_text
 
     models, called = comparison["models"], comparison.get("called", {})
@@ -44,7 +52,7 @@ def _wide(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     percent = f"{100 * comparison['confidence']:g} %"
     header = [f"test, {comparison['rows']:,} rows never seen", *names, f"difference to {names[0]} ({percent})", ""]
     rows = []
-    for metric in comparison["metrics"]:
+    for metric in (*comparison["metrics"], *_main(suites)):
         share = metric["share"]
         cells = [score_text(metric["scores"].get(model, {}).get("value"), share) for model in models]
         difference = metric["differences"].get(models[0])
@@ -57,14 +65,14 @@ def _wide(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _long(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def _long(comparison: Mapping[str, Any], suites: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     from sartor.evaluate.numbers import MISSING, difference_text, range_text, score_text
 
     called, subject = comparison.get("called", {}), comparison["subject"]
     percent = f"{100 * comparison['confidence']:g} %"
     header = [f"test, {comparison['rows']:,} rows never seen", "score", percent, f"{subject} − it ({percent})", ""]
     rows = []
-    for metric in comparison["metrics"]:
+    for metric in (*comparison["metrics"], *_main(suites)):
         share = metric["share"]
         rows.append([metric["name"], "", "", "", ""])
         for model in comparison["models"]:
@@ -81,6 +89,12 @@ def _long(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             value, low, high = (difference_text(difference[side], share) for side in ("value", "low", "high"))
             rows.append([*line, f"{value} [{low}, {high}]", word_text(difference)])
     return header, rows
+
+
+def _main(suites: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The main metric of every suite that compares models."""
+    for suite in suites:
+        yield from (suite.get("comparison") or {"metrics": ()})["metrics"][:1]
 
 
 def word_text(difference: Mapping[str, Any]) -> str:

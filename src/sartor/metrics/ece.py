@@ -6,13 +6,13 @@ several labels, over the decision on each. A text without scores counts as sure 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from sartor.metrics._scores import sureness
 from sartor.options import NoOptions as Options
-from sartor.protocols import Outcome
+from sartor.protocols import Chart, Outcome
 
 __all__ = ["METRIC", "Options"]
 
@@ -38,6 +38,22 @@ class _Ece:
         total = sums[..., BINS]
         gaps = np.abs(sums[..., :BINS]).sum(axis=-1)
         return np.asarray(np.divide(gaps, total, out=np.full(np.shape(total), np.nan), where=total > 0))
+
+    def charts(self, outcomes: Mapping[str, Sequence[Outcome]]) -> tuple[Chart, ...]:
+        """Reliability: for each bin with decisions, how sure the model was and how often it was right."""
+        series = {model: _reliability(rows) for model, rows in outcomes.items()}
+        return (
+            Chart(
+                "How sure and how often right", "probability of what was chosen", "share right", series, diagonal=True
+            ),
+        )
+
+
+def _reliability(outcomes: Sequence[Outcome]) -> list[tuple[float, float]]:
+    decisions = np.array([pair for row in sureness(outcomes) for pair in row], np.float64).reshape(-1, 2)
+    place = np.clip(np.ceil(decisions[:, 0] * BINS).astype(int) - 1, 0, BINS - 1)
+    means = [decisions[place == number].mean(axis=0) for number in np.unique(place)]
+    return [(float(confidence), float(right)) for confidence, right in means]
 
 
 METRIC = _Ece()
