@@ -26,8 +26,16 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, exported.Sub
     return {name: exported.subject(folder) for name, folder in made.items()}
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", registry.names("exporter"))
+SLOW = ("onnx", "executorch")
+"""Exporters that take seconds for each model: one architecture is tested every time, the others with the slow tests."""
+EVERY = [
+    pytest.param(name, architecture, marks=[pytest.mark.slow] if name in SLOW and architecture != "llama" else [])
+    for name in registry.names("exporter")
+    for architecture in ARCHITECTURES
+]
+
+
+@pytest.mark.parametrize(("name", "architecture"), EVERY)
 def test_an_export_is_certified_or_refused(
     name: str, architecture: str, subjects: dict[str, exported.Subject], tmp_path: Path
 ) -> None:

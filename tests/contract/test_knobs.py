@@ -1183,6 +1183,8 @@ PROBES: dict[str, Probe] = {
     "goal.task": tasks_are_held_against_the_rows,
     "export": an_export_is_written,
     "export[].merged.dtype": exports("merged", "model.safetensors", dtype="bfloat16"),
+    "export[].onnx.window": exports("onnx", "sartor.json", window=64),
+    "export[].executorch.window": exports("executorch", "sartor.json", window=64),
     "export[].int4.group": exports("int4", "model.safetensors", group=64),
     "export[].gguf.quantize": exports("gguf", "model.gguf", quantize="q8_0"),
     "goal.statement": tells("goal.statement=Words become tidy records", "report.html", "Words become tidy records"),

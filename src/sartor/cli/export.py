@@ -20,6 +20,10 @@ from sartor.cli._output import json_option, show
 )
 @click.option("--quantize", metavar="TYPE", help="Short for --set gguf.quantize=TYPE.")
 @click.option("--data", metavar="FILE", help="Rows to hold a model against that is no run.")
+@click.option(
+    "--push", metavar="USER/NAME", help="Put certified artifacts on the Hugging Face hub, in a private repository."
+)
+@click.option("--dry-run", is_flag=True, help="With --push: list what would go there, and send nothing.")
 @click.option("--force", is_flag=True, help="Write again what is there and unchanged.")
 @json_option
 def command(
@@ -29,6 +33,8 @@ def command(
     settings: tuple[str, ...],
     quantize: str | None,
     data: str | None,
+    push: str | None,
+    dry_run: bool,
     force: bool,
     as_json: bool,
 ) -> int:
@@ -43,12 +49,19 @@ def command(
       sartor export runs/latest --as merged
       sartor export runs/latest --as merged,gguf --quantize q8_0 --out deploy
       sartor export sartor/nano --as int8 --json
+      sartor export runs/latest --as merged --push me/tickets --dry-run
     """
     from sartor.console import display
     from sartor.flow.export import export
     from sartor.flow.export_options import chosen
 
     wanted = chosen(names, [*settings, *([f"gguf.quantize={quantize}"] if quantize else [])])
+    if dry_run and push is None:
+        raise click.UsageError("--dry-run says what --push would do; give --push USER/NAME")
     with display() as screen:
         result = export(model, wanted, out=out, data=data, force=force, emit=screen.see)
+        if push is not None:
+            from sartor.flow.push import pushed
+
+            result = pushed(result, push, dry_run=dry_run, emit=screen.see)
     return show(result, as_json)

@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -86,6 +86,8 @@ class Exported:
 
     model: str
     artifacts: tuple[Artifact, ...]
+    push: Mapping[str, Any] | None = None
+    """What went to the hub, or would go there."""
 
     @property
     def exit_code(self) -> int:
@@ -98,6 +100,7 @@ class Exported:
             "model": self.model,
             "pass": self.exit_code == 0,
             "artifacts": [each.json() for each in self.artifacts],
+            **({} if self.push is None else {"push": dict(self.push)}),
         }
 
     def render(self, console: Console) -> None:
@@ -105,6 +108,12 @@ class Exported:
         for each in self.artifacts:
             each.certificate.render(console)
             console.print(printable(f" {each.state}: {each.folder}"), soft_wrap=True)
+        if self.push is not None:
+            word = "would go to" if self.push["dry_run"] else "went to"
+            for file in self.push["files"]:
+                console.print(printable(f" {file['bytes']:>14,}  {file['name']}"), soft_wrap=True)
+            told = f" {len(self.push['files'])} files, {size(self.push['bytes'])}, {word} {self.push['repository']}"
+            console.print(printable(told), soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)

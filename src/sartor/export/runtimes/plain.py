@@ -1,4 +1,7 @@
-"""transformers alone, as a stranger opens a model folder: its own tokenizer, template, weights and generation defaults."""
+"""transformers alone, as a stranger opens a model folder: its own tokenizer, template, weights and generation defaults.
+
+Nothing of models/hf.py is used, so that what is certified is what others get.
+"""
 
 from __future__ import annotations
 
