@@ -35,7 +35,9 @@ def written(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rows = [{"prompt": f"repeat {n} and {n * 7 % 31}", "completion": f"{n}, {n * 7 % 31}: done"} for n in range(60)]
     job.write_rows(folder / "later.jsonl", rows)
-    job.write_rows(folder / "texts.jsonl", [{"text": f"a quiet mill by the water, page {n * 97 % 1009}"} for n in range(40)])
+    job.write_rows(
+        folder / "texts.jsonl", [{"text": f"a quiet mill by the water, page {n * 97 % 1009}"} for n in range(40)]
+    )
     return folder
 
 
@@ -185,7 +187,7 @@ def test_what_holds_the_weights_or_repeats_the_rows_forgets_less(hold: str, tmp_
 
     plain = forgets()
     better = (
-        forgets(anchor={"ewc": {"data": "first.jsonl", "strength": 1000}}) if hold == "ewc" else forgets(replay=True)
+        forgets(anchor={"ewc": {"data": "first.jsonl", "strength": 1000000}}) if hold == "ewc" else forgets(replay=True)
     )
     assert plain > 0
     assert better < 0.7 * plain
