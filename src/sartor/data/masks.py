@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sartor.data.personal import PLACEHOLDER
+from sartor.data.personal import PLACEHOLDER, Found
 from sartor.errors import DataError, Problem
 
 SHORTEST, DIGITS = 6, 16
@@ -55,6 +55,20 @@ def width_for(names: NDArray[np.uint64]) -> int:
 def placeholder(kind: str, name: int, width: int) -> str:
     """[EMAIL_3f9a2c]"""
     return f"[{kind.upper()}_{name:016x}"[: len(kind) + 2 + width] + "]"
+
+
+def named(found: Found, secret: bytes) -> int:
+    """64 bits that stand for what was found."""
+    return name_of(f"{found.kind}:{found.value}", secret)
+
+
+def masked(text: str, finds: Iterable[Found], secret: bytes, width: int) -> str:
+    """The text with a placeholder in place of each find; finds ascend and do not overlap."""
+    pieces, end = [], 0
+    for found in finds:
+        pieces += [text[end : found.begin], placeholder(found.kind, named(found, secret), width)]
+        end = found.end
+    return "".join((*pieces, text[end:]))
 
 
 def read_keys(path: Path) -> KeyFile:

@@ -7,6 +7,10 @@ import base64
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,16 +21,19 @@ from pydantic import BaseModel, ValidationError
 from sartor.data.rows import Message
 from sartor.errors import SartorError
 from sartor.serve.counts import Counts
-from sartor.serve.forms import Answer, ChatForm, Form, TextForm, event
+from sartor.serve.forms import ChatForm, Form, TextForm, event
 from sartor.serve.forms import usage as usage_of
 from sartor.serve.gate import kind
-from sartor.serve.requests import ChatAsked, LabelsAsked, TextAsked, VectorsAsked
+from sartor.serve.record import Answered, Asker, Recorder, Said, Transcript, several
+from sartor.serve.requests import ChatAsked, FeedbackAsked, LabelsAsked, TextAsked, VectorsAsked
+from sartor.serve.router import HEADER, Router
 from sartor.serve.scheduler import Closing, Full, Scheduler
 from sartor.serve.served import Piece, Served, Talk, Wanted
 
 FAULTS: Mapping[str, tuple[int, str]] = {
     "late": (504, "the answer took too long and was ended"),
     "fault": (500, "the model has failed; the server must be started again"),
+    "closing": (503, "the server is closing"),
 }
 """Ends that are errors, with status and words."""
 
@@ -49,39 +56,79 @@ class Api:
         scheduler: what runs them.
         places: tokens of prompt and answer together, at most.
         seconds: an answer may take.
+        router: a test between models; requests take part by its name.
+        shadow: a model that is asked everything a second time, for the recorder alone.
+        recorder: is told of every answer and of what people say of it.
     """
 
-    def __init__(self, served: Sequence[Served], scheduler: Scheduler, *, places: int, seconds: float) -> None:
+    def __init__(
+        self,
+        served: Sequence[Served],
+        scheduler: Scheduler,
+        *,
+        places: int,
+        seconds: float,
+        router: Router | None = None,
+        shadow: str | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.served = {one.name: one for one in served}
+        self._router, self._shadow, self._recorder = router, shadow, recorder
+        self._pool = ThreadPoolExecutor(4, "log")
+        self._shadows: set[asyncio.Task[None]] = set()
         self.scheduler, self._places, self._seconds = scheduler, places, seconds
         self.counts = Counts(lambda: scheduler.active, lambda: scheduler.waiting)
+        if router is not None:
+            self.counts.shares(router.name, lambda: router.shares)
         self.closing = False
+
+    def finish(self) -> None:
+        """Wait until the recorder has been told of everything. For whoever has closed the scheduler."""
+        self._pool.shutdown()
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
         asked = await read(request, ChatAsked)
-        one = self._writer(asked.model)
         messages = [Message("system" if turn.role == "developer" else turn.role, turn.text) for turn in asked.messages]
-        ids = one.renderer.prompt(messages)
         top = (asked.top_logprobs or 0) if asked.logprobs else None
         most = asked.max_completion_tokens or asked.max_tokens
         schema = asked.response_format.schema_text if asked.response_format else None
-        wanted = self._wanted(one, ids, most, asked, top=top, schema=schema)
-        return await self._answer(request, [wanted], asked, ChatForm())
+
+        def wanted(one: Served) -> list[Wanted]:
+            return [self._wanted(one, one.renderer.prompt(messages), most, asked, top=top, schema=schema)]
+
+        return await self._answer(request, asked, ChatForm(), [tuple(messages)], wanted)
 
     async def complete(self, request: Request) -> Response:
         """POST /v1/completions."""
         asked = await read(request, TextAsked)
-        one = self._writer(asked.model)
-        wanted = []
-        for prompt in asked.prompts:
-            ids = np.asarray(one.renderer.vocabulary.encode(prompt, special=True), dtype=np.int64)
-            if not len(ids):
-                raise Refused(400, "a prompt has at least one token", "prompt")
-            wanted.append(self._wanted(one, ids, asked.max_tokens or 16, asked, top=asked.logprobs, schema=None))
-        if asked.stream and len(wanted) > 1:
+        if asked.stream and len(asked.prompts) > 1:
             raise Refused(400, "a stream answers one prompt", "prompt")
-        return await self._answer(request, wanted, asked, TextForm())
+
+        def wanted(one: Served) -> list[Wanted]:
+            found = []
+            for prompt in asked.prompts:
+                ids = np.asarray(one.renderer.vocabulary.encode(prompt, special=True), dtype=np.int64)
+                if not len(ids):
+                    raise Refused(400, "a prompt has at least one token", "prompt")
+                found.append(self._wanted(one, ids, asked.max_tokens or 16, asked, top=asked.logprobs, schema=None))
+            return found
+
+        prompts = [(Message("user", prompt),) for prompt in asked.prompts]
+        return await self._answer(request, asked, TextForm(), prompts, wanted)
+
+    async def feedback(self, request: Request) -> Response:
+        """POST /v1/feedback: what somebody says of an answer, by its id."""
+        asked = await read(request, FeedbackAsked)
+        if self._recorder is None:
+            raise Refused(404, "this server keeps no log; it does with sartor serve --log DIR")
+        said = Said(asked.id, asked.thumb, asked.score, asked.correction, asked.comment)
+        kept = await asyncio.wrap_future(self._pool.submit(self._recorder.said, said))
+        if kept is None:
+            raise Refused(404, f'no answer "{asked.id}" in the log', "id")
+        if not kept:
+            raise Refused(503, "the log could not take it; send it again later")
+        return JSONResponse({"object": "feedback", "id": asked.id, "kept": True})
 
     async def vectors(self, request: Request) -> Response:
         """POST /v1/embeddings: the mean of each text's last hidden states, of length 1."""
@@ -120,6 +167,9 @@ class Api:
             {"id": one.name, "object": "model", "created": one.created, "owned_by": "sartor"}
             for one in self.served.values()
         ]
+        if self._router is not None:
+            created = min(one.created for one in self.served.values())
+            data.append({"id": self._router.name, "object": "model", "created": created, "owned_by": "sartor"})
         return JSONResponse({"object": "list", "data": data})
 
     def _known(self, name: str) -> Served:
@@ -168,69 +218,127 @@ class Api:
                 return work(texts)
 
         try:
-            future = self.scheduler.call(done)
+            return await asyncio.wrap_future(self.scheduler.call(done))
         except Full as full:
             raise Refused(429, "too many requests wait; ask again in a second") from full
         except Closing as closing:
-            raise Refused(503, "the server is closing") from closing
-        return await asyncio.wrap_future(future)
+            raise self._over from closing
+
+    @property
+    def _over(self) -> Refused:
+        """Why no request is let in any more."""
+        return Refused(*FAULTS["closing" if self.scheduler.fault is None else "fault"])
 
     async def _submit(self, wanted: Wanted) -> tuple[Talk, asyncio.Queue[Piece]]:
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Piece]()
 
         def tell(piece: Piece) -> None:
-            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            with suppress(RuntimeError):  # of a loop that is closed: nobody listens any more
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         try:
             return await asyncio.to_thread(self.scheduler.submit, wanted, tell), pieces
         except Full as full:
             raise Refused(429, "too many requests wait; ask again in a second") from full
         except Closing as closing:
-            raise Refused(503, "the server is closing") from closing
+            raise self._over from closing
         except SartorError as error:
             raise Refused(400, str(error), "response_format") from error
 
     async def _answer(
-        self, request: Request, wanted: list[Wanted], asked: ChatAsked | TextAsked, form: Form
+        self,
+        request: Request,
+        asked: ChatAsked | TextAsked,
+        form: Form,
+        prompts: Sequence[tuple[Message, ...]],
+        wanted: Callable[[Served], list[Wanted]],
     ) -> Response:
+        asker = self._asker(asked, form, prompts[0])
+        one = self._writer(asker.arm or asked.model)
+        notes = [Transcript(*each) for each in zip(several(asker, prompts), wanted(one), strict=True)]
+        headers = {"x-request-id": asker.id, **({HEADER: asker.arm} if asker.arm else {})}
         talks: list[tuple[Talk, asyncio.Queue[Piece]]] = []
         try:
-            for one in wanted:
-                talks.append(await self._submit(one))  # noqa: PERF401 - those that were let in are forgotten where a later one is not
+            for note in notes:
+                talks.append(await self._submit(note.wanted))  # noqa: PERF401 - those that were let in are forgotten where a later one is not
         except Refused:
             for talk, _ in talks:
                 talk.gone = True
             raise
+        if self._shadow is not None and one.name != self._shadow:
+            shadowed = asyncio.create_task(self._cast(self._shadow, notes, wanted))
+            self._shadows.add(shadowed)
+            shadowed.add_done_callback(self._shadows.discard)
         if asked.stream:
             usage = bool(asked.stream_options and asked.stream_options.include_usage)
-            (talk, pieces), (one,) = talks[0], wanted
-            stream = self._stream(talk, pieces, one, form, usage)
-            return StreamingResponse(stream, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+            stream = self._stream(*talks[0], notes[0], form, usage)
+            headers["x-accel-buffering"] = "no"
+            return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
         gone = asyncio.create_task(_gone(request))
         try:
-            whole = [
-                await self._whole(talk, pieces, one, gone) for (talk, pieces), one in zip(talks, wanted, strict=True)
-            ]
+            for (talk, pieces), note in zip(talks, notes, strict=True):
+                await self._whole(talk, pieces, note, gone)
         finally:
             gone.cancel()
             for talk, _ in talks:
                 talk.gone = True
+            keeping = [self._keep(note) for note in notes]
+        await asyncio.gather(*keeping)
         choices: list[dict[str, Any]] = []
-        for answers in whole:
-            choices += [form.choice(len(choices) + place, answer) for place, answer in enumerate(answers)]
-        prompt, made = (
-            sum(len(one.prompt) for one in wanted),
-            sum(answer.made for answers in whole for answer in answers),
-        )
-        body = form.head(wanted[0].model, stream=False)
-        return JSONResponse({**body, "choices": choices, "usage": usage_of(prompt, made)})
+        for note in notes:
+            choices += [form.choice(len(choices) + place, answer) for place, answer in enumerate(note.answers)]
+        prompt = sum(len(note.wanted.prompt) for note in notes)
+        made = sum(answer.made for note in notes for answer in note.answers)
+        body = form.head(asker.id, one.name, stream=False)
+        return JSONResponse({**body, "choices": choices, "usage": usage_of(prompt, made)}, headers=headers)
+
+    def _asker(self, asked: ChatAsked | TextAsked, form: Form, messages: tuple[Message, ...]) -> Asker:
+        """Who asks, with the arm that answers where the request takes part in a test."""
+        name, router = form.identity(), self._router
+        if router is None or asked.model != router.name:
+            return Asker(name, form.whole, messages, asked.user)
+        return Asker(name, form.whole, messages, asked.user, router.arm(asked.user or name), router.name)
+
+    async def _cast(self, name: str, notes: Sequence[Transcript], wanted: Callable[[Served], list[Wanted]]) -> None:
+        """Have the shadow answer the same; whatever hinders it is counted, and nobody waits for it."""
+        try:
+            wants = wanted(self.served[name])
+            for note, want in zip(notes, wants, strict=True):
+                asker = replace(note.asker, id=f"{note.asker.id}.shadow", arm=None, shadow_of=note.asker.id)
+                await asyncio.to_thread(
+                    self.scheduler.submit_shadow, want, partial(self._shadow_piece, Transcript(asker, want))
+                )
+        except (Full, Closing, Refused, SartorError):
+            self.counts.shadow(name, "dropped")
+
+    def _shadow_piece(self, note: Transcript, piece: Piece) -> None:
+        """A piece of the shadow's answer; in the model thread."""
+        note.add(piece)
+        if note.over:
+            whole = all(answer.ended in ("stop", "length") for answer in note.answers)
+            self.counts.shadow(note.wanted.model, "made" if whole else "dropped")
+            if whole and self._recorder is not None:
+                self._pool.submit(self._tell, self._recorder, note.answered())
+
+    def _keep(self, note: Transcript) -> asyncio.Future[None]:
+        """Hand a request on to the recorder, once."""
+        if self._recorder is None or note.kept:
+            done = asyncio.get_running_loop().create_future()
+            done.set_result(None)
+            return done
+        note.kept = True
+        return asyncio.wrap_future(self._pool.submit(self._tell, self._recorder, note.answered()))
+
+    def _tell(self, recorder: Recorder, answered: Answered) -> None:
+        if not recorder.answered(answered):
+            self.counts.unlogged()
 
     async def _whole(
-        self, talk: Talk, pieces: asyncio.Queue[Piece], wanted: Wanted, gone: asyncio.Task[None]
-    ) -> list[Answer]:
-        """All answers of one request once they are over. Raises Refused for an end that is a fault."""
-        began, answers = time.monotonic(), [Answer() for _ in range(wanted.samples)]
-        while any(answer.ended is None for answer in answers):
+        self, talk: Talk, pieces: asyncio.Queue[Piece], note: Transcript, gone: asyncio.Task[None]
+    ) -> None:
+        """All answers of one request until they are over. Raises Refused for an end that is a fault."""
+        began, wanted = time.monotonic(), note.wanted
+        while not note.over:
             coming = asyncio.create_task(pieces.get())
             await asyncio.wait({coming, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not coming.done():
@@ -238,44 +346,46 @@ class Api:
                 talk.gone = True
                 raise Refused(499, "the client has gone")
             piece = coming.result()
-            if not any(answer.made for answer in answers):
+            if not any(answer.made for answer in note.answers):
                 self.counts.first(wanted.model, time.monotonic() - began)
-            answers[piece.sample].add(piece)
+            note.add(piece)
             self._count(piece, wanted, began)
             if piece.ended is not None and piece.ended in FAULTS:
                 talk.gone = True
                 raise Refused(*FAULTS[piece.ended])
-        return answers
 
     async def _stream(
-        self, talk: Talk, pieces: asyncio.Queue[Piece], wanted: Wanted, form: Form, usage: bool
+        self, talk: Talk, pieces: asyncio.Queue[Piece], note: Transcript, form: Form, usage: bool
     ) -> AsyncIterator[str]:
-        """Server-sent events; when the client goes, the answer is forgotten."""
-        began, left, made = time.monotonic(), wanted.samples, [0] * wanted.samples
-        head = form.head(wanted.model, stream=True)
+        """Server-sent events; when the client goes, the answer is forgotten. The last one comes once the recorder has it."""
+        began, wanted = time.monotonic(), note.wanted
+        head = form.head(note.asker.id, wanted.model, stream=True)
         more: dict[str, Any] = {"usage": None} if usage else {}
         try:
             for sample in range(wanted.samples):
                 for opening in form.opening(sample):
                     yield event({**head, "choices": [opening], **more})
-            while left:
+            while not note.over:
                 piece = await pieces.get()
-                if not any(made):
+                if not any(answer.made for answer in note.answers):
                     self.counts.first(wanted.model, time.monotonic() - began)
-                made[piece.sample] = piece.made
+                note.add(piece)
                 self._count(piece, wanted, began)
+                if note.over:
+                    await self._keep(note)
                 if piece.ended is not None and piece.ended in FAULTS:
                     status, why = FAULTS[piece.ended]
                     yield event({"error": {"message": why, "type": kind(status), "param": None, "code": None}})
                     return
-                left -= piece.ended is not None
                 for change in form.changes(piece):
                     yield event({**head, "choices": [change], **more})
             if usage:
-                yield event({**head, "choices": [], "usage": usage_of(len(wanted.prompt), sum(made))})
+                made = sum(answer.made for answer in note.answers)
+                yield event({**head, "choices": [], "usage": usage_of(len(wanted.prompt), made)})
             yield "data: [DONE]\n\n"
         finally:
             talk.gone = True
+            self._keep(note)
 
     def _count(self, piece: Piece, wanted: Wanted, began: float) -> None:
         if piece.ended is not None:
@@ -308,6 +418,7 @@ def application(api: Api) -> FastAPI:
         "/v1/completions": api.complete,
         "/v1/embeddings": api.vectors,
         "/v1/classify": api.classify,
+        "/v1/feedback": api.feedback,
     }
     for route, answer in routes.items():
         app.add_route(route, counted(route, answer), methods=["POST"])

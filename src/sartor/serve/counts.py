@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -35,6 +35,12 @@ class Counts:
             buckets=SECONDS,
             registry=self._registry,
         )
+        self._shadows = Counter(
+            "sartor_shadows", "Answers of the shadow, made or dropped", ("model", "outcome"), registry=self._registry
+        )
+        self._unlogged = Counter(
+            "sartor_unlogged", "Answers that the request log could not take", registry=self._registry
+        )
         Gauge("sartor_active", "Answers being written", registry=self._registry).set_function(active)
         Gauge("sartor_waiting", "Requests waiting", registry=self._registry).set_function(waiting)
 
@@ -52,6 +58,20 @@ class Counts:
         self._tokens.labels(model, "prompt").inc(prompt)
         self._tokens.labels(model, "completion").inc(made)
         self._seconds.labels(model).observe(seconds)
+
+    def shadow(self, model: str, outcome: str) -> None:
+        """An answer of the shadow was made, or dropped."""
+        self._shadows.labels(model, outcome).inc()
+
+    def unlogged(self) -> None:
+        """The request log could not take an answer."""
+        self._unlogged.inc()
+
+    def shares(self, ab: str, shares: Callable[[], Mapping[str, float]]) -> None:
+        """Tell the arms of a test with what they get now."""
+        told = Gauge("sartor_share", "Share of the test's requests", ("ab", "arm"), registry=self._registry)
+        for arm in shares():
+            told.labels(ab, arm).set_function(lambda arm=arm: shares()[arm])
 
     def text(self) -> bytes:
         """Everything in Prometheus' format."""

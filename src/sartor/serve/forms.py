@@ -32,10 +32,14 @@ class Form:
 
     prefix, whole, part = "", "", ""
 
-    def head(self, model: str, *, stream: bool) -> dict[str, Any]:
+    def identity(self) -> str:
+        """Of a new answer."""
+        return f"{self.prefix}-{uuid.uuid4().hex}"
+
+    def head(self, id: str, model: str, *, stream: bool) -> dict[str, Any]:
         """What every object of an answer begins with."""
         return {
-            "id": f"{self.prefix}-{uuid.uuid4().hex}",
+            "id": id,
             "object": self.part if stream else self.whole,
             "created": int(time.time()),
             "model": model,

@@ -66,6 +66,8 @@ class Gate:
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await self._body(receive)
+        except ConnectionResetError:
+            return
         except TimeoutError:
             await refuse(guarded, 408, f"the body did not come within {BODY_SECONDS:g} seconds")
             return
@@ -104,25 +106,32 @@ class Gate:
         return kind.lower() == "bearer" and compare_digest(self._token or b"", token.strip().encode("utf-8", "replace"))
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """All of the request's body; None as soon as it is too large."""
+        """All of the request's body; None as soon as it is too large. Raises ConnectionResetError where the client goes before its end."""
         parts, size = [], 0
         while True:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionResetError
             part: bytes = message.get("body", b"")
             size += len(part)
             if size > self._limit:
                 return None
             parts.append(part)
-            if message["type"] == "http.disconnect" or not message.get("more_body"):
+            if not message.get("more_body"):
                 return b"".join(parts)
 
 
 async def refuse(send: Send, status: int, why: str) -> None:
     """Answer with an error as OpenAI's API forms it."""
     headers = [(b"content-type", b"application/json")]
-    body = json.dumps({"error": {"message": why, "type": kind(status), "param": None, "code": None}}).encode()
+    body = json.dumps(problem(status, why)).encode()
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def problem(status: int, why: str, param: str | None = None) -> dict[str, Any]:
+    """An error as OpenAI's API forms it."""
+    return {"error": {"message": why, "type": kind(status), "param": param, "code": None}}
 
 
 def kind(status: int) -> str:

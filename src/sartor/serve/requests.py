@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from sartor.generate.sampling import Sampling
 from sartor.options import Options
 
+Name = Annotated[str, Field(max_length=256)]
 Text = str | Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
 Stop = str | Annotated[tuple[str, ...], Field(max_length=4)] | None
 INERT: Mapping[str, tuple[Any, ...]] = {
@@ -37,7 +38,7 @@ INERT: Mapping[str, tuple[Any, ...]] = {
 class Asked(Options):
     """What both kinds of requests have in common."""
 
-    model: str
+    model: Name
     """The name it is served by."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Of each answer, at most."""
@@ -204,7 +205,7 @@ class TextAsked(Asked):
 class VectorsAsked(Options):
     """POST /v1/embeddings."""
 
-    model: str
+    model: Name
     """The name it is served by."""
     input: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=256)]
     """One text, or several."""
@@ -217,7 +218,28 @@ class VectorsAsked(Options):
 class LabelsAsked(Options):
     """POST /v1/classify: what a head says of texts, or of pairs of texts."""
 
-    model: str
+    model: Name
     """The name it is served by."""
     input: str | Annotated[tuple[Text, ...], Field(min_length=1, max_length=256)]
     """One text or several; a pair of texts where numbers of pairs were learnt."""
+
+
+class FeedbackAsked(Options):
+    """POST /v1/feedback: what somebody says of an answer; one of the fields beside `id` at least."""
+
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    """Of the answer."""
+    thumb: Literal["up", "down"] | None = None
+    """Whether it was good."""
+    score: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How good it was."""
+    correction: Annotated[str, Field(max_length=100_000)] | None = None
+    """What it should have been."""
+    comment: Annotated[str, Field(max_length=10_000)] | None = None
+    """For people."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if (self.thumb, self.score, self.correction, self.comment) == (None,) * 4:
+            raise ValueError("one of thumb, score, correction, comment is needed")
+        return self

@@ -45,11 +45,16 @@ class Scheduler:
         slots: answers that one model writes at the same time.
         places: tokens of prompt and answer together, at most.
         queue: requests that may wait beside those that are being answered.
+        shadow: a model that answers a second time what others have been asked, while nobody waits for anything else.
     """
 
-    def __init__(self, served: Sequence[Served], *, slots: int, places: int, queue: int) -> None:
+    def __init__(
+        self, served: Sequence[Served], *, slots: int, places: int, queue: int, shadow: str | None = None
+    ) -> None:
         self._stations = {one.name: Station(one, slots, places) for one in served if one.policy.head is None}
+        self._shadow = next((Station(one, slots, places) for one in served if one.name == shadow), None)
         self._waiting: deque[tuple[Talk, tuple[Constraint | None, ...]]] = deque()
+        self._shadows: deque[tuple[Talk, tuple[Constraint | None, ...]]] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._news = threading.Condition()
         self._queue, self._number, self._closing = queue, 0, False
@@ -88,9 +93,29 @@ class Scheduler:
                 raise Closing
             if len(self._waiting) >= self._queue:
                 raise Full
+            if len(self._waiting) + len(self._shadows) >= self._queue:
+                _drop(self._shadows.popleft()[0])
             self._number += 1
             talk = Talk(wanted, tell, self._number, time.monotonic() + wanted.seconds, left=wanted.samples)
             self._waiting.append((talk, constraints))
+            self._news.notify()
+        return talk
+
+    def submit_shadow(self, wanted: Wanted, tell: Callable[[Piece], None]) -> Talk:
+        """Ask the shadow, for whom nobody waits: it writes while no other model does, and is the first to be dropped.
+
+        Raises Full, Closing, or InputError for a schema that cannot be followed.
+        """
+        assert self._shadow is not None
+        constraints = tuple(self._shadow.constraint(wanted.schema) for _ in range(wanted.samples))
+        with self._news:
+            if self._closing or not self.alive:
+                raise Closing
+            if len(self._waiting) + len(self._shadows) >= self._queue:
+                raise Full
+            self._number += 1
+            talk = Talk(wanted, tell, self._number, time.monotonic() + wanted.seconds, left=wanted.samples)
+            self._shadows.append((talk, constraints))
             self._news.notify()
         return talk
 
@@ -108,15 +133,31 @@ class Scheduler:
 
     def close(self, seconds: float) -> bool:
         """Let no more requests in, and wait for those on their way; after `seconds` they are ended. True if none was cut off."""
-        with self._news:
-            self._closing = True
-            self._news.notify()
+        self.shut()
         self._thread.join(seconds)
-        whole = not self._thread.is_alive()
-        for station in self._stations.values():
-            station.leave()
+        whole = not self.cut()
         self._thread.join(seconds)
         return whole
+
+    def shut(self) -> None:
+        """Let no more requests in."""
+        with self._news:
+            self._closing = True
+            while self._shadows:
+                _drop(self._shadows.popleft()[0])
+            self._news.notify()
+        if self._shadow is not None:
+            self._shadow.leave()
+
+    def cut(self) -> int:
+        """End all requests that are waited for; how many there were."""
+        with self._news:
+            cut = [talk for talk, _ in self._waiting if not talk.gone]
+            self._waiting.clear()
+        for talk in cut:
+            for sample in range(talk.wanted.samples):
+                talk.tell(Piece(sample, "", ended="closing"))
+        return len(cut) + sum(station.leave() for station in self._stations.values())
 
     def _work(self) -> None:
         try:
@@ -124,15 +165,30 @@ class Scheduler:
                 self._do_calls()
                 for station in self._stations.values():
                     station.turn(lambda station=station: self._admit(station))  # type: ignore[misc]
+                if self._shadow is not None and not self._urgent:
+                    self._shadow.turn(self._admit_shadows)
         except BaseException as fault:
             self.fault = fault
             self._give_up()
             raise
 
+    @property
+    def _urgent(self) -> bool:
+        """Whether somebody waits for something."""
+        return bool(self._waiting or self._calls or self.active)
+
+    def _admit_shadows(self) -> bool:
+        """Let the waiting requests of the shadow in; whether it may go on."""
+        assert self._shadow is not None
+        with self._news:
+            while self._shadows:
+                self._shadow.let_in(*self._shadows.popleft())
+            return not self._urgent
+
     def _wait(self) -> bool:
         """Sleep until there is something to do; False once there is nothing left and no more will come."""
         with self._news:
-            while not (self._waiting or self._calls or self.active):
+            while not (self._urgent or self._shadows or (self._shadow is not None and self._shadow.busy)):
                 if self._closing:
                     return False
                 self._news.wait(1.0)
@@ -153,20 +209,36 @@ class Scheduler:
             kept: deque[tuple[Talk, tuple[Constraint | None, ...]]] = deque()
             while self._waiting:
                 talk, constraints = self._waiting.popleft()
-                if talk.wanted.model == station.name or talk.gone or time.monotonic() > talk.deadline:
+                over = talk.gone or time.monotonic() > talk.deadline
+                if over or (talk.wanted.model == station.name and station.has_room):
                     station.let_in(talk, constraints)
                 else:
                     kept.append((talk, constraints))
             self._waiting = kept
             others = any(each.busy for each in self._stations.values() if each is not station)
-            return not (self._calls or ((kept or others) and station.passes >= TURN))
+            others = others or any(talk.wanted.model != station.name for talk, _ in kept)
+            return not (self._calls or (others and station.passes >= TURN))
 
     def _give_up(self) -> None:
-        for talk, _ in self._waiting:
+        with self._news:
+            waiting, calls = [*self._waiting, *self._shadows], list(self._calls)
+            self._waiting.clear()
+            self._shadows.clear()
+            self._calls.clear()
+        for _, future in calls:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(Closing())
+        for talk, _ in waiting:
             for sample in range(talk.wanted.samples):
                 talk.tell(Piece(sample, "", ended="fault"))
-        for station in self._stations.values():
+        for station in (*self._stations.values(), *((self._shadow,) if self._shadow else ())):
             station.give_up()
+
+
+def _drop(talk: Talk) -> None:
+    """Tell that a request of the shadow is not answered."""
+    for sample in range(talk.wanted.samples):
+        talk.tell(Piece(sample, "", ended="dropped"))
 
 
 class Station:
@@ -175,6 +247,7 @@ class Station:
     def __init__(self, served: Served, slots: int, places: int) -> None:
         assert isinstance(served.policy, CausalPolicy)
         self.name, self._served, self._policy = served.name, served, served.policy
+        self._slots = slots
         self._engine = Engine(served.policy, served.renderer.stop_ids, self._choose, self._heard)
         self._online = Online(self._engine, slots, places)
         self._talks: dict[int, Talk] = {}
@@ -191,6 +264,11 @@ class Station:
     def busy(self) -> int:
         """Answers on their way."""
         return self._online.busy
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a further request would not wait for a slot, so that those that wait are counted where they are bounded."""
+        return self.busy < self._slots
 
     def constraint(self, schema: str | None) -> Constraint | None:
         """For one answer. Raises InputError for a schema that cannot be followed."""
@@ -236,10 +314,12 @@ class Station:
                 for row in over:
                     self._end(row)
 
-    def leave(self) -> None:
-        """End all answers, as if nobody listened any more."""
-        for talk in list(self._talks.values()):
-            talk.gone = True
+    def leave(self) -> int:
+        """End all answers because the server closes; how many requests were waited for."""
+        cut = [talk for talk in list(self._talks.values()) if not talk.gone and not talk.cut]
+        for talk in cut:
+            talk.cut = True
+        return len(cut)
 
     def give_up(self) -> None:
         """Tell everybody that nothing more comes."""
@@ -309,7 +389,8 @@ class Station:
         talk, growing = self._talks[row.index], self._growing[key]
         rest = growing.piece(row.answer, over=True)
         late = time.monotonic() > talk.deadline
-        ended = "stop" if row.stopped or growing.stopped else "gone" if talk.gone else "late" if late else "length"
+        whole = row.stopped or growing.stopped
+        ended = "stop" if whole else "gone" if talk.gone else "closing" if talk.cut else "late" if late else "length"
         talk.tell(Piece(row.sample, rest, tuple(self._tokens.pop(key, ())), ended, len(row.ids)))
         for kept in (self._growing, self._constraints, self._rows, self._tokens):
             kept.pop(key, None)
@@ -321,5 +402,5 @@ class Station:
         now = time.monotonic()
         for (number, _), row in self._rows.items():
             talk = self._talks[number]
-            if (talk.gone or now > talk.deadline) and not row.over:
+            if (talk.gone or talk.cut or now > talk.deadline) and not row.over:
                 row.limit = max(1, len(row.ids))

@@ -85,7 +85,7 @@ class Piece:
     text: str
     tokens: tuple[Token, ...] = ()
     ended: str | None = None
-    """stop, length, or a reason that is a fault: late (its time was over), gone (nobody listens), fault."""
+    """stop, length, or a reason that is a fault: late (its time was over), gone (nobody listens), closing (the server stops), fault."""
     made: int = 0
     """Tokens so far."""
 
@@ -103,3 +103,5 @@ class Talk:
     """Answers that are not over."""
     gone: bool = field(default=False)
     """Nobody listens any more."""
+    cut: bool = field(default=False)
+    """The server closes."""

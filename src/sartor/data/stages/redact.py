@@ -29,7 +29,7 @@ from pydantic import Field, model_validator
 
 from sartor.data.cleaning import Roles
 from sartor.data.dataset import Dataset
-from sartor.data.masks import OPEN_SECRET, KeyFile, keys_or_new, name_of, placeholder, width_for, write_keys
+from sartor.data.masks import OPEN_SECRET, KeyFile, keys_or_new, masked, named, placeholder, width_for, write_keys
 from sartor.data.outcome import Drop, Outcome, Short, with_texts
 from sartor.data.personal import WORDS, Found, Kind, finder
 from sartor.data.rows import Example, Judged, Message, Preference, Prompt, Ranking, Row
@@ -79,7 +79,7 @@ def decide(
         for text in _texts(row):
             for found in find(text):
                 kinds.append(found.kind)
-                name, written = name_of(_named(found), keys.secret), (found.kind, text[found.begin : found.end])
+                name, written = named(found, keys.secret), (found.kind, text[found.begin : found.end])
                 values[name] = min(values.get(name, written), written)
         if not kinds:
             continue
@@ -91,21 +91,13 @@ def decide(
     width = width_for(np.fromiter(values, np.uint64, len(values)))
 
     def mask(text: str) -> str:
-        pieces, end = [], 0
-        for found in find(text):
-            pieces += [text[end : found.begin], placeholder(found.kind, name_of(_named(found), keys.secret), width)]
-            end = found.end
-        return "".join((*pieces, text[end:]))
+        return masked(text, find(text), keys.secret, width)
 
     for number in hits:
         yield number, _everywhere(dataset[number], mask)
     if options.key_file:
         told = {placeholder(kind, name, width): value for name, (kind, value) in values.items()}
         write_keys(Path(options.key_file), KeyFile(keys.secret, {**keys.values, **told}))
-
-
-def _named(found: Found) -> str:
-    return f"{found.kind}:{found.value}"
 
 
 def _texts(row: Row) -> list[str]:
