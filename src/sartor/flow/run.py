@@ -270,7 +270,17 @@ def _finished(folder: Run) -> Ran:
     verdict, comparison = folder.read_json("verdict.json"), folder.read_json("comparison.json")
     if verdict is None or comparison is None:
         raise RunError(Problem("F106", "a finished run without verdict.json", file=str(folder.folder)))
-    return Ran(folder.folder, verdict, comparison, resumed_finished=True, continual=folder.read_json("continual.json"))
+    from sartor.flow.rebuilt import FACTS
+
+    told = folder.read_json(FACTS) or {}
+    return Ran(
+        folder.folder,
+        verdict,
+        comparison,
+        resumed_finished=True,
+        continual=folder.read_json("continual.json"),
+        suites=told.get("suites", ()),
+    )
 
 
 class _Session:
