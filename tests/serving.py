@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from openai import OpenAI
 
 from sartor.flow.serve import opened
+from sartor.serve import listen
 from sartor.serve.app import Api, application
 from sartor.serve.gate import Gate
 from sartor.serve.scheduler import Scheduler
@@ -58,6 +58,7 @@ def running(
     queue: int = 8,
     seconds: float = 60,
     body: int = 1 << 16,
+    patience: listen.Patience | None = None,
 ) -> Iterator[Running]:
     """Serve these models until the block is left."""
     served = opened([str(model) for model in models], lambda event: None)
@@ -69,7 +70,8 @@ def running(
         port = listener.getsockname()[1]
         hosts = [f"127.0.0.1:{port}", f"localhost:{port}"]
         gate = Gate(application(api), hosts=hosts, token=TOKEN, origins=["https://allowed.example"], body=body)
-        server = uvicorn.Server(uvicorn.Config(gate, log_level="error", access_log=False))
+        ends = listen.Ends(scheduler.shut, lambda: None, 5.0)
+        server = listen.server(gate, ends, patience=patience, log_level="error")
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         scheduler.start()
         thread.start()

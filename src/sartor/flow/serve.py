@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import secrets
 import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sartor.errors import InputError, ModelError, Problem
 from sartor.events import Event, Noted, Stage
 from sartor.flow.model import Model, find, load, said, shares
+from sartor.flow.serve_log import Keeper, LogSettings, Test, check
 from sartor.models.quantization import Quantization
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ PLACES = 4096
 CACHE = 1 << 15
 """Places of all slots of a model together."""
 SLOTS = 32
-DRAIN = 10.0
-"""Seconds in which answers on their way may end when the server is stopped."""
+DRAIN = 9.0
+"""Seconds from the signal that stops the server to its end, at most; answers on their way may end in most of them."""
 
 Emit = Callable[[Event], None]
 
@@ -50,46 +51,61 @@ class Settings:
     body: int = 1 << 20
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    log: LogSettings | None = None
+    test: Test | None = None
+    shadow: str | None = None
+    """Name of a model that answers everything a second time, for the log alone."""
 
 
 def serve(models: Sequence[str], settings: Settings, emit: Emit, *, as_json: bool = False) -> None:
     """Serve models, each `MODEL` or `NAME=MODEL`, until SIGTERM or Ctrl-C.
 
-    Adapters of one base share it. Raises InputError V101 to V106 before anything listens.
+    Adapters of one base share it. Raises InputError V101 to V109 before anything listens.
     """
-    import uvicorn
-
     from sartor.serve.app import Api, application
     from sartor.serve.gate import Gate
+    from sartor.serve.listen import Ends, server
     from sartor.serve.scheduler import Scheduler
 
     _check(settings)
     served = opened(models, emit)
     places = min([settings.places or PLACES, *(one.policy.window for one in served if one.policy.window is not None)])
     slots = settings.slots or max(1, min(SLOTS, CACHE // places))
-    scheduler = Scheduler(served, slots=slots, places=places, queue=settings.queue)
-    api = Api(served, scheduler, places=places, seconds=settings.seconds)
-    with _bound(settings.host, settings.port) as listener:
+    check([(one.name, one.policy.head is None) for one in served], settings.test, settings.shadow)
+    scheduler = Scheduler(served, slots=slots, places=places, queue=settings.queue, shadow=settings.shadow)
+    keeper = Keeper(settings.log, settings.test, emit)
+    api = Api(
+        served, scheduler, places=places, seconds=settings.seconds, router=keeper.router, shadow=settings.shadow,
+        recorder=keeper,
+    )  # fmt: skip
+    with closing(keeper), _bound(settings.host, settings.port) as listener:
         port = listener.getsockname()[1]
         names = {settings.host, *(LOOPBACK if settings.host in LOOPBACK else ()), *settings.hosts}
         hosts = {f"{name}:{port}" for name in names} | set(settings.hosts)
         token = secrets.token_urlsafe(24) if settings.token == "" else settings.token
         gate = Gate(application(api), hosts=hosts, token=token, origins=settings.origins, body=settings.body)
-        config = uvicorn.Config(
-            gate, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=20,
-            limit_concurrency=1000, timeout_graceful_shutdown=math.ceil(DRAIN), h11_max_incomplete_event_size=1 << 16,
-        )  # fmt: skip
-        server = uvicorn.Server(config)
+        cut: list[int] = []
+
+        def close() -> None:
+            api.closing = True
+            scheduler.shut()
+
         scheduler.start()
         emit(
             Stage("serve", f"{', '.join(one.name for one in served)}: {slots} answers at once, {places:,} tokens each")
         )
-        _tell(settings, port, token, [one.name for one in served], as_json=as_json)
+        _tell(
+            settings,
+            port,
+            token,
+            [*(one.name for one in served), *((settings.test.name,) if settings.test else ())],
+            as_json=as_json,
+        )
         try:
-            server.run(sockets=[listener])
+            server(gate, Ends(close, lambda: cut.append(scheduler.cut()), DRAIN)).run(sockets=[listener])
         finally:
-            api.closing = True
-            whole = scheduler.close(DRAIN)
+            close()
+            whole = scheduler.close(DRAIN / 10) and not sum(cut)
             emit(Noted("info" if whole else "warning", "V120", "closed" if whole else "closed; answers were cut off"))
 
 
