@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from sartor.evaluate.suites import PROBE
 from sartor.protocols import Outcome
 from sartor.recipe.schema import Rival
 from sartor.store.atomic import remove
@@ -48,7 +49,7 @@ def forget(folder: Path, old: Fields, new: Fields) -> None:
     if any(key.startswith("data.suite ") for key in changed):
         names |= suites.keys()
     if any(GENERAL.match(key) for key in changed):
-        names.add("benchmark-general")
+        names.add(PROBE)
     for name in names:
         _gone(folder / "suites" / name, folder / "suites" / f"{name}.json")
 

@@ -199,12 +199,12 @@ def test_slices_suites_and_a_page(byte_model: Path, other_model: Path, tmp_path:
     data = write(tmp_path / "rows.jsonl", rows)
     page = tmp_path / "pages" / "compared.html"
     result = call(
-        [byte_model, other_model], data, metrics=["perplexity"], slices=["queue"], suites=["general"], report=page
+        [byte_model, other_model], data, metrics=["perplexity"], slices=["queue"], suites=["over_refusal"], report=page
     )
     told = result.json()
     assert [(one["value"], one["rows"]) for one in told["slices"]["fields"][0]["slices"]] == [("a", 20), ("b", 20)]
     (suite,) = told["suites"]
-    assert suite["name"] == "benchmark-general"
+    assert suite["name"] == "safety-over_refusal"
     assert set(suite["comparison"]["metrics"][0]["differences"]) == {str(other_model)}
     text = page.read_text()
     assert "it − " in text
