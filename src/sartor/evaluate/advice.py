@@ -26,7 +26,7 @@ FINDINGS = 2
 """Findings of the data that are told."""
 
 REMEDIES: Mapping[str, str] = {
-    "benchmark-general": "mix general rows in ({path: builtin:general, role: replay, weight: 0.1}), or go part of the way: "
+    "general": "mix general rows in ({path: builtin:general, role: replay, weight: 0.1}), or go part of the way: "
     "sartor interpolate RUN",
     "safety-bias": "data.augment: [counterfactual] shows each row with its mentions swapped",
     "safety-stereotypes": "data.augment: [counterfactual] shows each row with its mentions swapped",

@@ -249,8 +249,8 @@ class _Scale:
 
 def chart(told: Mapping[str, Any], *, width: int, height: int) -> Markup:
     """Lines or points of several series on common axes; `told` is `Chart.json()`. Points that are not finite are left out."""
-    series = {name: _finite([(a, b) for a, b in points]) for name, points in told["series"].items()}
-    every = [point for points in series.values() for point in points]
+    lines = {name: _finite([(a, b) for a, b in points]) for name, points in told["series"].items()}
+    every = [point for points in lines.values() for point in points]
     if not every:
         return Markup("")
     left, right, top, bottom = 48, 14, 12, 46
@@ -273,14 +273,19 @@ def chart(told: Mapping[str, Any], *, width: int, height: int) -> Markup:
     if told["diagonal"]:
         low, high = max(across[0], up[0]), min(across[-1], up[-1])
         parts.append(_tag("line", x1=x(low), x2=x(high), y1=y(low), y2=y(high), class_="whisker"))
-    for number, points in enumerate(series.values()):
+    for number, (name, points) in enumerate(lines.items()):
         if told["kind"] == "line" and len(points) > 1:
             parts.append(
-                _tag("polyline", points=_path((x(a), y(b)) for a, b in points), class_=f"line series-{number}")
+                _tag("polyline", points=_path((x(a), y(b)) for a, b in points), class_=f"line {series(name, number)}")
             )
         if told["kind"] == "points" or len(points) < MARKED:
-            parts += [_tag("circle", cx=x(a), cy=y(b), r=3, class_=f"dot series-{number}") for a, b in points]
+            parts += [_tag("circle", cx=x(a), cy=y(b), r=3, class_=f"dot {series(name, number)}") for a, b in points]
     return _svg(width, height, parts, f"{told['title']}: {told['y']} over {told['x']}")
+
+
+def series(name: str, number: int) -> str:
+    """The class of a line: base and tuned have the colours they have everywhere, others those that are left."""
+    return {"base": "series-0", "tuned": "series-1"}.get(name, f"series-{2 + number % 2}")
 
 
 def bars(scores: Mapping[str, Mapping[str, Any]], *, share: bool, width: int = 240) -> Markup:

@@ -112,6 +112,7 @@ def report(facts: ReportFacts) -> str:
         "range": range_text,
         "pieces": pieces,
         "sentence": sentence,
+        "series": curves.series,
         "short": short,
         "spread": spread,
         "seconds": _seconds,

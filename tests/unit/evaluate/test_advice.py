@@ -55,9 +55,9 @@ flips = {"metric": "accuracy", "worse_count": 9, "better_count": 0, "worse": [],
 CASES = {
     "examples in the prompt": ({"comparison": compared("no difference seen", other="few_shot")}, "use the base with", "scores"),
     "a suite that got worse": (
-        {"suites": [{"name": "benchmark-general", "title": "General", "why": "", "comparison": compared("worse"), "charts": []}]},
+        {"suites": [{"name": "general", "title": "General", "why": "", "comparison": compared("worse"), "charts": []}]},
         "mix general rows in",
-        "benchmark-general",
+        "general",
     ),
     "cut short": ({"curves": [falling]}, "train longer", "training"),
     "too long": ({"curves": [turned]}, "more rows help most", "training"),
