@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from sartor.cli._output import json_option
@@ -41,6 +43,39 @@ from sartor.cli._output import json_option
     "--allow-host", "hosts", metavar="NAME", multiple=True, help="A further name of this server, with its port."
 )
 @click.option("--allow-origin", "origins", metavar="ORIGIN", multiple=True, help="A web page that may ask.")
+@click.option(
+    "--ab",
+    metavar="A=90,B=10",
+    help="Divide the requests to the model `ab` between models, each user always to the same.",
+)
+@click.option("--ab-name", metavar="NAME", default="ab", show_default=True, help="Of the test, and of its model.")
+@click.option(
+    "--guard",
+    "guards",
+    metavar="BOUND",
+    multiple=True,
+    help="Take an arm out once it is shown to break it: error_rate<=0.05, thumb>=0.4, score>=0.5, ended>=0.8.",
+)
+@click.option("--shadow", metavar="NAME", help="A model that answers everything too, for the log alone; needs --log.")
+@click.option(
+    "--log",
+    "log_folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Log requests and answers there, and take feedback.",
+)
+@click.option("--log-redact", metavar="KINDS", help="Personal data taken out of logged texts, or none.  [all but url]")
+@click.option("--log-regions", metavar="US,DE", help="Countries whose phone numbers need no country code.  [US]")
+@click.option(
+    "--log-share", metavar="P", type=click.FloatRange(0, 1), help="Share of requests whose texts are kept.  [1]"
+)
+@click.option("--log-days", metavar="N", type=click.IntRange(1), help="Remove what is older.  [never]")
+@click.option(
+    "--log-sync",
+    metavar="S",
+    type=click.FloatRange(0),
+    help="Seconds until it is on the disk; 0: before the answer.  [1]",
+)
 @json_option
 def command(
     models: tuple[str, ...],
@@ -55,27 +90,54 @@ def command(
     max_body: int,
     hosts: tuple[str, ...],
     origins: tuple[str, ...],
+    ab: str | None,
+    ab_name: str,
+    guards: tuple[str, ...],
+    shadow: str | None,
+    log_folder: Path | None,
+    log_redact: str | None,
+    log_regions: str | None,
+    log_share: float | None,
+    log_days: int | None,
+    log_sync: float | None,
     as_json: bool,
 ) -> int:
     """Serve models by OpenAI's API: chat, completions, embeddings, and labels of models with a head.
 
     MODEL is a run folder, a Hugging Face model folder, an adapter folder, or sartor/nano; several adapters share their base. The server
-    listens on this machine alone and wants a token; with --json the address and the token are one JSON document. Answers are the same as in evaluation; requests join each other pass by pass.
+    listens on this machine alone and wants a token; with --json the address and the token are one JSON document. Answers are the same as
+    in evaluation; requests join each other pass by pass.
 
     \b
     Example:
       sartor serve runs/latest
       sartor serve tuned=runs/latest base=sartor/nano --port 8001
+      sartor serve tuned=runs/latest base=sartor/nano --log requests --ab tuned=90,base=10 --guard "error_rate<=0.05"
       curl http://127.0.0.1:8000/v1/chat/completions -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \
         -d '{"model": "tuned", "messages": [{"role": "user", "content": "Where is my lamp?"}]}'
     """
     from sartor.console import display
     from sartor.flow.serve import Settings, serve, token_from
+    from sartor.flow.serve_log import LogSettings, divided, kinds
 
     if token_env and no_token:
         raise click.UsageError("--token-env and --no-token do not go together")
     token = None if no_token else token_from(token_env) if token_env else ""
-    settings = Settings(host, port, token, slots, context, queue, timeout, max_body, hosts, origins)
+    chosen = {
+        "redact": None if log_redact is None else kinds(log_redact),
+        "regions": None if log_regions is None else tuple(region.strip().upper() for region in log_regions.split(",")),
+        "share": log_share,
+        "days": log_days,
+        "sync": log_sync,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if log_folder is None and (given or shadow):
+        raise click.UsageError(f"--{f'log-{next(iter(given))}' if given else 'shadow'} needs --log DIR")
+    if ab is None and (guards or ab_name != "ab"):
+        raise click.UsageError(f"--{'guard' if guards else 'ab-name'} needs --ab")
+    log = None if log_folder is None else LogSettings(log_folder, **given)  # type: ignore[arg-type]
+    test = None if ab is None else divided(ab_name, ab, guards)
+    settings = Settings(host, port, token, slots, context, queue, timeout, max_body, hosts, origins, log, test, shadow)
     with display() as screen:
         serve(models, settings, screen.see, as_json=as_json)
     return 0

@@ -106,6 +106,7 @@ def serve(models: Sequence[str], settings: Settings, emit: Emit, *, as_json: boo
         finally:
             close()
             whole = scheduler.close(DRAIN / 10) and not sum(cut)
+            api.finish()
             emit(Noted("info" if whole else "warning", "V120", "closed" if whole else "closed; answers were cut off"))
 
 

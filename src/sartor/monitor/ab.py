@@ -8,7 +8,7 @@ an observation of an arm has the same mean whatever came before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, Literal
@@ -93,11 +93,6 @@ def observed(entries: Iterable[Entry], measure: Measure, unit: Unit) -> tuple[di
             seen.add((entry.arm, entry.user))
         sums[entry.arm] = sums[entry.arm].plus(value)
     return sums, answers
-
-
-def ordered(arms: Mapping[str, Sums], names: Sequence[str]) -> dict[str, Sums]:
-    """The arms in a given order, then the others; those that have no answers yet have sums of nothing."""
-    return {name: arms.get(name, Sums()) for name in (*names, *sorted(arms.keys() - set(names)))}
 
 
 def _beats(one: Arm, other: Arm, measure: Measure) -> bool:

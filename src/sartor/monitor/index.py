@@ -92,7 +92,7 @@ class Index:
                 if name in known and path.stat().st_size == read and name != max(paths):
                     continue
                 uid = segments.uid(path)
-                if uid != before:
+                if uid != before or path.stat().st_size < read:
                     self._drop(name)
                     read = 0
                 for line in segments.lines(path, read):
@@ -129,7 +129,7 @@ class Index:
         """The answers of a test in the order in which they were given; no shadows."""
         return self._entries("WHERE ab = ? AND arm IS NOT NULL AND shadow_of IS NULL ORDER BY time, rowid", (ab,))
 
-    def corrected(self) -> Iterator[Entry]:
+    def judged(self) -> Iterator[Entry]:
         """Answers with texts that somebody has said something of, oldest first."""
         return self._entries(
             "WHERE texts AND shadow_of IS NULL AND id IN (SELECT of FROM feedback) ORDER BY time, rowid", ()
@@ -143,7 +143,7 @@ class Index:
     def rollbacks(self, ab: str) -> list[tuple[str, str, float, int, float, float]]:
         """(arm, guard, time, n, low, high) of every rollback in a test."""
         found = self._asked("SELECT arm, guard, time, n, low, high FROM rollback WHERE ab = ? ORDER BY time", (ab,))
-        return [tuple(row) for row in found]  # type: ignore[misc]
+        return [tuple(row) for row in found]
 
     def body(self, entry: Entry) -> Record:
         """Everything that the log holds of an answer."""
@@ -219,7 +219,9 @@ class Index:
 
     def _entries(self, where: str, values: tuple[Any, ...]) -> Iterator[Entry]:
         for row in self._asked(f"SELECT {COLUMNS} FROM answer {where}", values):  # noqa: S608 - `where` is ours
-            yield Entry(*row[:6], tuple(row[6].split()), *row[7:11], bool(row[11]), *row[12:16], bool(row[16]))
+            values = list(row)
+            values[6], values[11], values[16] = tuple(row[6].split()), bool(row[11]), bool(row[16])
+            yield Entry(*values)
 
     def _drop(self, name: str) -> None:
         for table in ("answer", "feedback", "rollback"):

@@ -120,7 +120,7 @@ class Api:
     async def feedback(self, request: Request) -> Response:
         """POST /v1/feedback: what somebody says of an answer, by its id."""
         asked = await read(request, FeedbackAsked)
-        if self._recorder is None:
+        if self._recorder is None or not self._recorder.logs:
             raise Refused(404, "this server keeps no log; it does with sartor serve --log DIR")
         said = Said(asked.id, asked.thumb, asked.score, asked.correction, asked.comment)
         kept = await asyncio.wrap_future(self._pool.submit(self._recorder.said, said))
@@ -313,8 +313,7 @@ class Api:
 
     def _shadow_piece(self, note: Transcript, piece: Piece) -> None:
         """A piece of the shadow's answer; in the model thread."""
-        note.add(piece)
-        if note.over:
+        if note.add(piece):
             whole = all(answer.ended in ("stop", "length") for answer in note.answers)
             self.counts.shadow(note.wanted.model, "made" if whole else "dropped")
             if whole and self._recorder is not None:
@@ -369,9 +368,9 @@ class Api:
                 piece = await pieces.get()
                 if not any(answer.made for answer in note.answers):
                     self.counts.first(wanted.model, time.monotonic() - began)
-                note.add(piece)
+                over = note.add(piece)
                 self._count(piece, wanted, began)
-                if note.over:
+                if over:
                     await self._keep(note)
                 if piece.ended is not None and piece.ended in FAULTS:
                     status, why = FAULTS[piece.ended]

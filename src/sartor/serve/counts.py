@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -71,7 +72,7 @@ class Counts:
         """Tell the arms of a test with what they get now."""
         told = Gauge("sartor_share", "Share of the test's requests", ("ab", "arm"), registry=self._registry)
         for arm in shares():
-            told.labels(ab, arm).set_function(lambda arm=arm: shares()[arm])
+            told.labels(ab, arm).set_function(partial(lambda name: shares()[name], arm))
 
     def text(self) -> bytes:
         """Everything in Prometheus' format."""

@@ -57,6 +57,11 @@ class Said:
 class Recorder(Protocol):
     """Keeps a log. Called from threads of its own; what it has taken survives the server."""
 
+    @property
+    def logs(self) -> bool:
+        """Whether it keeps anything that feedback could be joined to."""
+        ...
+
     def answered(self, answered: Answered) -> bool:
         """Whether it was kept."""
         ...
@@ -76,9 +81,10 @@ class Transcript:
         """Whether it was handed on."""
         self._began = time.monotonic()
 
-    def add(self, piece: Piece) -> None:
-        """The next piece."""
+    def add(self, piece: Piece) -> bool:
+        """The next piece; whether it was the last of all."""
         self.answers[piece.sample].add(piece)
+        return self.over
 
     @property
     def over(self) -> bool:
