@@ -12,6 +12,7 @@ import tiny
 
 from sartor.engine.loop import Plan as FitPlan
 from sartor.engine.loop import fit
+from sartor.engine.parallel.world import ALONE, World
 from sartor.engine.schedules import constant
 from sartor.events import Event
 from sartor.generate.local import LocalGenerator
@@ -119,6 +120,8 @@ def learn(
     stop_asked: Callable[[], bool] = lambda: False,
     validate: Callable[[], dict[str, float]] | None = None,
     watchers: Sequence[Any] = (),
+    weights: Any = None,
+    world: World = ALONE,
     **plan: Any,
 ) -> list[Event]:
     """Take every step of the source with the engine; with validation it ends with the best step's weights."""
@@ -136,11 +139,11 @@ def learn(
         policy,
         lambda over, batch: objective.loss(over, batch, options),
         made,
-        tiny.updater(policy, rate=rate),
+        tiny.updater(policy, rate=rate, weights=weights),
         FitPlan(**numbers),
         validate=validate,
         watchers=watchers,
-        checkpoints=Checkpoints(folder, lambda note: None),
+        checkpoints=Checkpoints(folder, lambda note: None, ranks=world),
         stop_asked=stop_asked,
     ):
         made.see(event)

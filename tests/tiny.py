@@ -187,11 +187,17 @@ def rows(count: int, *, seed: int = 0, longest: int = 24) -> list[Rendered]:
 
 
 def updater(
-    over: CausalPolicy, *, rate: float = 1e-2, clip: float = 1.0, optimizer: Any = adamw, **options: Any
+    over: CausalPolicy,
+    *,
+    rate: float = 1e-2,
+    clip: float = 1.0,
+    optimizer: Any = adamw,
+    weights: Any = None,
+    **options: Any,
 ) -> Updater:
-    """An optimiser over everything that moves."""
+    """An optimiser over everything that moves, as `weights` hold it where they are given."""
     settings = optimizer.Options(**options)
-    return Updater(over.trainable(), optimizer, settings, learning_rate=rate, clip_norm=clip)
+    return Updater(weights or over.trainable(), optimizer, settings, learning_rate=rate, clip_norm=clip)
 
 
 def objective(over: Any, batch: Batch) -> Any:

@@ -263,13 +263,14 @@ def test_settings_without_effect_are_refused(override: str, said: str, at: Workb
     assert re.search(said, at.refused(override))
 
 
-def test_several_processes_are_refused(at: Workbench) -> None:
+def test_shards_are_refused_and_copies_are_not(at: Workbench) -> None:
     from sartor.advise.parallel import Processes
     from sartor.errors import RunError
 
     usual(at, "grpo")
+    assert at.prepared(processes=Processes(2, 2)).settings.parallel == "ddp"
     with pytest.raises(RunError, match="P133"):
-        at.prepared(processes=Processes(2, 2))
+        at.prepared("train.parallel=fsdp2", processes=Processes(2, 2))
 
 
 def test_prompts_without_answers_need_an_objective_that_writes_them(at: Workbench) -> None:

@@ -11,9 +11,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import rounds
 import tiny
 import torch
 from safetensors.torch import save_file
@@ -34,10 +36,19 @@ from sartor.engine.validation import mean_loss
 from sartor.engine.watchers import best
 from sartor.errors import SartorError
 from sartor.events import Event
+from sartor.generate.local import LocalGenerator
+from sartor.models.base import VALUE
 from sartor.models.policy import CausalPolicy
+from sartor.models.still import Still
+from sartor.rollouts.rewards import ByFunction, Weighted
+from sartor.rollouts.together import Company, Dealt, Led
+from sartor.rollouts.validation import answered, validate
 from sartor.store.checkpoint import Checkpoints
 from sartor.tokens.batch import collate
 from sartor.tokens.source import Seat, StepSize, TokenSource
+
+REWARDS = (rounds.Same(), ByFunction("rank", lambda texts, rows: [len(set(texts[:n])) / 9 for n in range(len(texts))]))
+"""One that judges each answer by itself, and one that compares all of a round."""
 
 ROWS = 22
 EXAMPLES = 6
@@ -145,10 +156,81 @@ def train(
     return over, taken
 
 
+def write(
+    folder: Path,
+    *,
+    objective: str,
+    world: World = ALONE,
+    seed: int = 0,
+    stop_after: int = 0,
+    ptx: bool = False,
+    **settings: Any,
+) -> tuple[CausalPolicy, list[Event]]:
+    """Eight steps on rounds that the policy writes, two passes over each; with `ptx` on rows of the data as well."""
+    module = registry.component("objective", objective)
+    small = {"prompts": 5, "samples": 2, "passes": 2}
+    options = module.Options(**small, **({"ptx": 0.5} if ptx else {}))
+    over = tiny.policy(vocab_size=rounds.VOCABULARY, seed=seed)
+    over.model.requires_grad_(True)
+    if options.credit.rule == "gae":
+        over.add_value_head()
+    company = Company(Seat(world.rank, world.size), world)
+    alone, compared = REWARDS
+    reward = Weighted([(Dealt(alone, company), 1.0), (Led(compared, company), 0.5)])
+    reference = Still(tiny.policy(vocab_size=rounds.VOCABULARY))
+    events: list[Event] = []
+    source = rounds.source(
+        over,
+        module,
+        options,
+        reference=reference,
+        reward=reward,
+        prompts=rounds.Prompts(7),
+        examples=5,
+        tokens=4,
+        micro_tokens=24,
+        company=company,
+        emit=events.append,
+        folder=folder / "answers" if world.first else None,
+        mix=[replace(row, ids=row.ids % rounds.VOCABULARY) for row in tiny.rows(6)] if ptx else (),
+    )
+    asked = [source.prompts[place] for place in range(3)]
+    generator: LocalGenerator = source.generator
+
+    def measure() -> dict[str, float]:
+        answers = answered(generator, asked, max_new_tokens=4, most_tokens=64, company=company)
+        return validate(over, reference, answers, reward, unfinished=0.1, company=company)
+
+    held = Replicas(over.trainable(), world) if not world.alone else None
+    try:
+        events += rounds.learn(
+            over,
+            source,
+            module,
+            options,
+            folder,
+            weights=held,
+            world=world,
+            save_every=2,
+            keep=10,
+            validate_every=4,
+            validate=measure,
+            stop_asked=lambda: bool(stop_after) and source.done >= stop_after and world.rank == world.size - 1,
+            **settings,
+        )
+    except SartorError as fault:
+        events.append(fault)  # type: ignore[arg-type]
+    return over, events
+
+
+def weights(over: CausalPolicy) -> dict[str, torch.Tensor]:
+    """Copies of all parameters, and of those of a value head."""
+    more = {name: value.detach().clone() for name, value in over.trainable().items() if name.startswith(VALUE)}
+    return tiny.weights(over) | more
+
+
 def nothing(batch: Any) -> Any:
     """A batch like this one in which nothing counts."""
-    from dataclasses import replace
-
     return replace(batch, weight=torch.zeros_like(batch.weight))
 
 
@@ -163,8 +245,8 @@ def main() -> None:
     world = join(os.environ, timeout=60)
     for job in jobs:
         name, place = job.pop("name"), folder / job.pop("into")
-        over, events = train(place, world=world, **job)
-        save_file(tiny.weights(over), folder / f"{name}-{world.rank}.safetensors")
+        over, events = (write if "objective" in job else train)(place, world=world, **job)
+        save_file(weights(over), folder / f"{name}-{world.rank}.safetensors")
         (folder / f"{name}-{world.rank}.json").write_text(json.dumps(told(events)))
     leave()
 

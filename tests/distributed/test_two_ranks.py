@@ -18,6 +18,8 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
+from sartor.events import Started
+
 HERE = Path(__file__).parent
 LIMIT = 300
 CLOSE = 1e-6
@@ -66,9 +68,12 @@ DROPOUT = {"model": "gpt2", "resid_pdrop": 0.2, "embd_pdrop": 0.1, "attn_pdrop":
 STOP = 3
 OTHERS = [*(("fsdp2", method) for method in ("partial", "dora", "pissa", "vera", "adapter")), ("ddp", "prefix")]
 """Methods beside full and LoRA, each as far as something of it could differ between ranks."""
+ROUNDS = ("ppo", "rloo", "reinforce")
+"""Objectives that learn from what the policy writes, beside grpo."""
 BASIC = [*itertools.product(("ddp", "fsdp2"), ("full", "lora"))]
 WORK = [
     *[_job(f"{strategy}-{method}", strategy=strategy, method=method) for strategy, method in BASIC],
+    _job("grpo", objective="grpo"),
     _job("ddp-tight", strategy="ddp", tight=30, micro_tokens=60),
     _job("ddp-wrong", strategy="ddp", wrong=3),
     *[_job(f"{strategy}-left", strategy=strategy, stop_after=STOP) for strategy in ("ddp", "fsdp2")],
@@ -84,6 +89,10 @@ LONG_WORK = [
         for strategy in ("ddp", "fsdp2")
         for anchor in ("l2_start", "ewc")
     ],
+    *[_job(name, objective=name) for name in ROUNDS],
+    _job("ppo-ptx", objective="ppo", ptx=True),
+    _job("grpo-left", objective="grpo", stop_after=STOP),
+    _job("grpo-taken", "grpo-alone", objective="grpo", seed=5),
     _job("ddp-dropout", strategy="ddp", **DROPOUT),
     _job("ddp-dropout-cut", "cut", strategy="ddp", stop_after=STOP, **DROPOUT),
     _job("ddp-dropout-resumed", "cut", strategy="ddp", **DROPOUT),
@@ -94,6 +103,7 @@ LONG_WORK = [
 def more(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The jobs of the long tests, done by one pair of processes."""
     folder = tmp_path_factory.mktemp("more")
+    jobs.write(folder / "grpo-alone", objective="grpo", stop_after=STOP)
     pair(folder, LONG_WORK)
     return folder
 
@@ -151,6 +161,47 @@ def same_as_one(done: Path, tmp_path: Path, strategy: str, method: str) -> None:
             for key in ("loss", "gradient_norm", "tokens", "supervised", "best_step", "metrics"):
                 if key in one:
                     assert two[key] == pytest.approx(one[key], rel=1e-5), (one, two)
+
+
+def test_two_ranks_write_and_learn_from_the_rounds_of_one(done, tmp_path):
+    same_rounds(done, tmp_path, "grpo", "grpo")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "ptx"), [*((name, False) for name in ROUNDS), ("ppo", True)])
+def test_two_ranks_write_and_learn_from_the_rounds_of_one_by_every_objective(more, tmp_path, name, ptx):
+    same_rounds(more, tmp_path, f"{name}-ptx" if ptx else name, name, ptx=ptx)
+
+
+def same_rounds(done: Path, tmp_path: Path, name: str, objective: str, **settings: Any) -> None:
+    alone, taken = jobs.write(tmp_path, objective=objective, **settings)
+    answers = sorted(path.name for path in (tmp_path / "answers" / "rounds").iterdir())
+    assert len(answers) > 1
+    for each in answers:
+        mine, theirs = (
+            [json.loads(line) for line in (place / "answers" / "rounds" / each).read_text().splitlines()]
+            for place in (tmp_path, done / name)
+        )
+        assert [line["answer"] for line in mine] == [line["answer"] for line in theirs]
+        assert [line["reward"] for line in mine] == pytest.approx([line["reward"] for line in theirs])
+    for rank in (0, 1):
+        assert far(weights(done, name, rank), jobs.weights(alone)) < CLOSE
+        theirs = [event for event in events(done, name, rank) if "metrics" in event]
+        mine = [event.json() for event in taken]
+        mine = [event for event in mine if "metrics" in event]
+        assert [event["event"] for event in theirs] == [event["event"] for event in mine]
+        for one, two in zip(mine, theirs, strict=True):
+            assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-4, abs=1e-6), one["event"]
+
+
+@pytest.mark.slow
+def test_rounds_go_on_with_another_number_of_ranks(more, tmp_path):
+    whole, _ = jobs.write(tmp_path, objective="grpo")
+    over, taken = jobs.write(more / "grpo-left", objective="grpo", seed=5)
+    assert next(event for event in taken if isinstance(event, Started)).step == STOP
+    assert far(tiny.weights(over), tiny.weights(whole)) < CLOSE
+    assert events(more, "grpo-left", 1)[-1][0] == "F150"
+    assert far(weights(more, "grpo-taken"), tiny.weights(whole)) < CLOSE
 
 
 @pytest.mark.slow

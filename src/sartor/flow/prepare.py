@@ -212,7 +212,7 @@ def prepare(
     teacher = _teacher(loaded, objective, renderer.vocabulary) if "teacher" in traits.roles else None
     require_anchor(loaded, renderer, base)
     if traits.reads == "prompt":
-        rounds.require(loaded, objective, kind, processes.size)
+        rounds.require(loaded, objective, kind)
     on_policy.require(loaded, objective, kind)
     max_tokens = longest_row(recipe, base, resolution)
     targets = targets_of(traits, rows.dataset, rows.splits)
@@ -248,6 +248,7 @@ def prepare(
         writing=writing,
     )
     on_policy.require_whole(objective, settings.parallel)
+    rounds.require_whole(objective, settings.parallel)
     require_exports(loaded, base, settings)
     _require_rows_move(loaded, settings)
     for warning in (*settings.warnings, *told(course, loaded, settings.steps / settings.steps_per_epoch)):

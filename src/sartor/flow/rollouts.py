@@ -26,10 +26,13 @@ from sartor.objectives._rounds import Rounds
 from sartor.rollouts.prompts import Prompts
 from sartor.rollouts.rewards import ByFunction, ByJudge, ByMetric, ByModel, Reward, Weighted
 from sartor.rollouts.source import Plan, RolloutSource
+from sartor.rollouts.together import COMPANY, Company, Dealt, Led
 from sartor.rollouts.validation import answered, validate
+from sartor.tokens.source import Seat
 
 if TYPE_CHECKING:
     from sartor.advise.settings import StageSettings
+    from sartor.engine.parallel.world import World
     from sartor.flow.handover import Material
     from sartor.flow.prepare import Emit
     from sartor.models.base import ModelPolicy
@@ -42,14 +45,18 @@ def ready(policy: ModelPolicy, settings: StageSettings) -> None:
         policy.add_value_head()
 
 
-def rounds_of(prepared: Material, policy: ModelPolicy, reference: Policy, folder: Path, emit: Emit) -> Feed:
+def rounds_of(
+    prepared: Material, policy: ModelPolicy, reference: Policy, folder: Path, emit: Emit, world: World
+) -> Feed:
     """The source over the training prompts, and validation on fixed prompts of the validation rows.
 
-    Answers of every round are kept in `folder`. Raises InputError for a reward that cannot be opened.
+    Every rank of `world` calls it, and has the whole policy. Rank 0 keeps the answers of every round in `folder`. Raises
+    InputError for a reward that cannot be opened.
     """
     assert isinstance(prepared, Prepared)
     recipe, settings, options = prepared.loaded.recipe, prepared.settings, _options(prepared.settings)
-    reward = reward_of(options.rewards, prepared.loaded.root, settings, recipe.seed)
+    company = Company(Seat(world.rank, world.size), world)
+    reward = reward_of(options.rewards, prepared.loaded.root, settings, recipe.seed, company)
     renderer = prepared.renderer
     pad = renderer.vocabulary.pad_id or 0
     generator = LocalGenerator(policy, renderer.stop_ids, pad, renderer.text, ANSWERED)
@@ -81,8 +88,9 @@ def rounds_of(prepared: Material, policy: ModelPolicy, reference: Policy, folder
         micro_tokens=settings.micro_tokens if policy.exact.packs else None,
         share=policy.exact.shares,
         emit=emit,
-        folder=folder,
+        folder=folder if world.first else None,
         mix=tokens["train"] if getattr(options, "ptx", 0.0) else (),
+        company=company,
     )
     held_out = np.unique(tokens["validation"].rows)
     most = min(len(held_out), settings.validation_rows)
@@ -92,8 +100,9 @@ def rounds_of(prepared: Material, policy: ModelPolicy, reference: Policy, folder
     asked = list(Prompts(dataset, chosen, renderer))
 
     def measure() -> dict[str, float]:
-        answers = answered(generator, asked, max_new_tokens=options.max_new_tokens, most_tokens=prepared.max_tokens)
-        return validate(policy, reference, answers, reward, unfinished=options.unfinished)
+        most, longest = options.max_new_tokens, prepared.max_tokens
+        answers = answered(generator, asked, max_new_tokens=most, most_tokens=longest, company=company)
+        return validate(policy, reference, answers, reward, unfinished=options.unfinished, company=company)
 
     stop = recipe.train.stop
     best, until = (Inside(REWARD, options.kl_bound, sign=1.0, min_delta=stop.min_delta) for _ in range(2))
@@ -106,9 +115,19 @@ def _options(settings: StageSettings) -> Rounds:
     return options
 
 
-def reward_of(given: Sequence[Given], root: Path, settings: StageSettings, seed: int) -> Reward:
-    """The weighted sum of the recipe's rewards. Raises InputError for one that cannot be opened."""
-    return Weighted([(_opened(each, root, settings, seed), each.weight) for each in given])
+def reward_of(
+    given: Sequence[Given], root: Path, settings: StageSettings, seed: int, company: Company = COMPANY
+) -> Reward:
+    """The weighted sum of the recipe's rewards. Raises InputError for one that cannot be opened.
+
+    Every rank of `company` asks for some of the answers, but rank 0 alone asks a function of the user's, which sees them all at
+    once and need not be open to several processes.
+    """
+    parts: list[tuple[Reward, float]] = []
+    for each in given:
+        opened = _opened(each, root, settings, seed)
+        parts.append((Led(opened, company) if each.function else Dealt(opened, company), each.weight))
+    return Weighted(parts)
 
 
 def _opened(given: Given, root: Path, settings: StageSettings, seed: int) -> Reward:

@@ -26,14 +26,18 @@ ANSWERED = 64
 """Answers written together."""
 
 
-def require(loaded: Loaded, objective: Component, kind: str, processes: int) -> None:
-    """Raises RecipeError R106 for settings that do not go with rounds, RunError P133 for several processes."""
+def require_whole(objective: Component, parallel: str) -> None:
+    """Raises RunError P133 where no process has the whole policy, which writes its own data."""
+    if isinstance(objective.options, Rounds) and parallel == "fsdp2":
+        what = f"{objective.name} writes its own data with a policy that is whole, and fsdp2 gives each process a part"
+        raise RunError(Problem("P133", what, fix="train.parallel: ddp, or one process"))
+
+
+def require(loaded: Loaded, objective: Component, kind: str) -> None:
+    """Raises RecipeError R106 for settings that do not go with rounds."""
     options = objective.options
     assert isinstance(options, Rounds)
     key = f"train.objective.{objective.name}"
-    if processes > 1:
-        what = f"{objective.name} writes its own data in one process, and {processes} were started"
-        raise RunError(Problem("P133", what, fix="run it in one process"))
     if not options.rewards:
         what = "nothing says what a good answer is"
         fix = f"{key}.rewards: [reward.py:score], a metric such as exact_match, {{model: PATH}}, {{judge: ...}}, or a stage reward before it"

@@ -174,7 +174,7 @@ def train(
     weights = hold(settings, policy, world)
     anchor = anchored(prepared, policy, weights, folder, world)
     if traits.reads == "prompt":
-        feed = rounds_of(prepared, policy, roles["reference"], folder, emit)
+        feed = rounds_of(prepared, policy, roles["reference"], folder, emit, world)
     else:
         beside = partial(Beside, prepared, policy, weights, known, roles.get("reference"))
         feed = _tokens_of(prepared, policy, weights, objective, course, tools, beside, emit)

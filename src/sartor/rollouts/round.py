@@ -66,6 +66,22 @@ class Round:
         parts = np.split(values.float().cpu().numpy(), np.cumsum(counts)[:-1])
         return dict(zip(batch.rows, parts, strict=True))
 
+    def told(self, found: Mapping[str, Mapping[int, np.ndarray]]) -> dict[str, Any]:
+        """Numbers of some answers' tokens, by column and by number of the answer in the round, as a JSON object."""
+        return {
+            name: {"answers": list(values), "bytes": _packed(list(values.values()), "<f4")}
+            for name, values in found.items()
+        }
+
+    def gathered(self, shares: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[np.ndarray]]:
+        """The columns of the round from what `told` gave of all its answers."""
+        found: dict[str, dict[int, np.ndarray]] = {}
+        for share in shares:
+            for name, part in share.items():
+                values = _unpacked(part["bytes"], "<f4", self.answers[part["answers"]])
+                found.setdefault(name, {}).update(zip(part["answers"], values, strict=True))
+        return {name: [each[index] for index in range(len(self))] for name, each in found.items()}
+
     def json(self) -> dict[str, Any]:
         """A JSON object; arrays as bytes in base 64."""
         return {
@@ -87,7 +103,7 @@ class Round:
 
 
 def _packed(arrays: Sequence[np.ndarray], dtype: str) -> str:
-    return b64encode(np.concatenate(arrays).astype(dtype).tobytes()).decode("ascii")
+    return b64encode(b"".join(array.astype(dtype).tobytes() for array in arrays)).decode("ascii")
 
 
 def _unpacked(text: str, dtype: str, lengths: np.ndarray) -> tuple[np.ndarray, ...]:

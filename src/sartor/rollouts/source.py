@@ -7,6 +7,9 @@ learnt from, `passes` times, in steps of the recipe's size, each pass in an orde
 
 A run that is killed goes on in the middle of a round: all of it is in `state`. The next round begins with the same weights and
 the same streams, so it is the one that the unbroken run would have written.
+
+Several ranks write, judge and measure some of the answers each and tell them to all, so that every rank has the same round; then
+each takes its share of every step, as of any other source.
 """
 
 from __future__ import annotations
@@ -29,8 +32,9 @@ from sartor.rollouts.advantages import Written, credit
 from sartor.rollouts.monitor import Measured, Monitor, distinct, repetition
 from sartor.rollouts.prompts import Answer, Asked
 from sartor.rollouts.round import Round
+from sartor.rollouts.together import COMPANY, Company
 from sartor.tokens.batch import Batch, Rendered
-from sartor.tokens.source import ALL, Step, StepSize, boundaries, seated
+from sartor.tokens.source import Step, StepSize, boundaries, seated
 
 if TYPE_CHECKING:
     from sartor.generate.local import LocalGenerator
@@ -84,12 +88,13 @@ class RolloutSource:
         policy: the model that learns, as it learns.
         reference: the model that training started from.
         generator: makes the policy's text; over the same policy.
-        reward: judges answers.
+        reward: judges answers; the same numbers on every rank.
         micro_tokens: tokens of one forward pass, at most; None: answers one by one.
         share: compute once what rows of a micro-batch begin with; exact without dropout.
         emit: takes one `Rolled` for each round, and warnings.
         folder: where the answers of every round are kept; None keeps none.
         mix: rows of the data whose likelihood is learnt beside the answers, as many to a step.
+        company: the ranks that write rounds and take steps together.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class RolloutSource:
         emit: Callable[[Event], None],
         folder: Path | None = None,
         mix: TokenRows | Sequence[Rendered] = (),
+        company: Company = COMPANY,
     ) -> None:
         self.policy, self.reference, self.prompts, self.generator = policy, reference, prompts, generator
         self.reward, self.plan, self.micro_tokens = reward, plan, micro_tokens
@@ -113,6 +119,7 @@ class RolloutSource:
         self.beta = plan.penalty
         self.monitor = Monitor(plan.kl_bound)
         self._share, self._emit, self._folder, self._mix = share, emit, folder, mix
+        self._company = company
         self._still = Still(policy)
         self._asked = self._rounds = 0
         self._round: Round | None = None
@@ -203,7 +210,7 @@ class RolloutSource:
         scored = int(made.answers[members].sum())
         batches = [made.dressed(batch) for batch in self._laid(made, members)]
         mixed = self._mixed(len(members), scored, done)
-        batches += seated([[row] for row in mixed], self.micro_tokens, ALL)
+        batches += seated([[row] for row in mixed], self.micro_tokens, self._company.seat)
         return Step(
             batches=tuple(batches),
             rows=tuple(made.rows[member] for member in members),
@@ -212,8 +219,9 @@ class RolloutSource:
         )
 
     def _laid(self, made: Round, members: np.ndarray) -> list[Batch]:
+        """The micro-batches that this rank takes of them."""
         units = [[made.rendered(int(member))] for member in members]
-        return seated(units, self.micro_tokens, ALL, share=self._share)
+        return seated(units, self.micro_tokens, self._company.seat, share=self._share)
 
     def _mixed(self, count: int, scored: int, done: int) -> list[Rendered]:
         """Rows of the data, their weights such that the divisor of the answers makes a mean of them."""
@@ -258,27 +266,23 @@ class RolloutSource:
         """([R] answers, [R] which prompt of the round each is to, [R] rewards). Raises InputError N423 where none has any."""
         asked = list(self._next_prompts())
         limits = [max(0, min(self.plan.max_new_tokens, self.plan.most_tokens - len(each.ids))) for each in asked]
-        made = self.generator.complete(
-            [each.ids.tolist() for each in asked],
-            max_new_tokens=limits,
+        every = self._company.written(
+            self.generator,
+            asked,
+            limits,
             sampling=Sampling(self.plan.temperature),
             seed=_seed(self.plan.seed, self._rounds),
             samples=self.plan.samples,
         )
-        ordered = sorted(made, key=lambda each: (each.index, each.sample))
-        every = [
-            (each.index, Answer(asked[each.index], np.array(each.ids, np.int32), each.text, each.stopped))
-            for each in ordered
-            if each.ids
-        ]
         answers, groups = [answer for _, answer in every], np.array([group for group, _ in every], np.int64)
         scores = self.reward.score(answers) if answers else np.empty(0)
         stopped = np.array([answer.stopped for answer in answers], np.bool_)
         scores = scores - self.plan.unfinished * ~stopped
         known = np.flatnonzero(np.isfinite(scores))
-        lost = len(ordered) - len(known)
+        count = len(asked) * self.plan.samples
+        lost = count - len(known)
         if lost:
-            what = f"round {self._rounds}: {lost} of {len(ordered)} answers have no reward; they are not learnt from"
+            what = f"round {self._rounds}: {lost} of {count} answers have no reward; they are not learnt from"
             self._emit(Noted("warning", "N422", what, self.done))
         if not len(known):
             fix = "see what the reward gives for answers like these; prompts need room for an answer"
@@ -286,7 +290,12 @@ class RolloutSource:
         return [answers[place] for place in known], groups[known], scores[known]
 
     def _measured(self, made: Round) -> dict[str, Sequence[np.ndarray]]:
-        """What policy and reference say of every token, on the batches of the first pass."""
+        """What policy and reference say of every token, on the batches of the first pass; every rank asks for its own."""
+        told = self._company.ranks.each(lambda: made.told(self._asked_of(made)))
+        return made.gathered(told)
+
+    def _asked_of(self, made: Round) -> dict[str, dict[int, np.ndarray]]:
+        """By name of the column, numbers of the tokens of each answer in this rank's batches."""
         found: dict[str, dict[int, np.ndarray]] = {"logp": {}, "reference": {}}
         valued = self.plan.credit.rule == "gae"
         if valued:
@@ -301,7 +310,7 @@ class RolloutSource:
                     logp = self._still.logp(batch)
                 found["logp"] |= made.parted(laid, logp)
                 found["reference"] |= made.parted(laid, self.reference.logp(batch))
-        return {name: [each[index] for index in range(len(made))] for name, each in found.items()}
+        return found
 
     def _tell(self, made: Round, answers: Sequence[Answer], written: Written, began: float) -> None:
         """Keep the answers, report the round, adapt the penalty."""

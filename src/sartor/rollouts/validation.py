@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from sartor.errors import InputError, Problem
+from sartor.generate.sampling import Sampling
 from sartor.models.still import Still
 from sartor.rollouts.prompts import Answer
+from sartor.rollouts.together import COMPANY, Company
 from sartor.tokens.batch import Rendered, collate
 from sartor.tokens.pack import pack
 
@@ -26,22 +28,32 @@ LOGITS = 1 << 24
 
 
 def answered(
-    generator: LocalGenerator, asked: Sequence[Asked], *, max_new_tokens: int, most_tokens: int
+    generator: LocalGenerator,
+    asked: Sequence[Asked],
+    *,
+    max_new_tokens: int,
+    most_tokens: int,
+    company: Company = COMPANY,
 ) -> list[Answer]:
     """The likeliest answer to each prompt; to one that leaves no room, none.
 
     Args:
         max_new_tokens: longest answer.
         most_tokens: prompt and answer together, at most.
+        company: the ranks that write them together; all of them get all.
     """
     limits = [max(0, min(max_new_tokens, most_tokens - len(each.ids))) for each in asked]
-    made = generator.complete([each.ids.tolist() for each in asked], max_new_tokens=limits)
-    ordered = sorted((each for each in made if each.ids), key=lambda each: each.index)
-    return [Answer(asked[each.index], np.array(each.ids, np.int32), each.text, each.stopped) for each in ordered]
+    return [answer for _, answer in company.written(generator, asked, limits, sampling=Sampling())]
 
 
 def validate(
-    policy: ModelPolicy, reference: Policy, answers: Sequence[Answer], reward: Reward, *, unfinished: float
+    policy: ModelPolicy,
+    reference: Policy,
+    answers: Sequence[Answer],
+    reward: Reward,
+    *,
+    unfinished: float,
+    company: Company = COMPANY,
 ) -> dict[str, float]:
     """Means over answers: reward, kl (nats an answer), tokens, share unfinished, and loss, which is minus the reward.
 
@@ -54,11 +66,12 @@ def validate(
         fix = "see what the reward gives for answers like these; prompts need room for an answer"
         raise InputError(Problem("N423", "no answer to a validation prompt has a reward", fix=fix))
     value = float(scores[known].mean())
-    rows = [_rendered(answer, place) for place, answer in enumerate(answers)]
+    own = [_rendered(answer, place) for place, answer in enumerate(answers) if company.mine(place)]
+    drift = sum(company.ranks.each(lambda: divergence(policy, reference, own)))
     return {
         "loss": -value,
         "reward": value,
-        "kl": divergence(policy, reference, rows) / len(rows),
+        "kl": drift / len(answers),
         "tokens": float(np.mean([len(answer.ids) for answer in answers])),
         "unfinished": float((~stopped).mean()),
         "unscored": float((~known).mean()),
