@@ -148,22 +148,22 @@ class Detector:
         detector.hits = np.array(body["hits"], float).reshape(-1, len(SETS))
         return detector
 
-    def _bet(self, p_L: np.ndarray) -> np.ndarray:
-        """[L] logarithm of all capital after each p-value; none of them begins a bet."""
-        low_B, high_B = np.array(SETS).T
-        size_B = high_B - low_B
-        inside_LB = (p_L[:, None] >= low_B) & (p_L[:, None] < high_B)
-        before_LB = np.cumsum(inside_LB, 0) - inside_LB
-        seen_SL = (self.n - self.begins)[:, None] + np.arange(len(p_L))
-        share_SLB = (self.hits[:, None] + before_LB + size_B) / (seen_SL[..., None] + 1)
+    def _bet(self, p: np.ndarray) -> np.ndarray:
+        """[l] logarithm of all capital after each p-value [l]; none of them begins a bet. Axes: bet s, value l, set b."""
+        low, high = np.array(SETS).T
+        size = high - low
+        inside = (p[:, None] >= low) & (p[:, None] < high)
+        before = np.cumsum(inside, 0) - inside
+        seen = (self.n - self.begins)[:, None] + np.arange(len(p))
+        share = (self.hits[:, None] + before + size) / (seen[..., None] + 1)
         if self.side in ("more", "less"):
-            share_SLB = np.maximum(share_SLB, size_B)
-        gain_SLB = np.log(np.where(inside_LB, share_SLB / size_B, (1 - share_SLB) / (1 - size_B)))
-        running_SLB = self.capital[:, None] + np.cumsum(gain_SLB, 1)
-        self.capital = running_SLB[:, -1]
-        self.hits = self.hits + inside_LB.sum(0)
-        self.n += len(p_L)
-        return np.array([_log_sum(running_SLB[:, at].ravel()) for at in range(len(p_L))])
+            share = np.maximum(share, size)
+        gain = np.log(np.where(inside, share / size, (1 - share) / (1 - size)))
+        running = self.capital[:, None] + np.cumsum(gain, 1)
+        self.capital = running[:, -1]
+        self.hits = self.hits + inside.sum(0)
+        self.n += len(p)
+        return np.array([_log_sum(running[:, at].ravel()) for at in range(len(p))])
 
     def _begin_bet(self) -> None:
         self.begun += 1

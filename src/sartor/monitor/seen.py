@@ -1,7 +1,7 @@
 """What the watch reads of a request: from the request log, or from any JSONL whose columns a mapping names.
 
-    {"asked": {"text": "Where is my lamp?"}, "said": "It ships today.", "took": 0.8}
-    --map prompt=asked.text --map answer=said --map seconds=took
+{"asked": {"text": "Where is my lamp?"}, "said": "It ships today.", "took": 0.8}
+--map prompt=asked.text --map answer=said --map seconds=took
 """
 
 from __future__ import annotations
@@ -221,4 +221,6 @@ def _parsed(content: bytes, path: Path, at: int) -> dict[str, Any]:
         number = file.read(at).count(b"\n") + 1
     excerpt = content[:60].decode(errors="backslashreplace").strip()
     fix = "one JSON object per line, with the columns that --map names"
-    raise RunError(Problem("V160", "this line is no JSON object", file=str(path), line=number, excerpt=excerpt, fix=fix))
+    raise RunError(
+        Problem("V160", "this line is no JSON object", file=str(path), line=number, excerpt=excerpt, fix=fix)
+    )
