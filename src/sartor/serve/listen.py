@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from socket import socket
 from types import FrameType
 from typing import Any
@@ -138,7 +139,8 @@ class Line(H11Protocol):
             facts = {**HEADERS, "content-type": "application/json", "connection": "close"}
             headers = [(name.encode(), value.encode()) for name, value in facts.items()]
             headers.append((b"content-length", str(len(body)).encode()))
-            for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+            answer = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode())
+            for event in (answer, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
