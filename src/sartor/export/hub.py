@@ -25,7 +25,7 @@ class Sent:
     """One file as it goes to the hub; `content` where it is not as it lies there."""
 
     name: str
-    bytes: int
+    size: int
     path: Path
     content: bytes | None = None
 

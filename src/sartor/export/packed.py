@@ -145,7 +145,9 @@ def _heads(model: PreTrainedModel) -> Iterator[str]:
 
 
 def _full(model: PreTrainedModel, bare: str) -> str:
-    return next(name for name, _ in model.named_modules() if name.removeprefix(f"{model.base_model_prefix}.") == bare)
+    prefix = f"{model.base_model_prefix}."
+    full: str = next(name for name, _ in model.named_modules() if name.removeprefix(prefix) == bare)
+    return full
 
 
 def _scheme(bits: int, group: int | None, ignored: list[str]) -> dict[str, Any]:

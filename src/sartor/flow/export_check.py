@@ -21,8 +21,8 @@ def require_exports(loaded: Loaded, base: ModelFolder, settings: Settings) -> No
         key, module = f"export[{place}]", registry.component("exporter", wanted.name)
         library, extra = module.NEEDS
         if library and find_spec(library) is None:
-            what = f"exporter {wanted.name} needs the library {library}, which is not installed"
-            raise RecipeError(loaded.problem("R148", key, what, fix=f'pip install "sartor[{extra}]"'))
+            needs = f"exporter {wanted.name} needs the library {library}, which is not installed"
+            raise RecipeError(loaded.problem("R148", key, needs, fix=f'pip install "sartor[{extra}]"'))
         what = _obstacle(wanted.name, base, settings)
         if what is not None:
             raise RecipeError(loaded.problem("R106", key, f"{wanted.name}: {what}", fix="leave it out of export"))

@@ -31,8 +31,8 @@ def pushed(exported: Exported, repository: str, *, dry_run: bool, emit: Callable
     told = {
         "repository": repository,
         "dry_run": dry_run,
-        "bytes": sum(file.bytes for file in sent),
-        "files": [{"name": file.name, "bytes": file.bytes} for file in sent],
+        "bytes": sum(file.size for file in sent),
+        "files": [{"name": file.name, "bytes": file.size} for file in sent],
     }
     return replace(exported, push=told)
 

@@ -187,10 +187,13 @@ def _dequantised(root: Weights, quantization: Quantization) -> Weights:
         made = dequantised(weight).float()
         return (made.T if name in turned else made).reshape(stored.shape)
 
+    def narrowed(stored: torch.Tensor) -> torch.Tensor:
+        """What was not packed was held in the type of products, which files may be wider than."""
+        return stored.to(getattr(torch, quantization.dtype)).float()
+
     changes = {
-        root.bare(name): (partial(unpacked, parameter, root.bare(name)),)
+        root.bare(name): (partial(unpacked, parameter, root.bare(name)) if is_packed(parameter) else narrowed,)
         for name, parameter in model.named_parameters()
-        if is_packed(parameter)
     }
     return Weights(root.label, root.root, root.skeleton, root.files, changes)
 

@@ -76,7 +76,8 @@ def _head(config: Settings) -> int:
 def _rope(config: Settings) -> Mapping[str, Any]:
     """The settings of rotary positions, of the layers that see everything where there are two kinds."""
     found: Mapping[str, Any] = config.get("rope_parameters") or {}
-    return found.get("full_attention", found)
+    full: Mapping[str, Any] = found.get("full_attention", found)
+    return full
 
 
 def _usual(config: Settings) -> dict[str, Any]:

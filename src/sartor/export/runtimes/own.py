@@ -103,14 +103,20 @@ def _renderer(folder: ModelFolder) -> Renderer:
 
 
 def in_fp32(policy: ModelPolicy) -> None:
-    """Compute in fp32 from now on, from the weights as they are held: four bits stay four bits."""
+    """Compute in fp32 from now on, with the numbers that the weights stand for as they are held: four bits stay four bits."""
     import torch
 
-    with torch.no_grad():
-        for tensor in (*policy.model.parameters(), *policy.model.buffers()):
-            if tensor.is_floating_point():
-                tensor.data = tensor.data.float()
-    for layer in policy.model.modules():
-        if hasattr(layer, "compute_dtype"):
-            layer.compute_dtype = torch.float32
-            layer.compute_type_is_set = True
+    from sartor.models.quantized import dequantised, is_packed
+
+    model = policy.model
+    named = [(name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
+    for name, held in [(name, part) for name, part in named if is_packed(part.weight)]:
+        weight = dequantised(held.weight).float()
+        whole = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=held.bias is not None)
+        whole.weight = torch.nn.Parameter(weight, requires_grad=False)
+        if held.bias is not None:
+            whole.bias = torch.nn.Parameter(held.bias.detach().float(), requires_grad=False)
+        model.set_submodule(name, whole)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.float()
