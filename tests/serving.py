@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ import httpx
 from openai import OpenAI
 
 from sartor.flow.serve import opened
+from sartor.flow.serve_log import Keeper
 from sartor.serve import listen
 from sartor.serve.app import Api, application
 from sartor.serve.gate import Gate
@@ -49,6 +51,11 @@ class Running:
         return not self.scheduler.active
 
 
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 @contextmanager
 def running(
     models: Sequence[str | Path],
@@ -59,11 +66,16 @@ def running(
     seconds: float = 60,
     body: int = 1 << 16,
     patience: listen.Patience | None = None,
+    shadow: str | None = None,
+    keeper: Keeper | None = None,
 ) -> Iterator[Running]:
     """Serve these models until the block is left."""
     served = opened([str(model) for model in models], lambda event: None)
-    scheduler = Scheduler(served, slots=slots, places=places, queue=queue)
-    api = Api(served, scheduler, places=places, seconds=seconds)
+    scheduler = Scheduler(served, slots=slots, places=places, queue=queue, shadow=shadow)
+    router = keeper.router if keeper else None
+    api = Api(
+        served, scheduler, places=places, seconds=seconds, router=router, shadow=shadow, recorder=keeper
+    )  # fmt: skip
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
@@ -84,3 +96,6 @@ def running(
             server.should_exit = True
             scheduler.close(5)
             thread.join(10)
+            api.finish()
+            if keeper is not None:
+                keeper.close()

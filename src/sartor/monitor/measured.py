@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sartor.monitor.index import Entry
-from sartor.monitor.records import FAULTS, GONE
+from sartor.monitor.records import FAULTS, LEFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,10 @@ class Measure:
     """The smallest difference that would matter."""
 
 
+def _left(entry: Entry) -> bool:
+    return any(ended in LEFT for ended in entry.ended)
+
+
 def _thumb(entry: Entry) -> float | None:
     return None if entry.thumb is None else float(entry.thumb == "up")
 
@@ -32,12 +36,12 @@ def _seconds(entry: Entry) -> float | None:
 
 
 def _by_itself(entry: Entry) -> float | None:
-    return None if GONE in entry.ended else entry.ended.count("stop") / len(entry.ended)
+    return None if _left(entry) else entry.ended.count("stop") / len(entry.ended)
 
 
 def _errors(entry: Entry) -> float | None:
     failed = any(ended in FAULTS for ended in entry.ended)
-    return None if GONE in entry.ended and not failed else float(failed)
+    return None if _left(entry) and not failed else float(failed)
 
 
 MEASURES: Mapping[str, Measure] = {

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 FAULTS = ("late", "fault")
 """Ends of an answer that are errors of ours."""
-GONE = "gone"
-"""The client left before the end."""
+LEFT = ("gone", "closing")
+"""Ends that say nothing of the model: the client left, or the server was stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Record:
     """Role and content, redacted; None where its texts were not drawn."""
     answers: tuple[str, ...] | None
     ended: tuple[str, ...]
-    """stop, length, late, fault or gone, of each answer."""
+    """stop, length, late, fault, gone or closing, of each answer."""
     prompt_tokens: int
     made: int
     """Tokens of all answers."""

@@ -181,7 +181,7 @@ class Scheduler:
         """Let the waiting requests of the shadow in; whether it may go on."""
         assert self._shadow is not None
         with self._news:
-            while self._shadows:
+            while self._shadows and self._shadow.has_room:
                 self._shadow.let_in(*self._shadows.popleft())
             return not self._urgent
 
