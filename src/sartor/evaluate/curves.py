@@ -285,7 +285,8 @@ def chart(told: Mapping[str, Any], *, width: int, height: int) -> Markup:
 
 def series(name: str, number: int) -> str:
     """The class of a line: base and tuned have the colours they have everywhere, others those that are left."""
-    return {"base": "series-0", "tuned": "series-1"}.get(name, f"series-{2 + number % 2}")
+    named = {"base": "series-0", "tuned": "series-1", "few_shot": "series-2"}
+    return named.get(name, f"series-{2 + number % 2}")
 
 
 def bars(scores: Mapping[str, Mapping[str, Any]], *, share: bool, width: int = 240) -> Markup:
