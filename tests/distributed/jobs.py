@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rounds
 import tiny
 import torch
@@ -37,14 +38,17 @@ from sartor.engine.watchers import best
 from sartor.errors import SartorError
 from sartor.events import Event
 from sartor.generate.local import LocalGenerator
+from sartor.methods import probe
 from sartor.models.base import VALUE
+from sartor.models.heads import HeadSpec
 from sartor.models.policy import CausalPolicy
 from sartor.models.still import Still
+from sartor.objectives import classify
 from sartor.rollouts.rewards import ByFunction, Weighted
 from sartor.rollouts.together import Company, Dealt, Led
 from sartor.rollouts.validation import answered, validate
 from sartor.store.checkpoint import Checkpoints
-from sartor.tokens.batch import collate
+from sartor.tokens.batch import Rendered, collate
 from sartor.tokens.source import Seat, StepSize, TokenSource
 
 REWARDS = (rounds.Same(), ByFunction("rank", lambda texts, rows: [len(set(texts[:n])) / 9 for n in range(len(texts))]))
@@ -223,6 +227,44 @@ def write(
     return over, events
 
 
+def sort(
+    folder: Path, *, head: str, world: World = ALONE, strategy: str = "none", dtype: str = "float32"
+) -> tuple[CausalPolicy, list[Event]]:
+    """Nine steps of a head alone, on features of a model that stays as it is."""
+    classes = HeadSpec("classes", ("bad", "good", "so so"))
+    begun = tiny.headed(head, classes, dtype=getattr(torch, dtype))
+    probe.attach(begun, probe.Options(), seed=7)
+    rows = [
+        Rendered(row.ids, np.eye(len(row), dtype=np.float32)[-1], row.row, np.array([place % 3], np.float32))
+        for place, row in enumerate(tiny.rows(ROWS))
+    ]
+    sets = [tiny.Rows(rows)]
+    begun.features.keep(sets, folder / "features", base=head, rank=world.rank, size=world.size, ranks=world)
+    held = masters(begun, strategy, world, dtype)
+    seat = Seat(world.rank, world.size, held.lockstep)
+    source = TokenSource(sets[0], size=StepSize(examples=5), micro_tokens=40, seed=3, steps=9, seat=seat)
+    updater = Updater(held, adamw, adamw.Options(), learning_rate=1e-2, clip_norm=1.0)
+    checkpoints = Checkpoints(folder / "checkpoints", lambda note: None, ranks=world)
+    plan = Plan(
+        seed=3,
+        factor=lambda step, steps: constant.factor(step, steps, constant.Options(warmup=0.0)),
+        validate_every=100,
+        save_every=100,
+    )
+
+    def objective(each: CausalPolicy, batch: Any) -> Any:
+        return classify.loss(each, batch, classify.Options())
+
+    events = list(fit(begun, objective, source, updater, plan, validate=None, watchers=[], checkpoints=checkpoints))
+    if strategy == "fsdp2":
+        begun = tiny.headed(head, classes, dtype=getattr(torch, dtype))
+        probe.attach(begun, probe.Options(), seed=7)
+        newest = checkpoints.newest()
+        assert newest is not None
+        read_weights(newest, Masters(begun.trainable()))
+    return begun, events
+
+
 def weights(over: CausalPolicy) -> dict[str, torch.Tensor]:
     """Copies of all parameters, and of those of a value head."""
     more = {name: value.detach().clone() for name, value in over.trainable().items() if name.startswith(VALUE)}
@@ -239,13 +281,20 @@ def told(events: Sequence[Any]) -> list[Any]:
     return [[p.code for p in e.problems] + [str(e)] if isinstance(e, SartorError) else e.json() for e in events]
 
 
+def work_of(job: dict[str, Any]) -> Any:
+    """The function that does a job."""
+    if "objective" in job:
+        return write
+    return sort if "head" in job else train
+
+
 def main() -> None:
     torch.set_num_threads(1)
     folder, jobs = Path(sys.argv[1]), json.loads(sys.argv[2])
     world = join(os.environ, timeout=60)
     for job in jobs:
         name, place = job.pop("name"), folder / job.pop("into")
-        over, events = (write if "objective" in job else train)(place, world=world, **job)
+        over, events = work_of(job)(place, world=world, **job)
         save_file(weights(over), folder / f"{name}-{world.rank}.safetensors")
         (folder / f"{name}-{world.rank}.json").write_text(json.dumps(told(events)))
     leave()

@@ -66,8 +66,13 @@ def _job(name: str, into: str | None = None, **settings: Any) -> dict[str, Any]:
 
 DROPOUT = {"model": "gpt2", "resid_pdrop": 0.2, "embd_pdrop": 0.1, "attn_pdrop": 0.1}
 STOP = 3
-OTHERS = [*(("fsdp2", method) for method in ("partial", "dora", "pissa", "vera", "adapter")), ("ddp", "prefix")]
+OTHERS = [
+    *(("fsdp2", method) for method in ("partial", "dora", "pissa", "vera", "adapter")),
+    *((strategy, method) for strategy in ("ddp", "fsdp2") for method in ("prefix", "prompt")),
+]
 """Methods beside full and LoRA, each as far as something of it could differ between ranks."""
+HEADS = ("llama", "bert")
+"""Models whose head alone learns: one of the last place of a row, one of its first behind a pooler."""
 ROUNDS = ("ppo", "rloo", "reinforce")
 """Objectives that learn from what the policy writes, beside grpo."""
 BASIC = [*itertools.product(("ddp", "fsdp2"), ("full", "lora"))]
@@ -90,6 +95,7 @@ LONG_WORK = [
         for anchor in ("l2_start", "ewc")
     ],
     *[_job(name, objective=name) for name in ROUNDS],
+    *[_job(f"{strategy}-{head}", strategy=strategy, head=head) for strategy in ("ddp", "fsdp2") for head in HEADS],
     _job("ppo-ptx", objective="ppo", ptx=True),
     _job("grpo-left", objective="grpo", stop_after=STOP),
     _job("grpo-taken", "grpo-alone", objective="grpo", seed=5),
@@ -192,6 +198,17 @@ def same_rounds(done: Path, tmp_path: Path, name: str, objective: str, **setting
         assert [event["event"] for event in theirs] == [event["event"] for event in mine]
         for one, two in zip(mine, theirs, strict=True):
             assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-4, abs=1e-6), one["event"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("head", HEADS)
+def test_two_ranks_train_the_head_of_one(more, tmp_path, strategy, head):
+    alone, taken = jobs.sort(tmp_path, head=head)
+    assert far(weights(more, f"{strategy}-{head}"), tiny.weights(alone)) < CLOSE
+    losses = [event["loss"] for event in events(more, f"{strategy}-{head}") if event["event"] == "step"]
+    assert losses == pytest.approx([event.loss for event in taken if hasattr(event, "loss")], rel=1e-5)
+    assert losses[-1] < losses[0]
 
 
 @pytest.mark.slow

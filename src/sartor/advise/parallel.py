@@ -87,10 +87,6 @@ def _obstacle(recipe: Recipe, method: Component, optimizer: Component, dtype: st
     if recipe.train.compile is True:
         return "train.compile: true, which nobody has shown to work on shards"
     module = registry.component("method", method.name)
-    if getattr(module, "HEADED", False):
-        return f"method {method.name}, whose head is computed apart from the model"
-    if getattr(module, "OUTSIDE", False):
-        return f"method {method.name}, whose vectors stand outside of the layers"
     asks = getattr(module, "quantization", None)
     if asks is not None and asks(method.options, dtype) is not None:
         return f"method {method.name}, whose base is quantised"

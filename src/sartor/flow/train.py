@@ -354,6 +354,7 @@ def _make_whole(
         helm.load(place, checkpoints, whole)
     fresh.eval()
     policy.model, policy.adapter, policy.device = fresh.model, fresh.adapter, fresh.device
+    policy.adapters, policy.features = fresh.adapters, fresh.features
 
 
 def updater_of(prepared: Material, policy: ModelPolicy, weights: Masters, anchor: Anchor | None = None) -> Updater:

@@ -24,8 +24,6 @@ SAVES, MERGES = "adapter", False
 LEARNING_RATE = (1e-5, 3e-1)
 MODELS, WORDED = frozenset({"causal"}), True
 """Only for decoders that write words."""
-OUTSIDE = True
-"""What moves stands outside of the layers."""
 
 
 class Options(BaseOptions):

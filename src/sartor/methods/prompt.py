@@ -23,8 +23,6 @@ SAVES, MERGES = "adapter", False
 LEARNING_RATE = (1e-4, 3e-1)
 MODELS, WORDED = frozenset({"causal"}), True
 """Only for decoders that write words."""
-OUTSIDE = True
-"""What moves stands outside of the layers."""
 
 
 class Options(BaseOptions):
