@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,18 @@ from click.testing import CliRunner
 from serving import Running, running
 
 from sartor.cli.main import sartor as command
+from sartor.data.rows import Message
 from sartor.errors import InputError
 from sartor.events import Event, Noted
+from sartor.flow.serve import opened
 from sartor.flow.serve_log import Keeper, LogSettings, Test, check, divided, kinds
+from sartor.generate.sampling import Sampling
 from sartor.monitor.guard import parse
 from sartor.monitor.index import Entry, Index
 from sartor.monitor.records import Record
 from sartor.serve.router import Router
+from sartor.serve.scheduler import Full, Scheduler
+from sartor.serve.served import Piece, Served, Wanted
 
 CHAT = "/v1/chat/completions"
 ROW = job.orders(1)[0]["prompt"]
@@ -195,13 +201,13 @@ def test_a_broken_guard_takes_its_arm_out_for_good(models: list[str], folder: Pa
     settings = LogSettings(folder)
     with running(models, keeper=Keeper(settings, test, told.append)) as server:
         out = 0
-        for number in range(80):
+        for number in range(40):
             answer = ask(server, model="ab", user=str(number), max_tokens=1)
             arm = answer.headers["x-sartor-arm"]
             thumb = "down" if arm == "tuned" else "up"
             server.ask("POST", "/v1/feedback", json={"id": answer.json()["id"], "thumb": thumb})
             out = out + 1 if arm == "base" else 0
-        assert out > 20
+        assert out > 10
         assert 'sartor_share{ab="ab",arm="tuned"} 0.0' in server.ask("GET", "/metrics").text
     notes = [event for event in told if isinstance(event, Noted)]
     assert [note.code for note in notes] == ["V122"]
@@ -230,25 +236,57 @@ def test_the_shadow_answers_the_same_and_nobody_is_sent_it(server: Running, fold
     assert len(entries(folder)) == 3
 
 
-def test_the_shadow_waits_for_others_and_is_dropped_first(models: list[str], folder: Path, told: list[Event]) -> None:
-    keeper = Keeper(LogSettings(folder), None, told.append)
-    with running(models, keeper=keeper, shadow="base", slots=1, queue=2) as server:
-        scheduler = server.scheduler
-        for number in range(4):
-            ask(server, f"{ROW} {number}", max_tokens=100, temperature=1)
-            assert scheduler.active == 0
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            made = len([entry for entry in entries(folder) if entry.shadow_of])
-            text = server.ask("GET", "/metrics").text
-            dropped = int(
-                float(text.partition('sartor_shadows_total{model="base",outcome="dropped"} ')[2].split("\n")[0] or 0)
-            )
-            if made + dropped == 4:
-                break
-            time.sleep(0.05)
-        assert made + dropped == 4
-        assert made >= 1
+def wanted(served: list[Served], model: str, most: int) -> Wanted:
+    ids = served[0].renderer.prompt([Message("user", ROW)]).astype("int64")
+    return Wanted(model=model, prompt=ids, most=most, sampling=Sampling(1.0), seed=3)
+
+
+def test_the_shadow_writes_nothing_while_anybody_waits(models: list[str]) -> None:
+    served = opened(models, lambda event: None)
+    scheduler = Scheduler(served, slots=2, places=256, queue=4, shadow="base")
+    heard: list[tuple[str, Piece]] = []
+    scheduler.start()
+    scheduler.submit_shadow(wanted(served, "base", 150), lambda piece: heard.append(("shadow", piece)))
+    while len(heard) < 3:
+        time.sleep(0.001)
+    before = len(heard)
+    scheduler.submit(wanted(served, "tuned", 60), lambda piece: heard.append(("asked", piece)))
+    until = time.monotonic() + 20
+    while sum(piece.ended is not None for _, piece in heard) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    scheduler.close(5)
+    who = [name for name, _ in heard]
+    first, last = who.index("asked"), len(who) - 1 - who[::-1].index("asked")
+    assert last - first > 10
+    assert set(who[first:last]) == {"asked"}
+    assert first - before < 10
+    assert who[-1] == "shadow"
+
+
+def test_the_shadow_is_dropped_first_when_the_queue_is_full(models: list[str]) -> None:
+    served = opened(models, lambda event: None)
+    scheduler = Scheduler(served, slots=1, places=256, queue=2, shadow="base")
+    released = threading.Event()
+    heard: list[str] = []
+
+    def note(name: str) -> Callable[[Piece], None]:
+        return lambda piece: heard.append(f"{name} {piece.ended}") if piece.ended else None
+
+    scheduler.start()
+    scheduler.call(released.wait)
+    time.sleep(0.05)
+    for name in ("s1", "s2"):
+        scheduler.submit_shadow(wanted(served, "base", 2), note(name))
+    with pytest.raises(Full):
+        scheduler.submit_shadow(wanted(served, "base", 2), note("s3"))
+    for name, dropped in (("p1", ["s1 dropped"]), ("p2", ["s1 dropped", "s2 dropped"])):
+        scheduler.submit(wanted(served, "tuned", 2), note(name))
+        assert heard == dropped
+    with pytest.raises(Full):
+        scheduler.submit(wanted(served, "tuned", 2), note("p3"))
+    released.set()
+    assert scheduler.close(10)
+    assert {line.split()[0] for line in heard[2:]} == {"p1", "p2"}
 
 
 @pytest.mark.parametrize(
