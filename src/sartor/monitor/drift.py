@@ -107,13 +107,13 @@ class Detector:
         bag = self.bag
         bag[level] += 1
         count = bag[level]
+        equal = count
         if self.side == "category":
             extreme = sum(other for other in bag.values() if other < count)
             equal = sum(other for other in bag.values() if other == count)
-        elif self.side == "less":
-            extreme, equal = sum(other for key, other in bag.items() if key < level), count  # type: ignore[operator]
         else:
-            extreme, equal = sum(other for key, other in bag.items() if key > level), count  # type: ignore[operator]
+            sign = -1 if self.side == "less" else 1
+            extreme = sum(other for key, other in bag.items() if sign * float(key) > sign * float(level))
         return (extreme + _coin(self.name, self.n + ahead) * equal) / bag.total()
 
     @property
