@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = re.compile(r"(?<![A-Za-z0-9])[ADEFMNPRSTUX]\d{3}(?![A-Za-z0-9])")
+CODE = re.compile(r"(?<![A-Za-z0-9])[ADEFMNPRSTUVX]\d{3}(?![A-Za-z0-9])")
 GRAPHICS_CARDS = {"A100"}
 SHARED = {"D113", "M104"}
 """Codes of several rooms with one meaning: a file that is not there, weights that are not there."""
