@@ -319,14 +319,20 @@ def test_paths_lead_nowhere(server: Running, path: str) -> None:
 def test_one_who_does_not_read_is_cut_off(server: Running) -> None:
     with connected(server.port) as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        ask = head(server, f"content-length: {len(body(n=16, max_tokens=200, stream=True, logprobs=True, top_logprobs=20))}")
+        ask = head(
+            server, f"content-length: {len(body(n=16, max_tokens=200, stream=True, logprobs=True, top_logprobs=20))}"
+        )
         for _ in range(20):
             line.sendall(ask + body(n=16, max_tokens=200, stream=True, logprobs=True, top_logprobs=20))
         until = time.monotonic() + 30
-        with pytest.raises(OSError, match=r"reset|pipe"):
-            while time.monotonic() < until:
+        closed = False
+        while not closed and time.monotonic() < until:
+            time.sleep(0.1)
+            try:
                 line.sendall(b" ")
-                time.sleep(0.1)
+            except (BrokenPipeError, ConnectionResetError):
+                closed = True
+        assert closed
     assert server.idle(5)
 
 
@@ -441,7 +447,7 @@ def test_a_second_signal_stops_at_once(base: Path, tmp_path: Path) -> None:
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10) == 0
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 7
     assert "Traceback" not in server.written
 
 

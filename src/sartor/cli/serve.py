@@ -76,6 +76,12 @@ from sartor.cli._output import json_option
     type=click.FloatRange(0),
     help="Seconds until it is on the disk; 0: before the answer.  [1]",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["vllm", "sglang", "llama.cpp", "ollama"]),
+    help="Print the command that serves MODEL by another server.",
+)
+@click.option("--start", is_flag=True, help="With --engine: run that command, too.")
 @json_option
 def command(
     models: tuple[str, ...],
@@ -100,6 +106,8 @@ def command(
     log_share: float | None,
     log_days: int | None,
     log_sync: float | None,
+    engine: str | None,
+    start: bool,
     as_json: bool,
 ) -> int:
     """Serve models by OpenAI's API: chat, completions, embeddings, and labels of models with a head.
@@ -120,6 +128,10 @@ def command(
     from sartor.flow.serve import Settings, serve, token_from
     from sartor.flow.serve_log import LogSettings, divided, kinds
 
+    if start and engine is None:
+        raise click.UsageError("--start goes with --engine")
+    if engine is not None:
+        return _elsewhere(engine, models, host, port, context, start=start)
     if token_env and no_token:
         raise click.UsageError("--token-env and --no-token do not go together")
     token = None if no_token else token_from(token_env) if token_env else ""
@@ -141,3 +153,15 @@ def command(
     with display() as screen:
         serve(models, settings, screen.see, as_json=as_json)
     return 0
+
+
+def _elsewhere(engine: str, models: tuple[str, ...], host: str, port: int, context: int | None, *, start: bool) -> int:
+    from sartor.flow import engines
+
+    if len(models) != 1:
+        raise click.UsageError("--engine serves one MODEL")
+    name, equals, reference = models[0].partition("=")
+    named = (name, reference) if equals and name and "/" not in name else (None, models[0])
+    found = engines.command(engine, *named, host=host, port=port, context=context)
+    click.echo(found.text)
+    return engines.start(found) if start else 0

@@ -38,6 +38,7 @@ class Grammars:
         self._library = _library()
         self._size = vocabulary
         ends = sorted(renderer.stop_ids)
+        self._ends = np.array(ends, dtype=np.int64)
         self._tokens = self._library.LLTokenizer(
             renderer.vocabulary.tokenizer_with(()).to_str(), n_vocab=vocabulary, eos_token=ends
         )
@@ -51,20 +52,30 @@ class Grammars:
         matcher = self._library.LLMatcher(self._tokens, grammar)
         if matcher.is_error():
             raise InputError(Problem("V111", f"the schema cannot be followed: {matcher.get_error().splitlines()[0]}"))
-        return Constraint(self._library, matcher, self._size)
+        return Constraint(self._library, matcher, self._size, self._ends)
 
 
 class Constraint:
-    """What one answer may go on with."""
+    """What one answer may go on with.
 
-    def __init__(self, library: ModuleType, matcher: Any, size: int) -> None:
-        self._matcher, self._tools, self._size = matcher, library.numpy, size
+    Args:
+        library: llguidance.
+        matcher: of the grammar, where the answer stands.
+        size: of the vocabulary.
+        ends: tokens that end an answer. Where a tokenizer does not call them special they are text to the grammar, which would let them
+            into the middle of a string; so they are ruled out until the answer may be over.
+    """
+
+    def __init__(self, library: ModuleType, matcher: Any, size: int, ends: np.ndarray) -> None:
+        self._matcher, self._tools, self._size, self._ends = matcher, library.numpy, size, ends
         self._mask: np.ndarray = library.numpy.allocate_token_bitmask(1, size)
 
     def rule_out(self, logits: torch.Tensor) -> None:
         """Set the logits [V] of tokens that may not come to -inf, in place."""
         self._tools.fill_next_token_bitmask(self._matcher, self._mask, 0)
         bits = np.unpackbits(self._mask[0].view(np.uint8), bitorder="little")[: self._size]
+        if not self._matcher.is_accepting():
+            bits[self._ends] = 0
         logits.masked_fill_(torch.from_numpy(bits == 0).to(logits.device), float("-inf"))
 
     def take(self, token: int) -> None:

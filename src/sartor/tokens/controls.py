@@ -47,17 +47,19 @@ class Controls:
         Raises:
             TokenError: T224, the text uses these private characters itself.
         """
-        if not pattern.search(text):
-            return text
-        if _PRIVATE.search(text):
+        control = pattern.search(text)
+        private = (_PRIVATE if control else MARKS).search(text)
+        if private:
+            held = "both a control token and private-use characters" if control else "a private-use character"
             raise TokenError(
                 Problem(
                     "T224",
-                    "the text holds both a control token and private-use characters (U+F0000 and above), which Sartor "
-                    "needs to keep the two apart",
-                    fix="take one of them out of this row",
+                    f"the text holds {held} (U+{ord(private[0]):X}), which Sartor needs to keep control tokens and text apart",
+                    fix="take these characters out of this row",
                 )
             )
+        if not control:
+            return text
         return pattern.sub(lambda found: chr(_MARK + self._number[found[0]]), text)
 
     def mark_all(self, value: Any, pattern: re.Pattern[str]) -> Any:

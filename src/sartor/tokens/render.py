@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sartor.data.images import every
-from sartor.data.rows import ROLES, Example, Message, Prompt, Row, Scored, Text
+from sartor.data.rows import ROLES, Example, Message, Prompt, Row, Text
 from sartor.errors import Problem, TokenError
 from sartor.tokens.batch import Rendered
 from sartor.tokens.candidates import Candidate, apart, candidates, compared
@@ -251,10 +251,8 @@ class Renderer:
         try:
             if isinstance(row, Text):
                 return _Drafted(*self._draft_text(row))
-            if isinstance(row, Scored):
-                row = row.conversation()
             if isinstance(row, Example):
-                return _Drafted(*self._draft_chat(row))
+                return _Drafted(*self._draft_chat(row.conversation()))
             if isinstance(row, Prompt):
                 return _Drafted([], Notes(controls=self._found(row.messages, row.tools)))
             answers = candidates(row)
@@ -360,6 +358,8 @@ class Renderer:
     def _is_plain(self, message: Message) -> bool:
         """Whether a message becomes its role and content as they are."""
         if not message.bare or message.role not in self._unmarked_roles or "</think>" in message.content:
+            return False
+        if not message.content.isascii() and MARKS.search(message.content):
             return False
         return self._pattern(message.role).search(message.content) is None
 
