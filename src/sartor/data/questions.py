@@ -123,7 +123,8 @@ def _row(record: Mapping[str, Any], origin: Origin, folder: Path) -> Example:
     named = _named(record, origin)
     if isinstance(row, Scored):
         return replace(row, id=named, columns={})
-    return Example(origin=origin, id=named, messages=row.messages, tools=row.tools)
+    label = row.label if row.paired else None
+    return Example(origin=origin, id=named, messages=row.messages, tools=row.tools, label=label)
 
 
 def _answered(record: Mapping[str, Any]) -> Mapping[str, Any]:

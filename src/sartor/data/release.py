@@ -31,7 +31,7 @@ def openai(row: Row) -> dict[str, Any] | None:
         case Example():
             if any(turn.reasoning is not None or turn.weight not in (None, 0.0, 1.0) for turn in row.messages):
                 return None
-            body: dict[str, Any] = {"messages": [_turn(turn) for turn in row.messages]}
+            body: dict[str, Any] = {"messages": [_turn(turn) for turn in row.conversation().messages]}
             return body | ({"tools": [dict(tool) for tool in row.tools]} if row.tools else {})
         case Preference():
             if len(row.chosen) != 1 or len(row.rejected) != 1:

@@ -170,10 +170,27 @@ class Example(Row):
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
     label: str | None = None
-    """Set for text+label rows: the last assistant turn is this label."""
+    """Set for text+label rows: the last assistant turn is this label. Two turns of the user's are then two texts that it is of."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether it is a label of two texts."""
+        return self.label is not None and [turn.role for turn in self.messages] == ["user", "user", "assistant"]
+
+    def texts(self) -> tuple[str, ...]:
+        """The text of the prompt, or both, in order."""
+        if self.paired:
+            return tuple([turn.content for turn in self.messages[:2]])
+        return (self.prompt_text(),)
+
+    def conversation(self) -> Example:
+        """The same with both texts in one turn, as templates expect it: the user's, then the assistant's."""
+        return replace(self, messages=(*self.prompt(), self.answer())) if self.paired else self
 
     def prompt(self) -> tuple[Message, ...]:
-        """All turns before the last assistant turn."""
+        """All turns before the last assistant turn; of two texts one turn, with an empty line between them."""
+        if self.paired:
+            return (Message("user", "\n\n".join(self.texts())),)
         return self.messages[: self._last()]
 
     def answer(self) -> Message:

@@ -64,6 +64,8 @@ def as_ours(row: Row) -> dict[str, Any]:
             body = {"text": row.prompt_text(), "labels": list(row.labels)}
         case Tagged():
             body = {"tokens": list(row.tokens), "tags": list(row.tags)}
+        case Example(paired=True):
+            body = {**dict(zip(PAIR, row.texts(), strict=True)), "label": row.label}
         case Example():
             body = {"messages": [_turn(turn) for turn in row.messages]}
             if row.tools:

@@ -71,8 +71,6 @@ def with_shots(row: Example, shots: Sequence[Example]) -> tuple[Message, ...]:
     head = tuple(message for message in prompt[:1] if message.role == "system")
     if not head:
         head = tuple(message for message in shots[0].messages[:1] if message.role == "system")
-    turns = [
-        message for shot in shots for message in shot.messages[: len(shot.prompt()) + 1] if message.role != "system"
-    ]
+    turns = [message for shot in shots for message in (*shot.prompt(), shot.answer()) if message.role != "system"]
     own = prompt[1:] if prompt and prompt[0].role == "system" else prompt
     return (*head, *(replace(message, weight=None) for message in turns), *own)

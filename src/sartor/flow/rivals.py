@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sartor import registry
 from sartor.data.findings import Findings
 from sartor.data.reading import expand, read
-from sartor.data.rows import Example, Prompt, Row, Scored, Text
+from sartor.data.rows import Example, Prompt, Row, Text
 from sartor.errors import DataError, ModelError, Problem, RecipeError, raise_errors
 from sartor.evaluate.bm25 import Index
 from sartor.evaluate.given import Given
@@ -168,7 +168,7 @@ def _question(row: Example) -> str:
 
 def with_texts(row: Example, texts: Sequence[str]) -> Example:
     """The row with texts before its last question, in the same turn."""
-    row = row.conversation() if isinstance(row, Scored) else row
+    row = row.conversation()
     turns = list(row.messages)
     asked = len(row.prompt())
     place = max((at for at, turn in enumerate(turns[:asked]) if turn.role == "user"), default=None)

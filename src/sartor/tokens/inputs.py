@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sartor.data.rows import Row, Scored, Tagged
+from sartor.data.rows import Example, Row, Tagged
 from sartor.errors import Problem, TokenError
 from sartor.events import Event, Progressed
 from sartor.tokens.batch import Rendered
@@ -157,7 +157,7 @@ class Inputs:
 
 def texts(row: Row) -> tuple[str, ...]:
     """The text of a row that is judged as a whole, or both."""
-    return row.texts() if isinstance(row, Scored) else (row.prompt_text(),)
+    return row.texts() if isinstance(row, Example) else (row.prompt_text(),)
 
 
 def supervise_inputs(

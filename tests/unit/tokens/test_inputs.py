@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sartor import registry
 from sartor.data.findings import Findings
-from sartor.data.rows import Origin, Row
+from sartor.data.rows import Origin, Row, row_from_json
 from sartor.errors import DataError, TokenError
 from sartor.tokens.inputs import Inputs, supervise_inputs
 from sartor.tokens.targets import Targets
@@ -84,6 +84,9 @@ def test_ids_are_those_of_the_models_own_tokenizer(folder: Path, name: str) -> N
     (single,) = rows("scored", [{"text": one, "score": 1}])
     (pair,) = rows("scored", [{"sentence1": one, "sentence2": two, "score": 1}])
     (label,) = rows("labeled", [{"text": two, "label": "x"}])
+    (both,) = rows("labeled_pair", [{"premise": one, "hypothesis": two, "label": 0}])
+    assert ours.read(both).ids.tolist() == theirs(one, two)["input_ids"]
+    assert ours.read(row_from_json(both.to_json())).ids.tolist() == theirs(one, two)["input_ids"]
     assert ours.read(single).ids.tolist() == theirs(one)["input_ids"]
     assert ours.read(pair).ids.tolist() == theirs(one, two)["input_ids"]
     assert ours.read(label).ids.tolist() == theirs(two)["input_ids"]

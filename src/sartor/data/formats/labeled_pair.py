@@ -2,8 +2,8 @@
 
     {"premise": "A man plays a guitar.", "hypothesis": "Someone makes music.", "label": "entailment"}
 
-Other names of the two are sentence1 and sentence2, text1 and text2, question1 and question2. They stand in one turn of the user,
-with an empty line between. A number becomes its digits, true and false their names. The split keeps the share of each label. A
+Other names of the two are sentence1 and sentence2, text1 and text2, question1 and question2. An encoder reads them as two
+texts, between its own control tokens; others read one turn of the user, with an empty line between. A number becomes its digits, true and false their names. The split keeps the share of each label. A
 label of -1, with which some collections mark rows that nobody agreed on, is no label.
 """
 
@@ -43,10 +43,8 @@ def parse(record: Mapping[str, Any], origin: Origin) -> Row:
     if not isinstance(given, bool) and given in UNDECIDED:
         raise BadRow("D120", f"the label is {given}: nobody has decided it", "leave such rows out: data.on_bad: skip")
     label = label_of(given)
-    both = "\n\n".join((prompt(record, first), prompt(record, second)))
-    return Example(
-        origin=origin, messages=(Message("user", both), Message("assistant", label)), label=label, stratum=label
-    )
+    texts = tuple(Message("user", prompt(record, name)) for name in (first, second))
+    return Example(origin=origin, messages=(*texts, Message("assistant", label)), label=label, stratum=label)
 
 
 def _names(record: Mapping[str, Any]) -> tuple[str, str] | None:
