@@ -298,6 +298,7 @@ def _open(wanted: Wanted, state: Path | None, emit: Emit) -> Iterator[Reader]:
     source = replace(_place(wanted.target), columns=columns_of(wanted.maps))
     if source.ours and wanted.maps:
         raise InputError(Problem("V161", "a request log needs no --map", file=wanted.target, fix="leave it out"))
+    _readable(source, wanted)
     own = Path(wanted.target)
     reference = wanted.reference or (wanted.target if own.is_dir() and is_run(own) else None)
     name = reference or f"its first {wanted.first:,} requests"
@@ -322,6 +323,21 @@ def _place(target: str) -> Source:
         "name the folder of sartor serve --log, or a JSONL file; a run is what they are compared with: --reference RUN"
     )
     raise InputError(Problem("V163", what, file=target, fix=fix))
+
+
+def _readable(source: Source, wanted: Wanted) -> None:
+    """Whether the first line says something. Raises InputError V161 without texts, V164 without a time where that is asked for."""
+    first = next((seen for seen, _, _ in source.read({}) if seen is not None), None)
+    if first is None:
+        return
+    if not source.ours and first.prompt is None and first.answer is None:
+        fix = "say which columns they are: --map prompt=question --map answer=output"
+        raise InputError(
+            Problem("V161", "its first line has neither prompt nor answer", file=wanted.target, line=1, fix=fix)
+        )
+    if wanted.since is not None and first.time is None:
+        fix = "say which column it is, --map time=created, or leave out --since"
+        raise InputError(Problem("V164", "these requests have no time", file=wanted.target, fix=fix))
 
 
 def _from_rows(reference: str, alpha: float, emit: Emit) -> Watch:

@@ -135,8 +135,8 @@ PLANTED = {
     "refusals": ("answer_refuses", 100),
     "broken": ("answer_json", 250),
     "slow": ("seconds", 100),
-    "failing": ("failed", 400),
-    "one_label": ("answer.intent", 400),
+    "failing": ("failed", 500),
+    "one_label": ("answer.intent", 600),
     "repeating": ("answer_repeats", 80),
 }
 """Change -> the feature that tells it, and the requests within which it does."""
