@@ -85,7 +85,7 @@ class Model:
         """The answer to each prompt, in the order of the prompts: a text.
 
         Of a model with a head: a label, a list of labels, a number, or a tag for each word. A prompt is then a text, a pair of
-        texts where numbers of pairs were learnt, or a list of words where tags were.
+        texts where labels or numbers of pairs were learnt, or a list of words where tags were.
         """
         if self.policy.head is not None:
             return [said(outcome) for outcome in self.outcomes(prompts)]
