@@ -63,5 +63,5 @@ wheel: .venv/.dev ## build dist/*.whl
 
 .venv/.extras: pyproject.toml constraints.txt | .venv/.dev
 	@echo "installing the extras that the long tests need"
-	@$(INSTALL) '.[dev,quant,ray]'
+	@$(INSTALL) '.[dev,quant,ray,edge]'
 	@touch .venv/.core .venv/.dev $@

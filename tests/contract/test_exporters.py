@@ -27,9 +27,13 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, exported.Sub
 
 
 SLOW = ("onnx", "executorch")
-"""Exporters that take seconds for each model: one architecture is tested every time, the others with the slow tests."""
+"""Exporters that take many seconds for each model: ONNX of one architecture is tested every time, the others with the slow tests."""
 EVERY = [
-    pytest.param(name, architecture, marks=[pytest.mark.slow] if name in SLOW and architecture != "llama" else [])
+    pytest.param(
+        name,
+        architecture,
+        marks=[pytest.mark.slow] if name in SLOW and (name, architecture) != ("onnx", "llama") else [],
+    )
     for name in registry.names("exporter")
     for architecture in ARCHITECTURES
 ]
