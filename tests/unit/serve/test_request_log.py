@@ -18,13 +18,14 @@ from serving import Running, running
 
 from sartor.cli.main import sartor as command
 from sartor.data.rows import Message
-from sartor.errors import InputError
+from sartor.errors import InputError, Problem, SartorError
 from sartor.events import Event, Noted
 from sartor.flow.serve import opened
 from sartor.flow.serve_log import Keeper, LogSettings, Test, check, divided, kinds
 from sartor.generate.sampling import Sampling
 from sartor.monitor.guard import parse
 from sartor.monitor.index import Entry, Index
+from sartor.monitor.log import RequestLog
 from sartor.monitor.records import Record
 from sartor.serve.router import Router
 from sartor.serve.scheduler import Full, Scheduler
@@ -102,7 +103,16 @@ def test_an_answer_is_in_the_log_when_it_is_given(server: Running, folder: Path)
     ]
 
 
-def test_a_stream_is_logged_before_its_end_and_when_its_reader_leaves(server: Running, folder: Path) -> None:
+def test_a_stream_is_logged_before_its_end_and_when_its_reader_leaves(
+    server: Running, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = RequestLog.append
+
+    def slow(log: RequestLog, line: dict[str, object]) -> None:
+        time.sleep(0.3)
+        append(log, line)
+
+    monkeypatch.setattr(RequestLog, "append", slow)
     given = {"model": "tuned", "messages": [{"role": "user", "content": ROW}], "temperature": 0, "stream": True}
     text, name = "", ""
     for piece in server.client.chat.completions.create(**given, max_tokens=6):
@@ -329,9 +339,6 @@ def test_a_user_is_forgotten_while_the_server_runs(server: Running, folder: Path
 def test_a_log_that_cannot_be_written_is_said_once_and_answers_go_on(
     server: Running, folder: Path, told: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sartor.errors import Problem, SartorError
-    from sartor.monitor.log import RequestLog
-
     def full(self: RequestLog, line: object) -> None:
         raise SartorError(Problem("F130", "the disk is full"))
 
