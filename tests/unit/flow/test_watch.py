@@ -23,6 +23,7 @@ from sartor.cli.main import sartor
 from sartor.errors import InputError, RunError
 from sartor.flow.watch import Wanted, follow, watch
 from sartor.flow.watch_page import page
+from sartor.monitor import segments
 from sartor.monitor.alerts import Alert, parse
 from sartor.monitor.log import RequestLog
 from sartor.monitor.records import Feedback, Record
@@ -155,16 +156,20 @@ def _until(true: object, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+def logged(place: int, seen: object) -> dict:
+    """As the server writes it."""
+    return Record(
+        id=seen.id, time=1e9 + place, route="chat", model="tuned", arm=None, ab=None, user=None,
+        messages=({"role": "system", "content": "Be short."}, {"role": "user", "content": seen.prompt}),
+        answers=(seen.answer,), ended=("stop",), prompt_tokens=20, made=30, seconds=seen.seconds,
+    ).json()  # fmt: skip
+
+
 def test_our_own_log_with_feedback(tmp_path: Path) -> None:
     folder = tmp_path / "requests"
     log = RequestLog(folder, sync=60)
     for place, seen in enumerate(drifting.stream(700, 8)):
-        record = Record(
-            id=seen.id, time=1e9 + place, route="chat", model="tuned", arm=None, ab=None, user=None,
-            messages=({"role": "system", "content": "Be short."}, {"role": "user", "content": seen.prompt}),
-            answers=(seen.answer,), ended=("stop",), prompt_tokens=20, made=30, seconds=seen.seconds,
-        )  # fmt: skip
-        log.append(record.json())
+        log.append(logged(place, seen))
         thumb = "up" if place < 500 or place % 3 == 0 else "down"
         log.append(Feedback(of=seen.id, time=1e9 + place, thumb=thumb).json())
     log.close()
@@ -173,6 +178,24 @@ def test_our_own_log_with_feedback(tmp_path: Path) -> None:
     assert found.requests == 700
     with pytest.raises(InputError, match="V161"):
         watch(Wanted(str(folder), maps=("prompt=x",)), emit=quiet)
+
+
+def test_rows_removed_from_a_log_between_two_looks_change_nothing(tmp_path: Path) -> None:
+    folder, state = tmp_path / "requests", tmp_path / "state"
+    log = RequestLog(folder, sync=60)
+    lines = [logged(place, seen) for place, seen in enumerate(drifting.stream(600, 8))]
+    for line in lines[:500]:
+        log.append(line)
+    wish = Wanted(str(folder), first=FIRST)
+    assert watch(wish, state=state, emit=quiet).requests == 500
+    (path,) = segments.segments(folder)
+    with segments.exclusive(folder):
+        segments.rewrite(path, lines[50:500])
+    for line in lines[500:]:
+        log.append(line)
+    log.close()
+    assert watch(wish, state=state, emit=quiet).requests == 600
+    assert watch(wish, state=state, emit=quiet).requests == 600
 
 
 @contextmanager
