@@ -80,6 +80,7 @@ class Api:
         self.counts = Counts(lambda: scheduler.active, lambda: scheduler.waiting)
         if router is not None:
             self.counts.shares(router.name, lambda: router.shares)
+        self._longest = {one.name: one.renderer.vocabulary.longest for one in served}
         self.closing = False
 
     def finish(self) -> None:
@@ -95,6 +96,7 @@ class Api:
         schema = asked.response_format.schema_text if asked.response_format else None
 
         def wanted(one: Served) -> list[Wanted]:
+            self._plausible(one, sum(len(turn.text) for turn in asked.messages), "messages")
             return [self._wanted(one, one.renderer.prompt(messages), most, asked, top=top, schema=schema)]
 
         return await self._answer(request, asked, ChatForm(), [tuple(messages)], wanted)
@@ -108,6 +110,7 @@ class Api:
         def wanted(one: Served) -> list[Wanted]:
             found = []
             for prompt in asked.prompts:
+                self._plausible(one, len(prompt), "prompt")
                 ids = np.asarray(one.renderer.vocabulary.encode(prompt, special=True), dtype=np.int64)
                 if not len(ids):
                     raise Refused(400, "a prompt has at least one token", "prompt")
@@ -183,6 +186,12 @@ class Api:
             raise Refused(400, f"{name} has a head and writes no words; ask /v1/classify", "model")
         return one
 
+    def _plausible(self, one: Served, characters: int, param: str) -> None:
+        """Refuse a text that no tokens are long enough for, before it is cut into tokens."""
+        least = characters // self._longest[one.name]
+        if least > self._places:
+            raise Refused(400, f"the prompt has {least:,} tokens or more, together at most {self._places:,}", param)
+
     def _wanted(
         self,
         one: Served,
@@ -255,7 +264,8 @@ class Api:
     ) -> Response:
         asker = self._asker(asked, form, prompts[0])
         one = self._writer(asker.arm or asked.model)
-        notes = [Transcript(*each) for each in zip(several(asker, prompts), wanted(one), strict=True)]
+        wants = await asyncio.to_thread(wanted, one)
+        notes = [Transcript(*each) for each in zip(several(asker, prompts), wants, strict=True)]
         headers = {"x-request-id": asker.id, **({HEADER: asker.arm} if asker.arm else {})}
         talks: list[tuple[Talk, asyncio.Queue[Piece]]] = []
         try:
@@ -302,7 +312,7 @@ class Api:
     async def _cast(self, name: str, notes: Sequence[Transcript], wanted: Callable[[Served], list[Wanted]]) -> None:
         """Have the shadow answer the same; whatever hinders it is counted, and nobody waits for it."""
         try:
-            wants = wanted(self.served[name])
+            wants = await asyncio.to_thread(wanted, self.served[name])
             for note, want in zip(notes, wants, strict=True):
                 asker = replace(note.asker, id=f"{note.asker.id}.shadow", arm=None, shadow_of=note.asker.id)
                 await asyncio.to_thread(

@@ -186,7 +186,7 @@ def server(gate: App, ends: Ends, *, patience: Patience | None = None, log_level
     """A server of the application behind this gate; `run(sockets=[...])` serves."""
     patience = patience or Patience()
     config = uvicorn.Config(
-        gate, http=partial(Line, patience), ws="none", log_level=log_level, access_log=False, server_header=False,  # type: ignore[arg-type]
+        gate, http=partial(Line, patience), ws="none", lifespan="off", log_level=log_level, access_log=False, server_header=False,  # type: ignore[arg-type]
         timeout_keep_alive=patience.idle, limit_concurrency=CONNECTIONS + 10, h11_max_incomplete_event_size=HEAD_BYTES,
     )  # fmt: skip
     return Server(config, ends)

@@ -256,6 +256,11 @@ class Vocabulary:
         return f"<{index}?>" if text is None else text
 
     @cached_property
+    def longest(self) -> int:
+        """Characters of the longest token, as the vocabulary writes it: a text of n characters has at least n / longest tokens."""
+        return max(map(len, self._tokenizer.get_vocab()))
+
+    @cached_property
     def controls(self) -> Controls:
         """The control tokens as such, whatever the template."""
         return Controls(self, tuple(self.special_tokens))

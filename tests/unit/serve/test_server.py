@@ -170,6 +170,17 @@ def test_answers_by_a_schema_are_valid(server: Running) -> None:
         )
 
 
+def test_no_token_ends_an_answer_by_a_schema_in_its_middle(server: Running) -> None:
+    schema = {"type": "string", "minLength": 40, "maxLength": 60}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    for seed in range(3):
+        made = server.client.chat.completions.create(
+            model="tiny", messages=[{"role": "user", "content": "x"}], max_tokens=12, temperature=1, n=16, seed=seed,
+            response_format=form,  # type: ignore[arg-type]
+        )  # fmt: skip
+        assert [choice.finish_reason for choice in made.choices] == ["length"] * 16
+
+
 def test_plain_completions_and_vectors(server: Running, alone: sartor.Model) -> None:
     made = server.client.completions.create(model="tiny", prompt=[ROWS[0], ROWS[1]], max_tokens=6, temperature=0)
     assert [choice.index for choice in made.choices] == [0, 1]
