@@ -56,7 +56,10 @@ def server(command: Sequence[str], address: str, log: Path) -> Iterator[str]:
             yield address
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def measure(name: str, address: str, model: str, clients: int, answers: int, tokens: int) -> Line:
@@ -110,6 +113,9 @@ def main() -> None:
     parser.add_argument("--clients", default="1,8,32")
     parser.add_argument("--answers", type=int, default=24)
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument(
+        "--batching", action="store_true", help="transformers' continuous batching as well; it takes half of the memory"
+    )
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -118,9 +124,11 @@ def main() -> None:
         commands = {
             "sartor": [str(binaries / "sartor"), "serve", f"m={model}", "--port", str(ports[0]), "--no-token"],
             "transformers": [str(binaries / "transformers"), "serve", model, "--port", str(ports[1]), "--host", "127.0.0.1", "--device", "cpu"],
-            "transformers, batching": [str(binaries / "transformers"), "serve", model, "--port", str(free()), "--host", "127.0.0.1", "--device", "cpu", "--continuous-batching"],
         }  # fmt: skip
         found: list[Line] = []
+        if asked.batching:
+            commands["transformers, batching"] = [*commands["transformers"], "--continuous-batching"]
+            commands["transformers, batching"][commands["transformers"].index("--port") + 1] = str(free())
         running: dict[str, tuple[str, str]] = {}
         for name, command in commands.items():
             port = command[command.index("--port") + 1]
