@@ -219,9 +219,9 @@ class Index:
 
     def _entries(self, where: str, values: tuple[Any, ...]) -> Iterator[Entry]:
         for row in self._asked(f"SELECT {COLUMNS} FROM answer {where}", values):  # noqa: S608 - `where` is ours
-            values = list(row)
-            values[6], values[11], values[16] = tuple(row[6].split()), bool(row[11]), bool(row[16])
-            yield Entry(*values)
+            fields = list(row)
+            fields[6], fields[11], fields[16] = tuple(row[6].split()), bool(row[11]), bool(row[16])
+            yield Entry(*fields)
 
     def _drop(self, name: str) -> None:
         for table in ("answer", "feedback", "rollback"):
