@@ -346,3 +346,42 @@ def test_what_is_missing_for_ray_is_said(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(InputError, match=r'P121.*pip install "sartor\[ray\]"'):
         run_on("ray://local", 2, ["run"], lambda event: None)
     assert "--on" in [option.opts[0] for option in run_command.command.params]
+
+
+@pytest.mark.slow
+def test_a_reward_is_learnt_from_as_in_one_process(tmp_path: Path) -> None:
+    """Rounds of answers, judged by a function that compares them and by a metric; whole runs, in fp32."""
+    model = job.save_model(tmp_path / "model")
+    rewards = ["reward.py:score", {"metric": "exact_match", "weight": 0.5}]
+    objective = {"grpo": {"rewards": rewards, "prompts": 5, "samples": 3, "passes": 2, "max_new_tokens": 6}}
+    train = {
+        "objective": objective,
+        "steps": 8,
+        "batch": {"examples": 8},
+        "validation": {"every": 4},
+        "optimizer": {"adamw": {"learning_rate": 0.01}},
+    }
+    base = {"model": str(model), "dtype": "float32"}
+    body = job.recipe(model, base=base, train=train, method={"lora": {"rank": 4}}, goal="Vowels come out") | {
+        "evaluate": {"against": ["base"], "resamples": 200}
+    }
+    done = []
+    for processes in ("1", "2"):
+        folder = tmp_path / processes
+        recipe = job.write(folder, body)
+        (folder / "reward.py").write_text(
+            "def score(answers, rows):\n    return [len(set(a)) / max(map(len, answers)) for a in answers]\n"
+        )
+        process = start(recipe, folder / "out", "--processes", processes)
+        _, stderr = process.communicate(timeout=240)
+        assert process.returncode in (0, 1), stderr
+        assert "verdict" in stderr
+        done.append(folder / "out")
+    assert largest_difference(*done) < 1e-6
+    told = [sorted((each / "stages/0-grpo/rounds").iterdir()) for each in done]
+    assert len(told[0]) == len(told[1]) == 3
+    one, two = ([json.loads(line) for path in paths for line in path.read_text().splitlines()] for paths in told)
+    assert [line["answer"] for line in one] == [line["answer"] for line in two]
+    for name in ("reward", "kl"):
+        assert [line[name] for line in one] == pytest.approx([line[name] for line in two], rel=1e-3, abs=1e-4)
+    assert max(abs(line["kl"]) for line in one[-15:]) > 0.05

@@ -16,7 +16,7 @@ from sartor.evaluate.metrics import batched
 from sartor.evaluate.metrics import load as load_metrics
 from sartor.flow.feed import Feed
 from sartor.flow.model import find
-from sartor.flow.prepare import Prepared, renderer_for
+from sartor.flow.prepare import renderer_for
 from sartor.flow.rounds import ANSWERED
 from sartor.generate.local import LocalGenerator
 from sartor.generate.remote import RemoteWriter
@@ -53,7 +53,6 @@ def rounds_of(
     Every rank of `world` calls it, and has the whole policy. Rank 0 keeps the answers of every round in `folder`. Raises
     InputError for a reward that cannot be opened.
     """
-    assert isinstance(prepared, Prepared)
     recipe, settings, options = prepared.loaded.recipe, prepared.settings, _options(prepared.settings)
     company = Company(Seat(world.rank, world.size), world)
     reward = reward_of(options.rewards, prepared.loaded.root, settings, recipe.seed, company)
