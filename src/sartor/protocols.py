@@ -371,9 +371,7 @@ class Reply:
 class Metered(Protocol):
     """A `Writer` that also tells what its answers cost."""
 
-    def replies(
-        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, seed: int
-    ) -> Iterator[Reply]:
+    def replies(self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, seed: int) -> Iterator[Reply]:
         """As `write`, in the order they finish."""
         ...
 

@@ -30,7 +30,7 @@ FUNCTIONS = {
     "schedule": ["factor"],
     "watcher": ["build"],
     "tracker": ["build"],
-    **dict.fromkeys(("safety", "judge", "benchmark"), ["suite", "files"]),
+    **{kind: ["suite", "files"] for kind in ("safety", "judge", "benchmark")},
 }
 """What a file of each room must offer beside `Options`; stages, checks and metrics offer one of two (test_stages.py, test_checks.py, test_metrics.py)."""
 
@@ -41,7 +41,7 @@ ATTRIBUTES = {
     "method": ["SAVES", "LEARNING_RATE"],
     "objective": ["TRAITS"],
     "anchor": ["importance", "BYTES"],
-    **dict.fromkeys(("safety", "judge", "benchmark"), ["METRICS"]),
+    **{kind: ["METRICS"] for kind in ("safety", "judge", "benchmark")},
 }
 
 WITH_OPTIONS = [(kind, name) for kind in registry.ROOMS if kind != "watcher" for name in registry.names(kind)]

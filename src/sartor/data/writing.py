@@ -107,7 +107,8 @@ def _unseen(row: Row) -> Row:
         turns = getattr(row, name, None)
         if isinstance(turns, tuple) and any(turn.images for turn in turns):
             bare = tuple([replace(turn, content=MARK.sub(IMAGE, turn.content), images=()) for turn in turns])
-            row = replace(row, **{name: bare})
+            bare_row: dict[str, Any] = {name: bare}
+            row = replace(row, **bare_row)
     return row
 
 

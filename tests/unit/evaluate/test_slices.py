@@ -119,13 +119,37 @@ def test_rows_of_rare_values_are_counted() -> None:
 
 
 def test_topics_are_those_of_the_words() -> None:
-    money = "invoice payment amount refund credit charge bank card account balance receipt tax".split()
-    parcels = "parcel courier delivery address customs tracking carrier depot label driver van weight".split()
+    money = [
+        "invoice",
+        "payment",
+        "amount",
+        "refund",
+        "credit",
+        "charge",
+        "bank",
+        "card",
+        "account",
+        "balance",
+        "receipt",
+        "tax",
+    ]
+    parcels = [
+        "parcel",
+        "courier",
+        "delivery",
+        "address",
+        "customs",
+        "tracking",
+        "carrier",
+        "depot",
+        "label",
+        "driver",
+        "van",
+        "weight",
+    ]
     draw = np.random.default_rng(0)
     prompts = [" ".join(draw.choice(money if i < 60 else parcels, 3, replace=False)) for i in range(120)]
-    given = {
-        name: [replace(row, prompt=prompts[i]) for i, row in enumerate(found)] for name, found in models().items()
-    }
+    given = {name: [replace(row, prompt=prompts[i]) for i, row in enumerate(found)] for name, found in models().items()}
     found = sliced("topic", models=given)
     assert [part.comparison.rows for part in found.parts] == [60, 60]
     told = [set(part.value.split(", ")) for part in found.parts]
