@@ -379,9 +379,9 @@ def test_a_reward_is_learnt_from_as_in_one_process(tmp_path: Path) -> None:
         done.append(folder / "out")
     assert largest_difference(*done) < 1e-6
     told = [sorted((each / "stages/0-grpo/rounds").iterdir()) for each in done]
-    assert len(told[0]) == len(told[1]) == 3
+    assert len(told[0]) == len(told[1]) == 2
     one, two = ([json.loads(line) for path in paths for line in path.read_text().splitlines()] for paths in told)
     assert [line["answer"] for line in one] == [line["answer"] for line in two]
     for name in ("reward", "kl"):
         assert [line[name] for line in one] == pytest.approx([line[name] for line in two], rel=1e-3, abs=1e-4)
-    assert max(abs(line["kl"]) for line in one[-15:]) > 0.05
+    assert max(abs(line["kl"]) for line in one[-15:]) > 1e-3
