@@ -86,7 +86,10 @@ BROKEN: dict[str, tuple[str, list[tuple[str, int, int, str]]]] = {
     "empty section": (GOOD + "train:\n", [("R103", 3, 1, "train is empty")]),
     "number for a batch": (GOOD + "train: {batch: 32}\n", [("R103", 3, 16, "tokens, examples, or auto, not 32")]),
     "text for a list": (GOOD + "evaluate: {metrics: bleu}\n", [("R103", 3, 21, 'not "bleu"')]),
-    "wrong entry of a list": (GOOD + "evaluate: {against: [base, tuned]}\n", [("R103", 3, 28, "base, or few_shot, or retrieval")]),
+    "wrong entry of a list": (
+        GOOD + "evaluate: {against: [base, tuned]}\n",
+        [("R103", 3, 28, "base, or few_shot, or retrieval")],
+    ),
     "number among sources": ("base: x\ndata: [a.jsonl, 5]\n", [("R103", 2, 17, "data.sources[1]")]),
     "no source": ("base: x\ndata: []\n", [("R103", 2, 7, "at least one entry")]),
     "number in a map": (
@@ -146,7 +149,10 @@ BROKEN: dict[str, tuple[str, list[tuple[str, int, int, str]]]] = {
     "planned key": (GOOD[:18] + "data: {sources: [a], checks: []}\n", [("R107", 2, 22, '"checks" in data')]),
     "a judge is no metric": (GOOD + "evaluate: {metrics: [judge]}\n", [("R105", 3, 22, 'unknown metric "judge"')]),
     "unknown judge": (GOOD + "evaluate: {judge: [jury]}\n", [("R105", 3, 20, 'unknown judge "jury"')]),
-    "judge without a model": (GOOD + "evaluate: {judge: [rubric]}\n", [("R104", 3, 20, "evaluate.judge[0].rubric.model")]),
+    "judge without a model": (
+        GOOD + "evaluate: {judge: [rubric]}\n",
+        [("R104", 3, 20, "evaluate.judge[0].rubric.model")],
+    ),
     "planned task": (GOOD + "goal: {task: embed}\n", [("R107", 3, 14, "embed")]),
     "stages": (
         GOOD + "train:\n  - {objective: sft}\n  - {epoch: 1}\n  - 3\n",

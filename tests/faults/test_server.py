@@ -412,6 +412,7 @@ def streaming(server: Process, **given: Any) -> socket.socket:
     return line
 
 
+@pytest.mark.slow
 def test_a_signal_drains_and_a_killed_server_is_back_at_once(base: Path, tmp_path: Path) -> None:
     first = started(base, tmp_path / "log")
     with streaming(first, seed=1) as line, connected(first.port) as half, connected(first.port):
@@ -436,6 +437,7 @@ def test_a_signal_drains_and_a_killed_server_is_back_at_once(base: Path, tmp_pat
     assert took < 5 + 25  # the interpreter and torch on a machine that others use as well
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_at_once(base: Path, tmp_path: Path) -> None:
     server = started(base, tmp_path / "log", 0, "--slots", "1", "--context", "2048")
     with ExitStack() as stack:
@@ -453,6 +455,7 @@ def test_a_second_signal_stops_at_once(base: Path, tmp_path: Path) -> None:
     assert "Traceback" not in server.written
 
 
+@pytest.mark.slow
 def test_no_secret_is_told(base: Path, tmp_path: Path) -> None:
     """R16: a token in the environment and one in a recipe beside the model are in no log, metric or error."""
     canaries = {"HF_TOKEN": "hf_canaryCanaryCanary0001", "OWN": "own-canary-canary-canary-02"}

@@ -154,7 +154,9 @@ def asked_files(stage: Loaded) -> dict[str, Path]:
     metrics = [*chosen, recipe.train.stop.on, *(reward.metric for reward in rewards if reward.metric is not None)]
     names = [metric.name for metric in metrics] + [gate.metric for gate in recipe.goal.success]
     functions = [reward.function for reward in rewards if reward.function is not None]
-    files = {file: stage.root / file for name in (*names, *functions) if (file := name.rpartition(":")[0]).endswith(".py")}
+    files = {
+        file: stage.root / file for name in (*names, *functions) if (file := name.rpartition(":")[0]).endswith(".py")
+    }
     for reference in (teacher, *(reward.model for reward in rewards)):
         if reference is not None:
             folder = find(reference, stage.root)

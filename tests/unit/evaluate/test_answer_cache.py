@@ -27,7 +27,12 @@ def test_damaged_lines_are_left_out_and_the_next_is_whole(tmp_path: Path) -> Non
     text = file.read_text().replace('"no"', '"ON"')
     file.write_text(text[:-20])
     damaged = AnswerCache(tmp_path, "a" * 64)
-    assert (damaged.damaged, damaged.get(PROMPT, 8), damaged.get((4,), 8), damaged.get((5,), 8)) == (2, ("yes", True), None, None)
+    assert (damaged.damaged, damaged.get(PROMPT, 8), damaged.get((4,), 8), damaged.get((5,), 8)) == (
+        2,
+        ("yes", True),
+        None,
+        None,
+    )
     damaged.put({(4,): ("no", True)}, 8)
     assert AnswerCache(tmp_path, "a" * 64).get((4,), 8) == ("no", True)
 

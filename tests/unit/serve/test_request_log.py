@@ -206,6 +206,7 @@ def test_an_arm_that_is_taken_out_leaves_its_users_to_the_others() -> None:
     assert not router.take_out("c")
 
 
+@pytest.mark.slow
 def test_a_broken_guard_takes_its_arm_out_for_good(models: list[str], folder: Path, told: list[Event]) -> None:
     test = Test("ab", (("tuned", 50.0), ("base", 50.0)), (parse("thumb>=0.6"),))
     settings = LogSettings(folder)
