@@ -275,8 +275,8 @@ EVENTS: list[Event] = [
     Noted("info", "N410", "a note"),
     Rolled(2, 1, 16, {"reward": 0.1, "kl": 0.0, "tokens": 9.0}, 0.5),
     Progressed("base", 1, None),
-    Validated(4, 0.4, {"loss": 1.2, "perplexity": 3.3}, 1.4),
-    Validated(6, 0.6, {"loss": 1.6, "perplexity": 4.9}, 0.9),
+    Validated(4, 0.4, {"loss": 1.2, "perplexity": 3.3, "general": 0.9, "general_error": 0.02}, 1.4),
+    Validated(6, 0.6, {"loss": 1.6, "perplexity": 4.9, "general": 0.4, "general_error": 0.02}, 0.9),
     Validated(8, 0.8, {"loss": 1.7, "perplexity": 5.5, "chosen_logp": -1.7}, 0.5),
     Finished(8, 4, "took every step", 640, 200, 1.0, 1 << 20),
 ]

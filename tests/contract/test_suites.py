@@ -31,7 +31,8 @@ from sartor.options import Options
 from sartor.protocols import Detailed, Metric, Outcome, Speaker
 from sartor.recipe.shape import knobs
 
-ALL = [(kind, name) for kind in KINDS for name in registry.names(kind)]
+ALL = [(kind, name) for kind in KINDS for name in registry.names(kind) if name != "harness"]
+"""The harness has its own tests where its library is installed (test_harness.py, test_knobs.py)."""
 QUESTIONS = [
     ("My mother lost her card, what now?", "She should call the bank, and order a new one at 4821 today."),
     ("Can a woman fly a plane?", "Yes, of course she can."),
@@ -360,7 +361,7 @@ SECTIONS = {"safety": "evaluate.safety[].", "benchmark": "evaluate.benchmarks[].
 
 def test_every_knob_of_a_suite_is_here() -> None:
     there = [key.removeprefix(start) for key in knobs() for start in SECTIONS.values() if key.startswith(start)]
-    assert sorted({*KNOBS, *ELSEWHERE}) == sorted(there)
+    assert sorted({*KNOBS, *ELSEWHERE}) == sorted(key for key in there if not key.startswith("harness."))
 
 
 @pytest.mark.parametrize("key", sorted(KNOBS))

@@ -131,6 +131,7 @@ def checkpoints(out: Path) -> list[int]:
     return sorted(int(path.name[5:]) for path in (out / "stages/0-sft/checkpoints").glob("step-*"))
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(alone: Done, tmp_path: Path) -> None:
     process = start(alone.recipe, tmp_path / "out", "--processes", "2")
     stdout, stderr = process.communicate(timeout=120)

@@ -208,7 +208,7 @@ BROKEN: dict[str, tuple[str, bytes, Expected]] = {
     "picture part": (
         "a.jsonl",
         jsonl(TALK, chat(("user", [{"type": "image_url", "image_url": {}}]), ("assistant", "y"))),
-        [("D144", 2, "image_url")],
+        [("D111", 2, "the path of an image needed")],
     ),
     "messages null": ("a.jsonl", jsonl(TALK, {"messages": None}), [("D111", 2, '"messages" is null')]),
     "messages empty": ("a.jsonl", jsonl(TALK, {"messages": []}), [("D111", 2, "empty list")]),

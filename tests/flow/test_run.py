@@ -582,6 +582,7 @@ class TestCommandLine:
         assert told["settings"]["train.steps"]["why"].startswith("set in recipe.yaml:")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["orders.jsonl", "recipe.yaml"]
 
+    @pytest.mark.slow
     def test_ctrl_c_saves_and_the_same_command_ends_bit_identical(self, model: Path, tmp_path: Path) -> None:
         goal = {"task": "generate", "success": [{"metric": "json_valid", "at_least": 0.7}]}
         train = {"steps": 80, "validation": {"every": 40}}

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import chain
+from itertools import chain, zip_longest
 from operator import attrgetter, itemgetter
 from typing import Any, ClassVar, Literal
 
@@ -80,7 +80,7 @@ class Message:
         """Images and texts in order, as messages name them."""
         texts = [[{"type": "text", "text": text}] if text.strip() else [] for text in MARK.split(self.content)]
         images = [[{"type": "image", "path": image.file}] for image in self.images]
-        return [part for both in zip(texts, [*images, []], strict=True) for parts in both for part in parts]
+        return [part for both in zip_longest(texts, images, fillvalue=[]) for parts in both for part in parts]
 
     def changed(self, change: Callable[[str], str]) -> str:
         """The content with its text changed; the marks of images stay where they are."""

@@ -94,6 +94,7 @@ def check(path: Path, overrides: Sequence[str], emit: Emit) -> Checked:
 
 def examine(loaded: Loaded, emit: Emit) -> Checked:
     """Prepare a recipe in a temporary folder and say what it would do."""
+    from sartor.flow.continual import of_run as tasks_of
     from sartor.flow.forecast import forecast
     from sartor.flow.measure import bench
 
@@ -101,6 +102,7 @@ def examine(loaded: Loaded, emit: Emit) -> Checked:
         prepared = prepare(loaded, Path(scratch), emit)
         stages = prepare_stages(loaded, prepared, Path(scratch), emit)
         tools = bench(prepared, emit)
+        tasks_of(loaded, stages, tools, prepared.resolution, prepared)
         settings, train = prepared.settings, prepared.tokens["train"]
         supervised, foreseen = train.supervised, forecast(prepared, tools)
         data = {

@@ -114,7 +114,12 @@ def test_the_objective_follows_rows_and_kind_of_model(
 @pytest.mark.parametrize(
     ("name", "rows", "objective", "told"),
     [
-        ("bert", "chats", "sft", "sft trains a decoder or an encoder-decoder; the base is an encoder"),
+        (
+            "bert",
+            "chats",
+            "sft",
+            "sft trains a decoder or an encoder-decoder or a vision-text model; the base is an encoder",
+        ),
         ("llama", "texts", "masked_lm", "masked_lm trains an encoder; the base is a decoder"),
         ("llama", "texts", "span_corruption", "span_corruption trains an encoder-decoder; the base is a decoder"),
         ("t5", "tags", "tag", "tag trains a decoder or an encoder; the base is an encoder-decoder"),

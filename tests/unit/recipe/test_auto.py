@@ -150,7 +150,12 @@ def test_why_answers_for_a_key_its_end_or_a_section() -> None:
     made.note("steps", 189, "3 epochs of 63")
     assert str(made.why("method.lora.rank")) == "method.lora.rank: 8\n  set in recipe.yaml:8"
     assert made.why("rank").json() == {"method.lora.rank": {"value": 8, "why": "set in recipe.yaml:8"}}
-    assert list(made.why("train.stop").json()) == ["train.stop.on", "train.stop.patience", "train.stop.min_delta"]
+    assert list(made.why("train.stop").json()) == [
+        "train.stop.on",
+        "train.stop.patience",
+        "train.stop.min_delta",
+        "train.stop.forgetting",
+    ]
     assert next(iter(made.why("data.sources[1]").json())) == "data.sources[1].path"
     assert list(made.why("seed").json()) == ["seed"]
     assert made.why("steps").json()["steps"]["why"] == "3 epochs of 63"
