@@ -78,9 +78,10 @@ class Message:
 
     def _parts(self) -> list[dict[str, str]]:
         """Images and texts in order, as messages name them."""
-        texts = [[{"type": "text", "text": text}] if text.strip() else [] for text in MARK.split(self.content)]
+        none: list[dict[str, str]] = []
+        texts = [[{"type": "text", "text": text}] if text.strip() else none for text in MARK.split(self.content)]
         images = [[{"type": "image", "path": image.file}] for image in self.images]
-        return [part for both in zip_longest(texts, images, fillvalue=[]) for parts in both for part in parts]
+        return [part for text, image in zip_longest(texts, images, fillvalue=none) for part in (*text, *image)]
 
     def changed(self, change: Callable[[str], str]) -> str:
         """The content with its text changed; the marks of images stay where they are."""
