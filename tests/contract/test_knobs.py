@@ -1322,12 +1322,13 @@ def test_every_knob_has_a_probe_and_every_probe_a_knob() -> None:
     )
 
 
-LONG = ("evaluate.continual", "train.start", "export[].onnx.window")
-"""Whose probes train several stages or compile: with the long tests."""
+QUICK = ("base.", "data.", "goal.")
+"""Sections whose probes look at what is prepared; those of the others train, measure or export, and are with the long tests."""
 
 
 @pytest.mark.parametrize(
-    "key", [pytest.param(key, marks=pytest.mark.slow) if key in LONG else key for key in sorted(PROBES)]
+    "key",
+    [key if key.startswith(QUICK) else pytest.param(key, marks=pytest.mark.slow) for key in sorted(PROBES)],
 )
 def test_a_knob_acts(key: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
