@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from sartor.recipe.auto import Resolution
     from sartor.recipe.schema import Recipe
 
+HEAD_RATE = 3e-3
+"""Largest rate where a head begins from nothing, as `probe` takes for one alone: factors and virtual tokens bear more, it does not."""
 TARGET_STEPS = {"pretrain": 200}
 USUAL_STEPS = 600
 EPOCHS = (3, 20)
@@ -307,9 +309,14 @@ def _with_reference(objective: Component, resolution: Resolution, whole: bool) -
 
 
 def _of_objective(name: str, rate: float, why: str) -> tuple[float, str]:
-    """(peak rate of AdamW, reason) for an objective that bears less than sft."""
-    share = getattr(registry.component("objective", name), "RATE", 1.0)
-    return (rate, why) if share == 1.0 else (share * rate, f"{share:g} of what sft bears, for {name}: {why}")
+    """(peak rate of AdamW, reason) for an objective that bears less than sft, or that learns a head from nothing."""
+    module = registry.component("objective", name)
+    share = getattr(module, "RATE", 1.0)
+    if share != 1.0:
+        rate, why = share * rate, f"{share:g} of what sft bears, for {name}: {why}"
+    if module.TRAITS.head != "words" and rate > HEAD_RATE:
+        return HEAD_RATE, f"as much as a new head bears; without one {rate:.1e}: {why}"
+    return rate, why
 
 
 def _asked(form: shape.Shape, objective: Component, whole: bool, teacher: ModelFolder | None, dtype: Dtype) -> float:
