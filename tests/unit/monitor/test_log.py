@@ -77,6 +77,7 @@ def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next_writer(tmp_path: P
     whole = path.read_bytes()
     line = segments.encoded(record("b").json())
     for cut in (1, 40, len(line) - 1):
+        (tmp_path / NAME).unlink()
         path.write_bytes(whole + line[:cut])
         assert ids(tmp_path) == ["a"]
         assert indexed(tmp_path) == {"a"}
